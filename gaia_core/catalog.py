@@ -1,0 +1,294 @@
+"""Who can make what, within which limits, at which price."""
+
+from collections.abc import Iterable, Mapping
+from decimal import ROUND_CEILING, Decimal
+from enum import Enum, StrEnum
+from typing import Any
+
+import attrs
+
+from gaia_core.capabilities import Capability
+from gaia_core.requests import GenerateRequest, Request, UpscaleRequest
+
+CONTRACT = 1
+"""Major version of the provider contract this core speaks."""
+
+MICRO_DOLLAR = Decimal("0.000001")
+"""The smallest amount Gaia counts."""
+
+_MEGAPIXEL = Decimal(1_048_576)
+_DEFAULT_STEPS = 28
+
+
+class Quality(StrEnum):
+    """How good the pictures of a model are, as its provider declares it."""
+
+    DRAFT = "draft"
+    STANDARD = "standard"
+    HIGH = "high"
+    VERY_HIGH = "very_high"
+
+    @property
+    def rank(self) -> int:
+        """Position from the plainest, 0, to the best."""
+        return list(Quality).index(self)
+
+
+class Speed(StrEnum):
+    """How fast a model answers, as its provider declares it."""
+
+    SLOW = "slow"
+    MEDIUM = "medium"
+    FAST = "fast"
+
+    @property
+    def rank(self) -> int:
+        """Position from the slowest, 0, to the fastest."""
+        return list(Speed).index(self)
+
+
+def to_decimal(value: Decimal | float | str) -> Decimal:
+    """
+    Turn an amount into an exact decimal, by its digits.
+
+    >>> to_decimal(0.1)
+    Decimal('0.1')
+    """
+    return value if isinstance(value, Decimal) else Decimal(str(value))
+
+
+@attrs.frozen(kw_only=True)
+class Work:
+    """
+    What a price depends on.
+
+    Attributes:
+        width: Width of each picture in pixels.
+        height: Height of each picture in pixels.
+        num_images: How many pictures.
+        num_inference_steps: Denoising steps of each picture.
+        num_references: Pictures that go in with the prompt.
+        quality: The vendor's quality word, where prices depend on it.
+    """
+
+    width: int = 1024
+    height: int = 1024
+    num_images: int = 1
+    num_inference_steps: int = _DEFAULT_STEPS
+    num_references: int = 0
+    quality: str | None = None
+
+
+def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decimal]:
+    return {name: to_decimal(value) for name, value in values.items()}
+
+
+def _amount() -> Any:
+    return attrs.field(
+        default=Decimal(0), converter=to_decimal, validator=attrs.validators.ge(0)
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Price:
+    """
+    What a model costs, in US dollars.
+
+    >>> Price(per_image=0.04).of(Work(num_images=2))
+    Decimal('0.080000')
+
+    Attributes:
+        base: For the request as a whole.
+        per_image: For each picture.
+        per_megapixel: For each megapixel (1,048,576 pixels) of each picture.
+        per_step: For each denoising step of each picture.
+        per_reference: For each picture that goes in.
+        by_quality: Quality word to the factor the sum is multiplied by.
+    """
+
+    base: Decimal = _amount()
+    per_image: Decimal = _amount()
+    per_megapixel: Decimal = _amount()
+    per_step: Decimal = _amount()
+    per_reference: Decimal = _amount()
+    by_quality: Mapping[str, Decimal] = attrs.field(factory=dict, converter=_amounts)
+
+    def of(self, work: Work) -> Decimal:
+        """
+        Price some work: the one price function.
+
+        Estimate, ranking, reservation and settlement all call it.
+
+        Returns:
+            US dollars, rounded up to the micro-dollar.
+        """
+        pixels = Decimal(work.width * work.height) / _MEGAPIXEL
+        image = (
+            self.per_image
+            + self.per_megapixel * pixels
+            + self.per_step * work.num_inference_steps
+        )
+        total = (
+            self.base
+            + image * work.num_images
+            + self.per_reference * work.num_references
+        )
+        factor = self.by_quality.get(work.quality or "", Decimal(1))
+        return (total * factor).quantize(MICRO_DOLLAR, rounding=ROUND_CEILING)
+
+
+FREE = Price()
+"""The price of what costs nothing."""
+
+
+def _capabilities(values: Iterable[Capability]) -> frozenset[Capability]:
+    return frozenset(Capability(value) for value in values)
+
+
+def _names(values: Iterable[str]) -> frozenset[str]:
+    return frozenset(values)
+
+
+def _factors(values: Iterable[int]) -> frozenset[int]:
+    return frozenset(values)
+
+
+def _tuple(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+@attrs.frozen(kw_only=True)
+class ModelInfo:
+    """
+    The card of one model.
+
+    Attributes:
+        id: What a request names it by.
+        name: What a person calls it.
+        provider: The provider that offers it.
+        capabilities: What it can do.
+        max_width: Widest result in pixels.
+        max_height: Highest result in pixels.
+        max_images: Most pictures in one request.
+        supported_fields: The optional request fields it honours
+            (``negative_prompt``, ``seed``, ``guidance_scale``, …).
+        upscale_factors: The factors it enlarges by.
+        price: What it costs; None: unknown.
+        default_steps: Denoising steps when the request names none.
+        quality: Declared quality.
+        speed: Declared speed.
+        creator: Who trained it.
+        aliases: Other identifiers it answers to.
+        kind: What it makes. Only ``image`` models serve requests; ``video``
+            models are listed so that a person sees why they are passed over.
+    """
+
+    id: str
+    name: str
+    provider: str
+    capabilities: frozenset[Capability] = attrs.field(converter=_capabilities)
+    max_width: int = 1024
+    max_height: int = 1024
+    max_images: int = 1
+    supported_fields: frozenset[str] = attrs.field(
+        default=frozenset(), converter=_names
+    )
+    upscale_factors: frozenset[int] = attrs.field(
+        default=frozenset({2, 4, 8}), converter=_factors
+    )
+    price: Price | None = None
+    default_steps: int = _DEFAULT_STEPS
+    quality: Quality = attrs.field(default=Quality.STANDARD, converter=Quality)
+    speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
+    creator: str | None = None
+    aliases: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    kind: str = attrs.field(
+        default="image", validator=attrs.validators.in_(("image", "video"))
+    )
+
+    def answers_to(self, name: str) -> bool:
+        """Tell whether a name is this model's identifier or an alias of it."""
+        return name == self.id or name in self.aliases
+
+
+def work_of(request: Request, model: ModelInfo) -> Work:
+    """Measure what a request asks of a model, in the terms prices are made of."""
+    if isinstance(request, GenerateRequest):
+        return _generation(request, model)
+    image = getattr(request, "image", None)
+    if image is None:
+        return Work(width=0, height=0)
+    factor = request.upscale_factor if isinstance(request, UpscaleRequest) else 1
+    return Work(width=image.width * factor, height=image.height * factor)
+
+
+def estimate(request: Request, model: ModelInfo) -> Decimal | None:
+    """
+    Estimate what a request costs with a model.
+
+    Returns:
+        US dollars, or None when the model's price is unknown.
+    """
+    return None if model.price is None else model.price.of(work_of(request, model))
+
+
+def _generation(request: GenerateRequest, model: ModelInfo) -> Work:
+    options = request.options_for(model.provider)
+    inputs = [request.image, request.mask_image, *request.reference_images]
+    return Work(
+        width=request.width,
+        height=request.height,
+        num_images=request.num_images,
+        num_inference_steps=request.num_inference_steps or model.default_steps,
+        num_references=sum(image is not None for image in inputs),
+        quality=options.get("quality"),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ProviderInfo:
+    """
+    What a provider says about itself, without asking anybody.
+
+    Attributes:
+        name: Its name; settings may give an instance another one.
+        capabilities: What it can do.
+        priority: Its rank; higher comes first.
+        display_name: What a person calls it.
+        contract: Major version of the provider contract it speaks.
+        unavailable: Why it cannot work here and now, or None.
+    """
+
+    name: str
+    capabilities: frozenset[Capability] = attrs.field(converter=_capabilities)
+    priority: int = 0
+    display_name: str = ""
+    contract: int = CONTRACT
+    unavailable: str | None = None
+
+
+class HealthLevel(Enum):
+    """How far a health check goes; no level ever spends money."""
+
+    CONFIGURED = "configured"
+    """Settings only: nothing leaves the process."""
+    REACHABLE = "reachable"
+    """The provider's address answers."""
+    AUTHORISED = "authorised"
+    """The provider accepts the key."""
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """
+    What a health check found.
+
+    Attributes:
+        level: The highest level that was reached.
+        is_healthy: Whether the level asked for was reached.
+        reason: Why not, in a sentence; None when healthy.
+    """
+
+    level: HealthLevel
+    is_healthy: bool
+    reason: str | None = None

@@ -1,0 +1,75 @@
+"""What a provider gets beside the request."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from gaia_core.images import Image
+
+Progress = Callable[[float, "Image | None"], None]
+"""Takes a fraction from 0 to 1 and, where there is one, a preview."""
+Fetch = Callable[[str], Awaitable[bytes]]
+"""Takes an address and gives back what lies there, within the guard's limits."""
+
+
+def _ignore(_fraction: float, _preview: "Image | None") -> None:
+    """Do nothing: nobody watches."""
+
+
+@attrs.frozen(kw_only=True)
+class CallContext:
+    """
+    One attempt, as the provider sees it.
+
+    Attributes:
+        operation_id: The logical request; the same over all its attempts.
+        task_id: The identifier of this attempt (a UUID), minted and kept by
+            Gaia before anything is sent. Send it as the vendor's idempotency
+            key where there is one.
+        deadline: When nobody waits any more, on `time.monotonic`'s clock.
+        logger: A structlog logger bound to operation, task and provider.
+    """
+
+    operation_id: str
+    task_id: str
+    deadline: float
+    logger: Any
+    _fetch: Fetch = attrs.field(alias="fetch")
+    _progress: Progress = attrs.field(default=_ignore, alias="progress")
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline, never below zero."""
+        return max(0.0, self.deadline - time.monotonic())
+
+    def progress(self, fraction: float, preview: "Image | None" = None) -> None:
+        """
+        Report how far the work is.
+
+        Safe to call from a worker thread.
+
+        Args:
+            fraction: From 0 to 1.
+            preview: What the picture looks like so far, if known.
+        """
+        self._progress(min(1.0, max(0.0, fraction)), preview)
+
+    async def fetch(self, url: str) -> bytes:
+        """
+        Fetch a result a provider points at, through the guarded fetcher.
+
+        Raises:
+            ProviderConnectionError: If the address is not reachable.
+            ProviderRequestError: If the guard refuses the address.
+        """
+        async with asyncio.timeout_at(_on_loop_clock(self.deadline)):
+            return await self._fetch(url)
+
+
+def _on_loop_clock(deadline: float) -> float:
+    """Move a moment from `time.monotonic`'s clock to the running loop's."""
+    return asyncio.get_running_loop().time() + deadline - time.monotonic()

@@ -1,0 +1,399 @@
+"""
+The hooks of Gaia, and how to write a plugin.
+
+A plugin is any installed distribution with an entry point in group ``gaia``::
+
+    [project.entry-points.gaia]
+    hello = "gaia_hello:HelloProvider"
+
+The entry point names a *class*: Gaia calls it with its section of the settings.
+It must be cheap to import; import an SDK in the first hook that needs it. The
+smallest provider has two hooks::
+
+    import attrs
+    from gaia_core import (
+        CallContext, Capability, GeneratedImage, GenerateRequest, ImageResult,
+        ProviderInfo, hookimpl,
+    )
+
+    @attrs.define(eq=False, kw_only=True)
+    class HelloProvider:
+        colour: str = "red"  # [providers.hello] colour = "blue"
+
+        @hookimpl
+        def gaia_provider_info(self) -> ProviderInfo:
+            return ProviderInfo(
+                name="hello", capabilities={Capability.TEXT_TO_IMAGE}, priority=5
+            )
+
+        @hookimpl
+        async def gaia_generate(
+            self, request: GenerateRequest, context: CallContext
+        ) -> ImageResult:
+            data = await my_sdk.draw(request.styled_prompt, self.colour)
+            return ImageResult(
+                images=[GeneratedImage(data=data)], provider="hello", model="hello"
+            )
+
+An entry point may also name a module or an object: that is *middleware*, whose
+hook wrappers run around every provider: see `gaia_prepare_request` and
+`gaia_generate`.
+
+Gaia asks **one** provider at a time, so a hook answers for its own provider
+only. Work hooks are ``async def``.
+"""
+
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+    from gaia_core.context import CallContext
+    from gaia_core.requests import (
+        DescribeImageRequest,
+        EnhancePromptRequest,
+        GenerateRequest,
+        RemoveBackgroundRequest,
+        Request,
+        UpscaleRequest,
+    )
+    from gaia_core.results import DescriptionResult, ImageResult, PromptResult
+
+PROJECT_NAME = "gaia"
+"""The project name pluggy knows these hooks by."""
+ENTRY_POINT_GROUP = "gaia"
+"""The entry-point group plugins are found in."""
+
+hookspec = pluggy.HookspecMarker(PROJECT_NAME)
+hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
+"""Marks a function as the implementation of a hook."""
+
+# -- who are you ------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def gaia_provider_info() -> "ProviderInfo":  # type: ignore[empty-body]
+    """
+    Say who the provider is, what it can do, and why it cannot work now, if so.
+
+    Called at load and before every plan: cheap, no network, no SDK import. A
+    plugin with this hook is a provider; one without it is middleware.
+
+    ::
+
+        @hookimpl
+        def gaia_provider_info(self) -> ProviderInfo:
+            return ProviderInfo(
+                name="hello",
+                capabilities={Capability.TEXT_TO_IMAGE},
+                priority=5,
+                unavailable=None if self.api_key else "HELLO_API_KEY is not set",
+            )
+
+    Returns:
+        The provider's card.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_list_models() -> "Awaitable[Sequence[ModelInfo]]":  # type: ignore[empty-body]
+    """
+    List the models the provider offers, the preferred one first.
+
+    Called when a `Gaia` is opened. Without this hook the provider has one model,
+    named like itself, with the provider's capabilities and no price.
+
+    ::
+
+        @hookimpl
+        async def gaia_list_models(self) -> Sequence[ModelInfo]:
+            return [
+                ModelInfo(
+                    id="hello:1",
+                    name="Hello",
+                    provider="hello",
+                    capabilities={Capability.TEXT_TO_IMAGE},
+                    supported_fields={"seed"},
+                    price=Price(per_image=0.01),
+                )
+            ]
+
+    Returns:
+        The cards of the models.
+    """
+
+
+# -- at the door ------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def gaia_prepare_request(request: "Request") -> "Request":  # type: ignore[empty-body]
+    """
+    Change a request at the door, before anything is planned or paid.
+
+    Called once per operation. Gaia's own implementation gives the request back
+    as it came; middleware wraps it, and wrappers build upon one another::
+
+        @hookimpl(wrapper=True)
+        def gaia_prepare_request(self, request):
+            request = yield
+            if not isinstance(request, GenerateRequest):
+                return request
+            return attrs.evolve(request, style=request.style or "fantasy art")
+
+    Args:
+        request: What the host asked for.
+
+    Returns:
+        What to go on with.
+    """
+
+
+# -- work -------------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def gaia_generate(  # type: ignore[empty-body]
+    request: "GenerateRequest", context: "CallContext"
+) -> "Awaitable[ImageResult]":
+    """
+    Make pictures from words, and from a picture where the request brings one.
+
+    Image-to-image, inpainting and outpainting come through this hook too:
+    ``request.capability`` tells which. ``request.model`` is always set.
+
+    ::
+
+        @hookimpl
+        async def gaia_generate(
+            self, request: GenerateRequest, context: CallContext
+        ) -> ImageResult:
+            reply = await self.client().draw(request.styled_prompt)
+            return ImageResult(
+                images=[GeneratedImage(data=reply)],
+                provider="hello",
+                model=request.model,
+            )
+
+    Middleware wraps it. A wrapper gets the awaitable from ``yield``, not the
+    result, and may return another one around it::
+
+        @hookimpl(wrapper=True)
+        def gaia_generate(self, request, context):
+            answer = yield
+
+            async def timed():
+                start = time.monotonic()
+                result = await answer
+                context.logger.info("hello.timed", took=time.monotonic() - start)
+                return result
+
+            return timed()
+
+    Args:
+        request: What to make; its ``model`` is one this provider listed.
+        context: The attempt: identifiers, deadline, progress, fetcher, logger.
+
+    Returns:
+        An awaitable of the pictures.
+
+    Raises:
+        ProviderError: One of its subclasses; anything else counts as an unknown
+            outcome and is never repeated.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_upscale(  # type: ignore[empty-body]
+    request: "UpscaleRequest", context: "CallContext"
+) -> "Awaitable[ImageResult]":
+    """
+    Enlarge a picture by 2, 4 or 8.
+
+    ::
+
+        @hookimpl
+        async def gaia_upscale(
+            self, request: UpscaleRequest, context: CallContext
+        ) -> ImageResult:
+            data = await self.client().enlarge(
+                request.image.data, request.upscale_factor
+            )
+            return ImageResult(
+                images=[GeneratedImage(data=data)],
+                provider="hello",
+                model=request.model,
+            )
+
+    Args:
+        request: The picture and the factor.
+        context: The attempt.
+
+    Returns:
+        An awaitable of one picture, ``upscale_factor`` times as wide and high.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_remove_background(  # type: ignore[empty-body]
+    request: "RemoveBackgroundRequest", context: "CallContext"
+) -> "Awaitable[ImageResult]":
+    """
+    Cut out the subject of a picture.
+
+    ::
+
+        @hookimpl
+        async def gaia_remove_background(
+            self, request: RemoveBackgroundRequest, context: CallContext
+        ) -> ImageResult:
+            data = await self.client().cut_out(request.image.data)
+            return ImageResult(
+                images=[GeneratedImage(data=data)],
+                provider="hello",
+                model=request.model,
+            )
+
+    Args:
+        request: The picture.
+        context: The attempt.
+
+    Returns:
+        An awaitable of one picture of the same size with an alpha channel.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_enhance_prompt(  # type: ignore[empty-body]
+    request: "EnhancePromptRequest", context: "CallContext"
+) -> "Awaitable[PromptResult]":
+    """
+    Turn a few words into a prompt that pictures come out well from.
+
+    ::
+
+        @hookimpl
+        async def gaia_enhance_prompt(
+            self, request: EnhancePromptRequest, context: CallContext
+        ) -> PromptResult:
+            words = await self.client().work_out(request.prompt)
+            return PromptResult(prompt=words, provider="hello", model=request.model)
+
+    Args:
+        request: The words and how long the answer may be.
+        context: The attempt.
+
+    Returns:
+        An awaitable of the prompt.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_describe_image(  # type: ignore[empty-body]
+    request: "DescribeImageRequest", context: "CallContext"
+) -> "Awaitable[DescriptionResult]":
+    """
+    Say in words what a picture shows.
+
+    ::
+
+        @hookimpl
+        async def gaia_describe_image(
+            self, request: DescribeImageRequest, context: CallContext
+        ) -> DescriptionResult:
+            words = await self.client().look(request.image.data, request.question)
+            return DescriptionResult(
+                description=words, provider="hello", model=request.model
+            )
+
+    Args:
+        request: The picture and the question.
+        context: The attempt.
+
+    Returns:
+        An awaitable of the description.
+    """
+
+
+# -- upkeep -----------------------------------------------------------------------
+
+
+@hookspec(firstresult=True)
+def gaia_check_health(level: "HealthLevel") -> "Awaitable[Health]":  # type: ignore[empty-body]
+    """
+    Check how far the provider can be reached; never spend money.
+
+    ::
+
+        @hookimpl
+        async def gaia_check_health(self, level: HealthLevel) -> Health:
+            if level is HealthLevel.CONFIGURED:
+                return Health(level=level, is_healthy=True)
+            models = await self.client().list_models()
+            return Health(level=HealthLevel.AUTHORISED, is_healthy=bool(models))
+
+    Args:
+        level: How far to go.
+
+    Returns:
+        An awaitable of what was found.
+    """
+
+
+@hookspec(firstresult=True)
+def gaia_recover(  # type: ignore[empty-body]
+    task_id: str, context: "CallContext"
+) -> "Awaitable[ImageResult | None]":
+    """
+    Look up an attempt whose answer was lost.
+
+    ::
+
+        @hookimpl
+        async def gaia_recover(
+            self, task_id: str, context: CallContext
+        ) -> ImageResult | None:
+            reply = await self.client().task(task_id)
+            return None if reply is None else replies.images(reply)
+
+    Args:
+        task_id: The identifier Gaia minted for the attempt.
+        context: A fresh context; its task id is the lost attempt's.
+
+    Returns:
+        An awaitable of the pictures, or of None when the vendor never saw it.
+    """
+
+
+@hookspec
+def gaia_start() -> "Awaitable[None]":  # type: ignore[empty-body]
+    """
+    Get ready; called when a `Gaia` is opened.
+
+    ::
+
+        @hookimpl
+        async def gaia_start(self) -> None:
+            self.pool = Pool(size=self.pool_size)
+
+    Returns:
+        An awaitable of nothing.
+    """
+
+
+@hookspec
+def gaia_stop() -> "Awaitable[None]":  # type: ignore[empty-body]
+    """
+    Let go of everything; called when a `Gaia` is closed, in reverse order.
+
+    ::
+
+        @hookimpl
+        async def gaia_stop(self) -> None:
+            await self.pool.close()
+
+    Returns:
+        An awaitable of nothing.
+    """

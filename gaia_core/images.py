@@ -1,0 +1,158 @@
+"""Pictures as values: encoded bytes with a media type and a size."""
+
+import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Self, TypeAlias
+
+import attrs
+
+from gaia_core.errors import InvalidImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+MAX_PIXELS = 67_108_864
+"""Largest picture Gaia opens, in pixels (8192 x 8192)."""
+MAX_BYTES = 67_108_864
+"""Largest encoded picture Gaia reads, in bytes (64 MiB)."""
+
+_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
+"""File suffix of each media type Gaia accepts."""
+
+def _length(data: bytes) -> str:
+    return f"<{len(data)} bytes>"
+
+
+@attrs.frozen(kw_only=True)
+class Image:
+    """
+    One encoded picture: PNG, JPEG or WebP.
+
+    Make one with `Image.from_bytes` or `Image.open`; both read the size from
+    the header and decode no pixel.
+
+    Attributes:
+        data: The encoded bytes.
+        media_type: ``image/png``, ``image/jpeg`` or ``image/webp``.
+        width: Width in pixels.
+        height: Height in pixels.
+    """
+
+    data: bytes = attrs.field(repr=_length)
+    media_type: str
+    width: int
+    height: int
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """
+        Read media type and size from the header of an encoded picture.
+
+        Args:
+            data: An encoded PNG, JPEG or WebP picture.
+
+        Raises:
+            InvalidImageError: If it is none of these, or too large to be safe.
+        """
+        if len(data) > MAX_BYTES:
+            message = f"The picture has {len(data)} bytes; the limit is {MAX_BYTES}."
+            raise InvalidImageError(message)
+        with _opened(data) as picture:
+            media_type = _MEDIA_TYPES[picture.format or ""]
+            width, height = picture.size
+        return cls(data=data, media_type=media_type, width=width, height=height)
+
+    @classmethod
+    def open(cls, path: PathLike[str]) -> Self:
+        """
+        Read a picture file.
+
+        Raises:
+            InvalidImageError: If the file cannot be read or holds no picture.
+        """
+        try:
+            with Path(path).open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            message = f"The picture {path} cannot be read: {error.strerror}."
+            raise InvalidImageError(message) from error
+        return cls.from_bytes(data)
+
+    def decode(self) -> "PillowImage":
+        """
+        Decode every pixel into a Pillow picture.
+
+        Raises:
+            InvalidImageError: If the bytes are damaged.
+        """
+        with _opened(self.data) as picture:
+            picture.load()
+            return picture
+
+
+ImageSource: TypeAlias = Image | bytes | PathLike[str]
+"""What a request takes where it wants a picture."""
+
+
+def to_image(source: ImageSource) -> Image:
+    """
+    Turn whatever a caller has into an `Image`.
+
+    A string is refused on purpose: a prompt or an address from outside must
+    never be opened as a file. Wrap a path you trust in `pathlib.Path`.
+
+    Args:
+        source: An `Image`, encoded bytes, or a path object; a stored image of
+            an earlier response is a path object too.
+
+    Raises:
+        InvalidImageError: If it is none of these or holds no picture.
+    """
+    if isinstance(source, Image):
+        return source
+    if isinstance(source, bytes):
+        return Image.from_bytes(source)
+    if isinstance(source, PathLike):
+        return Image.open(source)
+    kind = type(source).__name__
+    message = f"A picture must be an Image, bytes or a pathlib.Path, not {kind}."
+    raise InvalidImageError(message)
+
+
+@contextmanager
+def _opened(data: bytes) -> Iterator["PillowImage"]:
+    """Open a picture with every guard up, in one place for size and pixels."""
+    # Pillow costs 25 ms to import, and most commands never touch a picture.
+    from PIL import Image as pillow  # noqa: N813
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pillow.DecompressionBombWarning)
+            picture = pillow.open(io.BytesIO(data), formats=tuple(_MEDIA_TYPES))
+            _check_pixels(*picture.size)
+            yield picture
+    except InvalidImageError:
+        raise
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        pillow.DecompressionBombError,
+        pillow.DecompressionBombWarning,
+    ) as error:
+        # Pillow's own words may carry an address of this process: leave them out.
+        message = "The picture is no readable PNG, JPEG or WebP file."
+        raise InvalidImageError(message) from error
+
+
+def _check_pixels(width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        message = (
+            f"The picture is {width}x{height}; the limit is {MAX_PIXELS} pixels."
+        )
+        raise InvalidImageError(message)

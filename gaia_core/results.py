@@ -1,0 +1,124 @@
+"""What a provider gives back."""
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import attrs
+
+from gaia_core.images import Image
+
+
+def _length(data: bytes) -> str:
+    return f"<{len(data)} bytes>"
+
+
+@attrs.frozen(kw_only=True)
+class GeneratedImage:
+    """
+    One picture a provider made, as it came.
+
+    Media type, width and height are read from the bytes when left out, so most
+    providers write ``GeneratedImage(data=reply, seed=seed)``.
+
+    Attributes:
+        data: The encoded bytes; Gaia stores them untouched.
+        media_type: ``image/png``, ``image/jpeg`` or ``image/webp``.
+        seed: The seed that made it, if the provider says so.
+        width: Width in pixels.
+        height: Height in pixels.
+        is_encoded_here: True when the provider encoded raw pixels in this
+            process: only then may Gaia write its metadata into the bytes.
+
+    Raises:
+        InvalidImageError: If the bytes are no PNG, JPEG or WebP picture.
+    """
+
+    data: bytes = attrs.field(repr=_length)
+    media_type: str | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    is_encoded_here: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        """Read from the bytes what was left out."""
+        if None not in (self.media_type, self.width, self.height):
+            return
+        image = Image.from_bytes(self.data)
+        for name in ("media_type", "width", "height"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, getattr(image, name))
+
+    @property
+    def image(self) -> Image:
+        """The picture as a checked value, its size read from the bytes."""
+        return Image.from_bytes(self.data)
+
+
+def _strings(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(values)
+
+
+def _images(values: Iterable[GeneratedImage]) -> tuple[GeneratedImage, ...]:
+    return tuple(values)
+
+
+@attrs.frozen(kw_only=True)
+class ImageResult:
+    """
+    What a provider answers to one attempt.
+
+    Attributes:
+        images: The pictures, at least one.
+        provider: The provider's name.
+        model: The model that made them.
+        cost_usd: What the provider charged; None: it does not say, and Gaia
+            settles at the catalogue's price.
+        warnings: What was not honoured, in plain words (``"seed ignored"``).
+    """
+
+    images: tuple[GeneratedImage, ...] = attrs.field(converter=_images)
+    provider: str
+    model: str
+    cost_usd: Decimal | None = None
+    warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+
+
+@attrs.frozen(kw_only=True)
+class PromptResult:
+    """
+    A prompt a provider worked out.
+
+    Attributes:
+        prompt: The worked-out prompt.
+        provider: The provider's name.
+        model: The model that wrote it.
+        cost_usd: What the provider charged, if it says so.
+        warnings: What was not honoured.
+    """
+
+    prompt: str
+    provider: str
+    model: str
+    cost_usd: Decimal | None = None
+    warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)
+
+
+@attrs.frozen(kw_only=True)
+class DescriptionResult:
+    """
+    What a provider sees in a picture.
+
+    Attributes:
+        description: The description, or the answer to the question.
+        provider: The provider's name.
+        model: The model that looked.
+        cost_usd: What the provider charged, if it says so.
+        warnings: What was not honoured.
+    """
+
+    description: str
+    provider: str
+    model: str
+    cost_usd: Decimal | None = None
+    warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)
