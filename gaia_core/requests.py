@@ -231,9 +231,7 @@ class GenerateRequest(Request):
         default=None, converter=_optional_image, validator=_picture
     )
     outpaint: Outpaint | None = None
-    reference_images: tuple[Image, ...] = attrs.field(
-        default=(), converter=_images
-    )
+    reference_images: tuple[Image, ...] = attrs.field(default=(), converter=_images)
     loras: tuple[Lora, ...] = attrs.field(default=(), converter=tuple)
 
     def __attrs_post_init__(self) -> None:
@@ -314,7 +312,7 @@ class UpscaleRequest(Request):
     """
 
     image: Image = attrs.field(converter=to_image, validator=_picture)
-    upscale_factor: int = 4
+    upscale_factor: int = attrs.field(default=4)
 
     @upscale_factor.validator
     def _check_factor(self, _: object, value: object) -> None:
