@@ -1,0 +1,51 @@
+"""Run the examples of every Markdown page, each page from a folder of its own."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+VARIABLES = ("GAIA_", "GEMINI_", "GOOGLE_", "PARASAIL_", "RUNWARE_", "HF_")
+"""How the environment variables begin that could decide a test."""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_machine(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keep a test away from the settings, keys and pictures of whoever runs it."""
+    home = tmp_path_factory.getbasetemp() / "home"
+    for name in list(os.environ):
+        if name.startswith(VARIABLES):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("IMAGE_STORAGE_PATH", raising=False)
+    monkeypatch.delenv("HUGGING_FACE_KEY", raising=False)
+    for name in (
+        "XDG_CONFIG_HOME",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+        "XDG_STATE_HOME",
+    ):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    monkeypatch.setenv("APPDATA", str(home / "appdata"))
+    monkeypatch.setenv("LOCALAPPDATA", str(home / "localappdata"))
+
+
+@pytest.fixture(scope="module")
+def _page_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give every page an empty folder as its current one."""
+    folder = tmp_path_factory.mktemp("page")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+pytest_collect_file = Sybil(
+    parsers=[PythonCodeBlockParser(), SkipParser()],
+    patterns=["*.md"],
+    excludes=["CHANGELOG.md"],
+    fixtures=["_page_folder"],
+).pytest()

@@ -1,0 +1,137 @@
+"""
+What is run before a change is accepted: ``nox``.
+
+``nox -l`` lists the sessions, ``nox -s tests -- -k selection`` narrows one down,
+``nox -R`` uses the environments of the last run again. Everything runs on the
+Python that runs nox; ``nox -s matrix`` asks the other supported ones too.
+"""
+
+import pathlib
+from typing import Any
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.error_on_external_run = True
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "docs", "plugin", "tests"]
+
+PYPROJECT = nox.project.load_toml("pyproject.toml")
+ROOMS = sorted(
+    path.parent.name for path in pathlib.Path("plugins").glob("*/pyproject.toml")
+)
+CODE = [
+    "gaia_core",
+    "plugins",
+    "tests",
+    "docs",
+    "benchmarks",
+    "conftest.py",
+    "noxfile.py",
+]
+
+# Their dependencies are gigabytes, and the type checker does not look into them.
+UNINSTALLED_FOR_TYPING = {"gaia-flux"}
+
+ENVIRONMENT = {
+    # One thread per inference: two sessions side by side then share two cores.
+    "OMP_NUM_THREADS": "1",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    # Whatever a developer has set must not decide a test.
+    "GAIA_CONFIG": None,
+    "IMAGE_STORAGE_PATH": None,
+}
+
+
+def _room(name: str) -> dict[str, Any]:
+    """Read the ``pyproject.toml`` of a plugin."""
+    return nox.project.load_toml(f"plugins/{name}/pyproject.toml")
+
+
+def _groups(name: str) -> list[str]:
+    """Name the dependency groups a plugin's tests need."""
+    groups = ["--group", "tests"]
+    if "tests" in _room(name).get("dependency-groups", {}):
+        groups += ["--group", f"plugins/{name}/pyproject.toml:tests"]
+    return groups
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check rules and layout of all code."""
+    session.install("--group", "lint")
+    code = [path for path in CODE if pathlib.Path(path).exists()]
+    session.run("ruff", "check", *code)
+    session.run("ruff", "format", "--check", *code)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check the types of the core, the plugins and this file."""
+    rooms = [
+        f"./plugins/{name}" for name in ROOMS if name not in UNINSTALLED_FOR_TYPING
+    ]
+    session.install(".", *rooms, "--group", "typing")
+    session.run("mypy", "gaia_core", "noxfile.py", "conftest.py")
+    for name in ROOMS:
+        session.run("mypy", f"plugins/{name}/src")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the core's own tests and doctests, and report coverage."""
+    _test_core(session)
+    session.run("coverage", "report", silent=False)
+
+
+@nox.session(
+    default=False, python=nox.project.python_versions(PYPROJECT), tags=["matrix"]
+)
+def matrix(session: nox.Session) -> None:
+    """Run the core's tests on every supported Python that is installed."""
+    _test_core(session)
+
+
+def _test_core(session: nox.Session) -> None:
+    session.install(".", "./plugins/gaia-example", "--group", "tests", env=ENVIRONMENT)
+    # pytest loads gaia_core.testing before a coverage plugin could start, so
+    # coverage starts pytest, not the other way round.
+    session.run(
+        *("coverage", "run", "-m", "pytest", "tests", "gaia_core"),
+        *session.posargs,
+        env=ENVIRONMENT,
+    )
+
+
+@nox.session(tags=["rooms"])
+@nox.parametrize("room", ROOMS, ids=ROOMS)
+def plugin(session: nox.Session, room: str) -> None:
+    """Run one plugin's tests with only the core beside it."""
+    session.install(".", f"./plugins/{room}", *_groups(room), env=ENVIRONMENT)
+    # `--pyargs` finds the doctests in the installed files: a file left out of
+    # the wheel fails here.
+    package = room.replace("-", "_")
+    session.run(
+        *("pytest", f"plugins/{room}/tests", "--pyargs", package),
+        *session.posargs,
+        env=ENVIRONMENT,
+    )
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run every example of the documentation."""
+    session.install(
+        *(".", "./plugins/gaia-example", "--group", "docs"),
+        env=ENVIRONMENT,
+    )
+    session.run("pytest", "docs", "README.md", *session.posargs, env=ENVIRONMENT)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measure start-up, overhead per call and PNG writing."""
+    session.install(".", "./plugins/gaia-offline", "--group", "bench")
+    for path in sorted(pathlib.Path("benchmarks").glob("*.py")):
+        session.run("python", path, env=ENVIRONMENT)

@@ -1,0 +1,323 @@
+"""The rules of the house, read from the source by `ast`."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+import gaia_core
+
+ROOT = Path(__file__).parent.parent
+CORE = ROOT / "gaia_core"
+ROOMS = sorted(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))
+
+LAYERS = (
+    "capabilities",
+    "errors",
+    "png",
+    "images",
+    "metadata",
+    "requests",
+    "results",
+    "responses",
+    "catalog",
+    "context",
+    "hookspecs",
+    "secrets",
+    "settings",
+    "plugins",
+    "selection",
+    "fetching",
+    "observability",
+    "ledger",
+    "reliability",
+    "cache",
+    "storage",
+    "engine",
+    "blocking",
+    "batches",
+    "cli",
+    "server",
+    "testing",
+)
+"""A part of the core may import the parts named before it, and no other."""
+
+AFTER_THE_LIST = {"cli", "server", "testing"}
+"""Doors and tools: these may take the public names from `gaia_core` itself."""
+
+NOT_IN_THE_CORE = {
+    "diffusers",
+    "fal_client",
+    "google",
+    "numpy",
+    "onnxruntime",
+    "openai",
+    "replicate",
+    "runware",
+    "torch",
+    "transformers",
+}
+"""What only providers need."""
+
+HEAVY = {
+    "PIL",
+    "aiohttp",
+    "aiosqlite",
+    "cattrs",
+    "fastapi",
+    "platformdirs",
+    "pydantic",
+    "rich",
+    "sqlalchemy",
+    "structlog",
+    "uvicorn",
+}
+"""Imported where first used, so that ``gaia models`` answers at once."""
+
+MAY_BE_HEAVY = {"ledger", "server", "testing"}
+"""Parts that are themselves imported where first used."""
+
+DANGEROUS_MODULES = {"cPickle", "dill", "marshal", "pickle", "shelve"}
+DANGEROUS_CALLS = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}
+MAX_LINES = 500
+
+
+@attrs.frozen
+class Source:
+    """One source file, parsed."""
+
+    path: Path
+    tree: ast.Module
+
+    @property
+    def name(self) -> str:
+        """The path below the root, as messages show it."""
+        return self.path.relative_to(ROOT).as_posix()
+
+    @property
+    def part(self) -> str:
+        """The part of the core this file belongs to, such as ``engine``."""
+        return self.path.relative_to(CORE).parts[0].removesuffix(".py")
+
+    @property
+    def module(self) -> str:
+        """The module this file is."""
+        parts = self.path.relative_to(self._src).with_suffix("").parts
+        return ".".join(part for part in parts if part != "__init__")
+
+    @property
+    def package(self) -> str:
+        """The package that relative imports of this file start from."""
+        is_package = self.path.name == "__init__.py"
+        return self.module if is_package else self.module.rpartition(".")[0]
+
+    @property
+    def _src(self) -> Path:
+        return ROOT if self.path.is_relative_to(CORE) else _src_of(self.path)
+
+
+def _src_of(path: Path) -> Path:
+    return next(parent for parent in path.parents if parent.name == "src")
+
+
+def _read(*folders: Path) -> list[Source]:
+    paths = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return [Source(path, ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+CORE_SOURCES = _read(CORE)
+ROOM_SOURCES = _read(*(room / "src" for room in ROOMS))
+SOURCES = [*CORE_SOURCES, *ROOM_SOURCES]
+
+
+def _imports(source: Source, nodes: Iterator[ast.AST]) -> Iterator[str]:
+    """Name every module that some nodes import, relative ones spelt out."""
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _imported_from(source, node)
+
+
+def _imported_from(source: Source, node: ast.ImportFrom) -> Iterator[str]:
+    parents = source.package.split(".")[: None if node.level < 2 else 1 - node.level]
+    base = ".".join([*parents, *filter(None, [node.module])])
+    module = base if node.level else node.module or ""
+    yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def _at_import_time(body: list[ast.stmt]) -> Iterator[ast.AST]:
+    """Walk what runs when the module is imported."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from _at_import_time(node.orelse)
+            continue
+        yield node
+        for field in ("body", "orelse", "finalbody"):
+            yield from _at_import_time(getattr(node, field, []))
+        for handler in getattr(node, "handlers", []):
+            yield from _at_import_time(handler.body)
+
+
+def _ids(source: object) -> str:
+    return source.name if isinstance(source, Source) else str(source)
+
+
+core = pytest.mark.parametrize("source", CORE_SOURCES, ids=_ids)
+rooms = pytest.mark.parametrize("source", ROOM_SOURCES, ids=_ids)
+everything = pytest.mark.parametrize("source", SOURCES, ids=_ids)
+
+
+def test_every_part_of_the_core_has_a_layer() -> None:
+    """A new module of the core says where it stands."""
+    parts = {source.part for source in CORE_SOURCES} - {"__init__", "__main__"}
+
+    assert parts - set(LAYERS) == set()
+
+
+def test_layers_name_what_exists() -> None:
+    """The list of layers names no part that is gone."""
+    parts = {source.part for source in CORE_SOURCES}
+
+    assert set(LAYERS) - parts == set()
+
+
+@core
+def test_core_imports_point_up_the_list(source: Source) -> None:
+    """A part of the core imports only parts named before it."""
+    if source.part not in LAYERS:
+        return
+    below = set(LAYERS[LAYERS.index(source.part) + 1 :])
+
+    parts = {
+        name.split(".")[1]
+        for name in _imports(source, ast.walk(source.tree))
+        if name.startswith("gaia_core.")
+    }
+
+    assert parts & below == set()
+    if source.part not in AFTER_THE_LIST:
+        assert parts <= set(LAYERS), "import the module that defines the name"
+
+
+@core
+def test_core_knows_no_plugin_and_no_sdk(source: Source) -> None:
+    """The core imports no plugin, no provider's SDK and no tensor library."""
+    imported = {name.split(".")[0] for name in _imports(source, ast.walk(source.tree))}
+
+    assert imported & (NOT_IN_THE_CORE | {_package(room) for room in ROOMS}) == set()
+
+
+@core
+def test_core_imports_heavy_packages_where_it_uses_them(source: Source) -> None:
+    """No module of the core loads a slow package when it is imported."""
+    if source.part in MAY_BE_HEAVY:
+        return
+
+    imported = {
+        name.split(".")[0]
+        for name in _imports(source, _at_import_time(source.tree.body))
+    }
+
+    assert imported & HEAVY == set()
+
+
+@rooms
+def test_rooms_know_the_core_only(source: Source) -> None:
+    """No plugin imports another plugin."""
+    own = source.module.split(".")[0]
+
+    imported = {name.split(".")[0] for name in _imports(source, ast.walk(source.tree))}
+
+    assert {name for name in imported if name.startswith("gaia_")} <= {own, "gaia_core"}
+
+
+@rooms
+def test_rooms_use_public_names(source: Source) -> None:
+    """A plugin takes no name from the core that begins with an underscore."""
+    private = [
+        name
+        for name in _imports(source, ast.walk(source.tree))
+        if name.startswith("gaia_core.") and "._" in name
+    ]
+
+    assert private == []
+
+
+@everything
+def test_nothing_is_unpickled_or_evaluated(source: Source) -> None:
+    """No code runs that came from a file or from outside."""
+    imported = {name.split(".")[0] for name in _imports(source, ast.walk(source.tree))}
+    called = {
+        ast.unparse(node.func)
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Call)
+    }
+
+    assert imported & DANGEROUS_MODULES == set()
+    assert called & DANGEROUS_CALLS == set()
+
+
+@everything
+def test_modules_are_short(source: Source) -> None:
+    """No module is longer than a reader's patience."""
+    assert len(source.path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@everything
+def test_nothing_is_left_for_later(source: Source) -> None:
+    """No file holds a note to do something one day."""
+    text = source.path.read_text(encoding="utf-8")
+
+    assert [word for word in ("TODO", "FIXME", "XXX") if word in text] == []
+
+
+def test_public_names_are_listed_in_order() -> None:
+    """`gaia_core.__all__` is sorted and names each thing once."""
+    assert list(gaia_core.__all__) == sorted(set(gaia_core.__all__))
+
+
+def test_public_names_exist() -> None:
+    """Every name in `gaia_core.__all__` can be had from `gaia_core`."""
+    missing = [name for name in gaia_core.__all__ if not hasattr(gaia_core, name)]
+
+    assert missing == []
+
+
+def test_public_module_holds_nothing_else() -> None:
+    """What `gaia_core` holds is listed, or a module of the core."""
+    held = {name for name in vars(gaia_core) if not name.startswith("_")}
+    modules = {name for name in held if f"gaia_core.{name}" in sys.modules}
+
+    assert held - modules - set(gaia_core.__all__) == set()
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_rooms_are_furnished_alike(room: Path) -> None:
+    """Every plugin has a page for its users, tests, and types it can vouch for."""
+    package = room / "src" / _package(room)
+
+    missing = [
+        path.relative_to(room).as_posix()
+        for path in (room / "README.md", room / "tests", package / "py.typed")
+        if not path.exists()
+    ]
+
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    "folder", (ROOT, *ROOMS), ids=lambda folder: folder.name.replace(ROOT.name, "core")
+)
+def test_tests_are_no_packages(folder: Path) -> None:
+    """No `__init__.py` in tests: two rooms could not be tested together."""
+    assert list((folder / "tests").rglob("__init__.py")) == []
+
+
+def _package(room: Path) -> str:
+    return room.name.replace("-", "_")
