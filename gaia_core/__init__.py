@@ -1,1 +1,124 @@
-"""Gaia images."""
+"""
+Gaia images: make, edit, enlarge and cut out pictures through any provider.
+
+A host holds a `Gaia`; an author of a provider needs the values, the errors and
+`hookimpl`. Whatever is listed in ``__all__`` stays; everything else may change.
+"""
+
+from gaia_core.capabilities import Capability
+from gaia_core.catalog import (
+    Health,
+    HealthLevel,
+    ModelInfo,
+    Price,
+    ProviderInfo,
+    Quality,
+    Speed,
+)
+from gaia_core.context import CallContext
+from gaia_core.engine import Gaia
+from gaia_core.errors import (
+    AuthenticationError,
+    ContentFilteredError,
+    GaiaError,
+    InvalidImageError,
+    InvalidRequestError,
+    ModelError,
+    NoCapableProviderError,
+    OutcomeClass,
+    OutcomeUnknownError,
+    PluginError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderRequestError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitError,
+    SettingsError,
+    StorageError,
+    UnusableResultError,
+)
+from gaia_core.hookspecs import hookimpl
+from gaia_core.images import Image
+from gaia_core.requests import (
+    DescribeImageRequest,
+    EnhancePromptRequest,
+    GenerateRequest,
+    Lora,
+    Outpaint,
+    RemoveBackgroundRequest,
+    UpscaleRequest,
+)
+from gaia_core.responses import (
+    Attempt,
+    DescriptionResponse,
+    ImageResponse,
+    PromptResponse,
+    StoredImage,
+)
+from gaia_core.results import (
+    DescriptionResult,
+    GeneratedImage,
+    ImageResult,
+    PromptResult,
+)
+from gaia_core.selection import Plan
+from gaia_core.settings import Policy, Secret, Settings, load_settings, setting
+
+__all__ = [
+    "Attempt",
+    "AuthenticationError",
+    "CallContext",
+    "Capability",
+    "ContentFilteredError",
+    "DescribeImageRequest",
+    "DescriptionResponse",
+    "DescriptionResult",
+    "EnhancePromptRequest",
+    "Gaia",
+    "GaiaError",
+    "GenerateRequest",
+    "GeneratedImage",
+    "Health",
+    "HealthLevel",
+    "Image",
+    "ImageResponse",
+    "ImageResult",
+    "InvalidImageError",
+    "InvalidRequestError",
+    "Lora",
+    "ModelError",
+    "ModelInfo",
+    "NoCapableProviderError",
+    "OutcomeClass",
+    "OutcomeUnknownError",
+    "Outpaint",
+    "Plan",
+    "PluginError",
+    "Policy",
+    "Price",
+    "PromptResponse",
+    "PromptResult",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderInfo",
+    "ProviderRequestError",
+    "ProviderTimeoutError",
+    "ProviderUnavailableError",
+    "Quality",
+    "QuotaExceededError",
+    "RateLimitError",
+    "RemoveBackgroundRequest",
+    "Secret",
+    "Settings",
+    "SettingsError",
+    "Speed",
+    "StorageError",
+    "StoredImage",
+    "UnusableResultError",
+    "UpscaleRequest",
+    "hookimpl",
+    "load_settings",
+    "setting",
+]

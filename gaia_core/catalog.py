@@ -85,7 +85,7 @@ def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decima
 
 def _amount() -> Any:
     return attrs.field(
-        default=Decimal(0), converter=to_decimal, validator=attrs.validators.ge(0)
+        default=Decimal(0), converter=to_decimal, validator=attrs.validators.ge(Decimal(0))
     )
 
 
@@ -179,6 +179,8 @@ class ModelInfo:
         speed: Declared speed.
         creator: Who trained it.
         aliases: Other identifiers it answers to.
+        preferred_for: Words in the prompt that put this model before the
+            provider's others (``map``, ``floor plan``).
         kind: What it makes. Only ``image`` models serve requests; ``video``
             models are listed so that a person sees why they are passed over.
     """
@@ -202,6 +204,7 @@ class ModelInfo:
     speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
     creator: str | None = None
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    preferred_for: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     kind: str = attrs.field(
         default="image", validator=attrs.validators.in_(("image", "video"))
     )

@@ -16,7 +16,7 @@ Fetch = Callable[[str], Awaitable[bytes]]
 """Takes an address and gives back what lies there, within the guard's limits."""
 
 
-def _ignore(_fraction: float, _preview: "Image | None") -> None:
+def ignore_progress(_fraction: float, _preview: "Image | None") -> None:
     """Do nothing: nobody watches."""
 
 
@@ -39,7 +39,7 @@ class CallContext:
     deadline: float
     logger: Any
     _fetch: Fetch = attrs.field(alias="fetch")
-    _progress: Progress = attrs.field(default=_ignore, alias="progress")
+    _progress: Progress = attrs.field(default=ignore_progress, alias="progress")
 
     @property
     def seconds_left(self) -> float:

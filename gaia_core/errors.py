@@ -31,7 +31,10 @@ repetition, ``error_type`` and ``http_status`` are what an HTTP client sees, and
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from gaia_core.responses import Attempt
 
 
 class OutcomeClass(StrEnum):
@@ -57,11 +60,19 @@ class OutcomeClass(StrEnum):
 
 
 class GaiaError(Exception):
-    """Base of every error Gaia raises on purpose."""
+    """
+    Base of every error Gaia raises on purpose.
+
+    Attributes:
+        operation_id: The operation it ended, once there is one.
+        attempts: What was tried before it, in order.
+    """
 
     error_type: ClassVar[str] = "api_error"
     http_status: ClassVar[int] = 500
     suggested_action: ClassVar[str] = "contact_support"
+    operation_id: str | None = None
+    attempts: "tuple[Attempt, ...]" = ()
 
 
 class SettingsError(GaiaError):

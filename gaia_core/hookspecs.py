@@ -48,6 +48,8 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
+from gaia_core.capabilities import Capability
+
 if TYPE_CHECKING:
     from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
     from gaia_core.context import CallContext
@@ -65,6 +67,18 @@ PROJECT_NAME = "gaia"
 """The project name pluggy knows these hooks by."""
 ENTRY_POINT_GROUP = "gaia"
 """The entry-point group plugins are found in."""
+
+HOOK_OF = {
+    Capability.TEXT_TO_IMAGE: "gaia_generate",
+    Capability.IMAGE_TO_IMAGE: "gaia_generate",
+    Capability.INPAINTING: "gaia_generate",
+    Capability.OUTPAINTING: "gaia_generate",
+    Capability.UPSCALING: "gaia_upscale",
+    Capability.BACKGROUND_REMOVAL: "gaia_remove_background",
+    Capability.PROMPT_ENHANCEMENT: "gaia_enhance_prompt",
+    Capability.IMAGE_DESCRIPTION: "gaia_describe_image",
+}
+"""The hook that does the work of each capability."""
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)

@@ -1,0 +1,131 @@
+"""
+The same verbs for scripts and notebooks: no ``async``, no ``await``.
+
+::
+
+    from gaia_core.blocking import Gaia
+
+    with Gaia.open() as gaia:
+        response = gaia.generate(GenerateRequest(prompt="a red dragon"))
+"""
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import attrs
+
+from gaia_core import engine
+from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.ledger import Operation
+from gaia_core.requests import (
+    DescribeImageRequest,
+    EnhancePromptRequest,
+    GenerateRequest,
+    RemoveBackgroundRequest,
+    Request,
+    UpscaleRequest,
+)
+from gaia_core.responses import DescriptionResponse, ImageResponse, PromptResponse
+from gaia_core.selection import Plan
+from gaia_core.settings import Settings
+
+T = TypeVar("T")
+
+
+@attrs.define(eq=False)
+class Gaia:
+    """
+    A `gaia_core.Gaia` whose verbs wait for their answer.
+
+    It runs an event loop of its own in a thread, so it works where another loop
+    runs already, as in a notebook. Use it inside ``with``.
+    """
+
+    _gaia: engine.Gaia
+    _loop: asyncio.AbstractEventLoop = attrs.field(
+        factory=asyncio.new_event_loop, init=False
+    )
+    _thread: threading.Thread = attrs.field(init=False)
+
+    @classmethod
+    def open(cls, settings: Settings | None = None, **parts: Any) -> Self:
+        """Load settings and plugins; arguments as for `gaia_core.Gaia.open`."""
+        return cls(engine.Gaia.open(settings, **parts))
+
+    def __enter__(self) -> Self:
+        """Start the loop and the providers."""
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name="gaia", daemon=True
+        )
+        self._thread.start()
+        self._wait(self._gaia.__aenter__())
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop the providers and the loop."""
+        try:
+            self._wait(self._gaia.__aexit__(kind, error, trace))
+        finally:
+            self._wait(self._loop.shutdown_default_executor())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    def generate(self, request: GenerateRequest, **choices: Any) -> ImageResponse:
+        """Make pictures; see `gaia_core.Gaia.generate`."""
+        return self._wait(self._gaia.generate(request, **choices))
+
+    def upscale(self, request: UpscaleRequest, **choices: Any) -> ImageResponse:
+        """Enlarge a picture."""
+        return self._wait(self._gaia.upscale(request, **choices))
+
+    def remove_background(
+        self, request: RemoveBackgroundRequest, **choices: Any
+    ) -> ImageResponse:
+        """Cut out the subject of a picture."""
+        return self._wait(self._gaia.remove_background(request, **choices))
+
+    def enhance_prompt(
+        self, request: EnhancePromptRequest, **choices: Any
+    ) -> PromptResponse:
+        """Work a few words out into a prompt."""
+        return self._wait(self._gaia.enhance_prompt(request, **choices))
+
+    def describe_image(
+        self, request: DescribeImageRequest, **choices: Any
+    ) -> DescriptionResponse:
+        """Say in words what a picture shows."""
+        return self._wait(self._gaia.describe_image(request, **choices))
+
+    def plan(self, request: Request, **choices: Any) -> Plan:
+        """Say who would be asked, in which order, at which price, and why."""
+        return self._gaia.plan(request, **choices)
+
+    def models(self) -> tuple[ModelInfo, ...]:
+        """List the models of all providers."""
+        return self._wait(self._gaia.models())
+
+    def providers(self) -> tuple[ProviderInfo, ...]:
+        """List the providers, best rank first."""
+        return self._gaia.providers()
+
+    def operation(self, operation_id: str) -> Operation | None:
+        """Look an operation up."""
+        return self._wait(self._gaia.operation(operation_id))
+
+    def check_health(
+        self, level: HealthLevel = HealthLevel.CONFIGURED
+    ) -> dict[str, Health]:
+        """Check every provider; spends no money."""
+        return self._wait(self._gaia.check_health(level))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()

@@ -1,0 +1,325 @@
+"""
+The way of a request from door to response.
+
+::
+
+    request > door checks > plan > reserve > attempt > result > store > settle > response
+
+`Gaia` is what a host holds: its doors check, plan, and send each operation on a
+[walk][gaia_core.walk.Walk]. No other two files know the whole way.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self, cast
+
+import attrs
+
+from gaia_core.cache import NoCache, ResultCache
+from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.context import Progress, ignore_progress
+from gaia_core.errors import NoCapableProviderError
+from gaia_core.fetching import GuardedFetcher
+from gaia_core.ledger import Ledger, MemoryLedger, Operation
+from gaia_core.observability import get_logger
+from gaia_core.offers import gather_offers, refreshed
+from gaia_core.plugins import Plugins, load_plugins
+from gaia_core.reliability import Reliability, SingleTry
+from gaia_core.requests import (
+    DescribeImageRequest,
+    EnhancePromptRequest,
+    GenerateRequest,
+    RemoveBackgroundRequest,
+    Request,
+    UpscaleRequest,
+)
+from gaia_core.responses import (
+    DescriptionResponse,
+    ImageResponse,
+    PromptResponse,
+    Response,
+)
+from gaia_core.selection import Offer, Plan, Preferences, select
+from gaia_core.settings import Policy, Settings, load_settings
+from gaia_core.storage import FileStorage, ImageStorage
+from gaia_core.walk import Services, Walk
+
+CLOSING_GRACE = 30.0
+"""How long closing waits for work that was sent already, in seconds."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Gaia:
+    """
+    What a host holds: every verb, over every installed provider.
+
+    ::
+
+        async with Gaia.open() as gaia:
+            response = await gaia.generate(GenerateRequest(prompt="a red dragon"))
+            print(response.images[0].path, response.provider, response.cost_usd)
+
+    Make one with `Gaia.open`; it is ready inside ``async with``.
+    """
+
+    settings: Settings
+    cache: ResultCache
+    _services: Services
+    _offers: tuple[Offer, ...] = attrs.field(default=(), init=False)
+    _detached: set[asyncio.Task[Response]] = attrs.field(factory=set, init=False)
+
+    @classmethod
+    def open(
+        cls,
+        settings: Settings | None = None,
+        *,
+        plugins: Iterable[object] = (),
+        storage: ImageStorage | None = None,
+        ledger: Ledger | None = None,
+        reliability: Reliability | None = None,
+        cache: ResultCache | None = None,
+    ) -> Self:
+        """
+        Load settings and plugins.
+
+        Args:
+            settings: What to go by; None reads file and environment.
+            plugins: Providers and middleware beside those installed.
+            storage: Where pictures are kept; by default in files.
+            ledger: Where operations are kept.
+            reliability: What decides about repetition and admission.
+            cache: Where answers are kept for equal requests.
+
+        Raises:
+            SettingsError: If the settings cannot be used.
+        """
+        settings = settings or load_settings()
+        services = Services(
+            plugins=load_plugins(settings, extra=plugins),
+            storage=storage or FileStorage(settings.image_store),
+            ledger=ledger or MemoryLedger(),
+            reliability=reliability or SingleTry(),
+            fetcher=GuardedFetcher(),
+            keep_prompt=settings.keep_prompt,
+        )
+        return cls(settings=settings, cache=cache or NoCache(), services=services)
+
+    @property
+    def plugins(self) -> Plugins:
+        """What is installed, and what failed to load."""
+        return self._services.plugins
+
+    @property
+    def storage(self) -> ImageStorage:
+        """Where pictures are kept."""
+        return self._services.storage
+
+    async def __aenter__(self) -> Self:
+        """Start the providers and ask what they offer."""
+        await self._tell_all("gaia_start")
+        self._offers = await gather_offers(self.plugins)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Wait for work that was sent, then stop the providers."""
+        if self._detached:
+            await asyncio.wait(self._detached, timeout=CLOSING_GRACE)
+        await self._tell_all("gaia_stop", reverse=True)
+        await self._services.fetcher.close()
+        await self._services.ledger.close()
+
+    # -- verbs ----------------------------------------------------------------------
+
+    async def generate(
+        self, request: GenerateRequest, **choices: Any
+    ) -> ImageResponse:
+        """
+        Make pictures from words, and from a picture where one is given.
+
+        Args:
+            request: What to make.
+            **choices: ``policy``, ``max_cost_usd`` and ``allowed_providers``
+                instead of the settings' own; ``timeout`` in seconds;
+                ``progress``, called with a fraction and perhaps a preview.
+
+        Raises:
+            NoCapableProviderError: If nobody can serve it here and now.
+            ProviderError: If the last provider asked failed.
+            OutcomeUnknownError: If an answer was lost after it may have cost.
+            StorageError: If the pictures could not be kept.
+        """
+        return cast("ImageResponse", await self._serve(request, **choices))
+
+    async def upscale(self, request: UpscaleRequest, **choices: Any) -> ImageResponse:
+        """Enlarge a picture; choices and errors as in `generate`."""
+        return cast("ImageResponse", await self._serve(request, **choices))
+
+    async def remove_background(
+        self, request: RemoveBackgroundRequest, **choices: Any
+    ) -> ImageResponse:
+        """Cut out the subject of a picture; the rest as in `generate`."""
+        return cast("ImageResponse", await self._serve(request, **choices))
+
+    async def enhance_prompt(
+        self, request: EnhancePromptRequest, **choices: Any
+    ) -> PromptResponse:
+        """Work a few words out into a prompt; the rest as in `generate`."""
+        return cast("PromptResponse", await self._serve(request, **choices))
+
+    async def describe_image(
+        self, request: DescribeImageRequest, **choices: Any
+    ) -> DescriptionResponse:
+        """Say in words what a picture shows; the rest as in `generate`."""
+        return cast("DescriptionResponse", await self._serve(request, **choices))
+
+    # -- questions ------------------------------------------------------------------
+
+    def plan(
+        self,
+        request: Request,
+        *,
+        policy: Policy | str | None = None,
+        max_cost_usd: Decimal | None = None,
+        allowed_providers: Iterable[str] | None = None,
+    ) -> Plan:
+        """Say who would be asked, in which order, at which price, and why."""
+        preferences = Preferences(
+            policy=Policy(policy or self.settings.policy),
+            max_cost_usd=_lowest(max_cost_usd, self.settings.max_cost_usd),
+            allowed_providers=(
+                None if allowed_providers is None else frozenset(allowed_providers)
+            ),
+            latency=self._services.reliability.latency(),
+        )
+        return select(request, self._current(), preferences, self._services.reliability.admit)
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """List the models of all providers, asking them anew."""
+        self._offers = await gather_offers(self.plugins)
+        return tuple(model for offer in self._offers for model in offer.models)
+
+    def providers(self) -> tuple[ProviderInfo, ...]:
+        """List the providers, best rank first; ``unavailable`` says why one is not."""
+        infos = [
+            attrs.evolve(offer.info, unavailable=offer.problem)
+            if offer.problem
+            else offer.info
+            for offer in self._current()
+        ]
+        return tuple(sorted(infos, key=lambda info: (-info.priority, info.name)))
+
+    async def operation(self, operation_id: str) -> Operation | None:
+        """Look an operation up."""
+        return await self._services.ledger.get(operation_id)
+
+    async def check_health(
+        self, level: HealthLevel = HealthLevel.CONFIGURED
+    ) -> dict[str, Health]:
+        """Check every provider; spends no money."""
+        names = list(self.plugins.providers)
+        found = await asyncio.gather(*(self._health_of(name, level) for name in names))
+        return dict(zip(names, found, strict=True))
+
+    # -- inside ---------------------------------------------------------------------
+
+    async def _serve(
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  bounds waiting, not the work
+        progress: Progress = ignore_progress,
+        **choices: Any,
+    ) -> Response:
+        request = self.plugins.prepare(request)
+        found = await self.cache.find(request)
+        if found is not None:
+            return found
+        plan = self.plan(request, **choices)
+        if not plan.candidates:
+            message = f"Nobody can serve this {request.capability} request."
+            raise NoCapableProviderError(message, plan.reasons)
+        seconds = min(timeout or self.settings.deadline, self.settings.deadline)
+        walk = Walk(
+            services=self._services, plan=plan, seconds=seconds, progress=progress
+        )
+        response = await self._wait_for(walk)
+        await self.cache.keep(request, response)
+        return response
+
+    async def _wait_for(self, walk: "Walk") -> Response:
+        """Wait for a walk; what was sent goes on when nobody waits any more."""
+        task = asyncio.create_task(walk.run())
+        try:
+            async with asyncio.timeout(walk.seconds):
+                return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await self._leave(walk, task)
+            raise
+        except TimeoutError:
+            await self._leave(walk, task)
+            raise walk.too_late() from None
+
+    async def _leave(self, walk: "Walk", task: asyncio.Task[Response]) -> None:
+        if walk.may_have_cost:
+            self._detached.add(task)
+            task.add_done_callback(self._forget)
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    def _forget(self, task: asyncio.Task[Response]) -> None:
+        self._detached.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            get_logger().warning(
+                "gaia.detached_failed", error=type(task.exception()).__name__
+            )
+
+    def _current(self) -> tuple[Offer, ...]:
+        """Put the providers' cards of this moment into what they offered."""
+        providers = self.plugins.providers
+        return tuple(
+            refreshed(offer, providers[offer.name])
+            if offer.name in providers
+            else offer
+            for offer in self._offers
+        )
+
+    async def _health_of(self, name: str, level: HealthLevel) -> Health:
+        provider = self.plugins.providers[name]
+        reason = provider.info().unavailable
+        if reason is not None or not provider.implements("gaia_check_health"):
+            return Health(
+                level=HealthLevel.CONFIGURED, is_healthy=reason is None, reason=reason
+            )
+        try:
+            return cast("Health", await provider.call("gaia_check_health", level=level))
+        except Exception as error:  # noqa: BLE001  a plugin may raise anything
+            reason = f"the check failed: {type(error).__name__}"
+            return Health(level=level, is_healthy=False, reason=reason)
+
+    async def _tell_all(self, hook: str, *, reverse: bool = False) -> None:
+        """Call an upkeep hook of every provider; one that fails harms nobody."""
+        providers = list(self.plugins.providers.values())
+        for provider in reversed(providers) if reverse else providers:
+            if not provider.implements(hook):
+                continue
+            try:
+                await provider.call(hook)
+            except Exception as error:  # noqa: BLE001  a plugin may raise anything
+                get_logger().warning(
+                    f"{hook.replace('_', '.', 1)}_failed",
+                    provider=provider.name,
+                    error=type(error).__name__,
+                )
+
+
+def _lowest(*ceilings: Decimal | None) -> Decimal | None:
+    """Take the lowest of the ceilings that are set."""
+    return min((c for c in ceilings if c is not None), default=None)

@@ -1,0 +1,68 @@
+"""The ledger of one process."""
+
+from collections import OrderedDict
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from gaia_core.ledger.operations import Operation, OperationState
+from gaia_core.responses import Attempt
+
+MAX_OPERATIONS = 10_000
+"""How many operations are kept; the oldest are forgotten first."""
+
+
+@attrs.define(eq=False)
+class MemoryLedger:
+    """Keeps the latest operations in memory, until the process ends."""
+
+    _operations: OrderedDict[str, Operation] = attrs.field(
+        factory=OrderedDict, init=False
+    )
+
+    async def accept(self, operation: Operation) -> None:
+        """Take an operation on."""
+        self._operations[operation.id] = operation
+        while len(self._operations) > MAX_OPERATIONS:
+            self._operations.popitem(last=False)
+
+    async def send(self, operation_id: str, attempt: Attempt) -> None:
+        """Note an attempt before anything is sent."""
+        tried = (*self._operations[operation_id].attempts, attempt)
+        self._change(operation_id, state=OperationState.SENT, attempts=tried)
+
+    async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
+        """Note how the latest attempt ended."""
+        tried = (*self._operations[operation_id].attempts[:-1], attempt)
+        self._change(operation_id, attempts=tried)
+
+    async def settle(
+        self, operation_id: str, cost_usd: Decimal | None, image_ids: tuple[str, ...]
+    ) -> None:
+        """Close an operation that succeeded."""
+        self._change(
+            operation_id,
+            state=OperationState.DONE,
+            cost_usd=cost_usd,
+            reserved_usd=Decimal(0),
+            image_ids=image_ids,
+        )
+
+    async def fail(self, operation_id: str, state: OperationState, error: str) -> None:
+        """Close an operation that failed; an unknown outcome keeps its money held."""
+        changes: dict[str, Any] = {"state": state, "error": error}
+        if state is not OperationState.UNKNOWN:
+            changes["reserved_usd"] = Decimal(0)
+        self._change(operation_id, **changes)
+
+    async def get(self, operation_id: str) -> Operation | None:
+        """Look an operation up."""
+        return self._operations.get(operation_id)
+
+    async def close(self) -> None:
+        """Forget nothing: the book may still be read."""
+
+    def _change(self, operation_id: str, **changes: Any) -> None:
+        operation = self._operations[operation_id]
+        self._operations[operation_id] = attrs.evolve(operation, **changes)

@@ -1,0 +1,109 @@
+"""Ask every provider what it has to offer, and contain those that fail."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from gaia_core.catalog import ModelInfo, ProviderInfo
+from gaia_core.hookspecs import HOOK_OF
+from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
+from gaia_core.selection import Offer
+
+if TYPE_CHECKING:
+    from gaia_core.plugins import Plugins, Provider
+
+LIST_TIMEOUT = 10.0
+"""Longest wait for a provider's list of models, in seconds."""
+
+
+async def gather_offers(plugins: "Plugins") -> tuple[Offer, ...]:
+    """
+    Ask every provider for its card and its models, all at once.
+
+    A provider that fails or takes too long offers nothing, and says why.
+
+    Returns:
+        One offer per provider, those switched off included.
+    """
+    offers = await asyncio.gather(*map(_offer_of, plugins.providers.values()))
+    return (*offers, *map(_switched_off, plugins.disabled))
+
+
+def refreshed(offer: Offer, provider: "Provider") -> Offer:
+    """Put the provider's current card into an offer made earlier."""
+    info = provider.info()
+    return offer if info == offer.info else attrs.evolve(offer, info=info)
+
+
+async def _offer_of(provider: "Provider") -> Offer:
+    info = provider.info()
+    settings = provider.settings
+    offer = Offer(
+        info=info,
+        fallback_models=tuple(settings.fallback_models),
+        fallback_providers=tuple(settings.fallback_providers),
+    )
+    problem = _missing_hook(provider, info)
+    if problem is not None:
+        return attrs.evolve(offer, problem=problem)
+    try:
+        models = await _models_of(provider, info)
+    except TimeoutError:
+        reason = f"listing its models took longer than {LIST_TIMEOUT:g} s"
+        return attrs.evolve(offer, problem=reason)
+    except Exception as error:  # noqa: BLE001  a plugin may raise anything
+        reason = f"listing its models failed: {type(error).__name__}: {error}"
+        return attrs.evolve(offer, problem=reason)
+    return attrs.evolve(offer, models=tuple(_priced(models, provider)))
+
+
+async def _models_of(provider: "Provider", info: ProviderInfo) -> Sequence[ModelInfo]:
+    if not provider.implements("gaia_list_models"):
+        return [_only_model(info)]
+    async with asyncio.timeout(LIST_TIMEOUT):
+        models = await provider.call("gaia_list_models")
+    wrong = [type(model).__name__ for model in models if type(model) is not ModelInfo]
+    if wrong:
+        message = f"gaia_list_models must give ModelInfo, not {wrong[0]}"
+        raise TypeError(message)
+    return list(models)
+
+
+def _only_model(info: ProviderInfo) -> ModelInfo:
+    return ModelInfo(
+        id=info.name,
+        name=info.display_name or info.name,
+        provider=info.name,
+        capabilities=info.capabilities,
+        max_width=MAX_SIDE,
+        max_height=MAX_SIDE,
+        max_images=MAX_NUM_IMAGES,
+    )
+
+
+def _priced(models: Iterable[ModelInfo], provider: "Provider") -> Iterable[ModelInfo]:
+    """Put the instance's name and the prices from the settings on the cards."""
+    prices = provider.settings.prices
+    for model in models:
+        price = next(
+            (prices[name] for name in (model.id, *model.aliases) if name in prices),
+            model.price,
+        )
+        yield attrs.evolve(model, provider=provider.name, price=price)
+
+
+def _missing_hook(provider: "Provider", info: ProviderInfo) -> str | None:
+    for capability in sorted(info.capabilities):
+        hook = HOOK_OF[capability]
+        if not provider.implements(hook):
+            return f"declares {capability} but implements no {hook}"
+    return None
+
+
+def _switched_off(name: str) -> Offer:
+    return Offer(
+        info=ProviderInfo(name=name, capabilities=()),
+        problem=f"switched off: [providers.{name}] enabled = false",
+    )

@@ -1,0 +1,11 @@
+"""
+What may be repeated, who may be asked now, and how long to wait.
+
+`Reliability` is the interface the engine consults; `SingleTry` admits every
+provider and repeats nothing.
+"""
+
+from gaia_core.reliability.outcomes import classify, is_model_missing, may_fall_back
+from gaia_core.reliability.policies import Reliability, SingleTry
+
+__all__ = ["Reliability", "SingleTry", "classify", "is_model_missing", "may_fall_back"]

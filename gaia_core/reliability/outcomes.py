@@ -1,0 +1,37 @@
+"""Decide from an error what is known about money and repetition."""
+
+from gaia_core.errors import ModelError, OutcomeClass, ProviderError
+
+
+def classify(error: BaseException) -> OutcomeClass:
+    """
+    Tell what an attempt that ended with an error means.
+
+    Providers raise `ProviderError`; anything else that escapes a hook is
+    ambiguous, because nobody knows how far it came.
+
+    >>> classify(KeyError("images"))
+    <OutcomeClass.AMBIGUOUS: 'ambiguous'>
+    """
+    if isinstance(error, ProviderError):
+        return error.outcome
+    return OutcomeClass.AMBIGUOUS
+
+
+def may_fall_back(error: BaseException, *, is_free: bool) -> bool:
+    """
+    Tell whether another provider may be asked after an error.
+
+    Args:
+        error: What ended the attempt.
+        is_free: The attempt cost nothing, so that its outcome, though unknown,
+            cannot be paid twice.
+    """
+    if classify(error) is OutcomeClass.AMBIGUOUS:
+        return is_free
+    return isinstance(error, ProviderError) and error.is_fallback_allowed
+
+
+def is_model_missing(error: BaseException) -> bool:
+    """Tell whether another model of the same provider may serve."""
+    return isinstance(error, ModelError)

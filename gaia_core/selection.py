@@ -1,0 +1,421 @@
+"""
+Rank who can serve a request, and say why everybody else was passed over.
+
+`select` is a pure function: it asks no provider, reads no clock and no setting.
+What it needs to know comes in as values, what it decides goes out as a `Plan`.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+import attrs
+
+from gaia_core.capabilities import Capability
+from gaia_core.catalog import ModelInfo, ProviderInfo, estimate
+from gaia_core.requests import GenerateRequest, Request, UpscaleRequest
+from gaia_core.settings import Policy
+
+DECISIVE_FIELDS = ("reference_images", "loras")
+"""A model that does not support one of these is passed over when it is set."""
+OPTIONAL_FIELDS = (
+    "negative_prompt",
+    "seed",
+    "guidance_scale",
+    "num_inference_steps",
+    "strength",
+)
+"""A model that does not support one of these serves anyway, with a warning."""
+
+Admission = Callable[[str, Capability], str | None]
+"""Takes provider and capability; gives the reason not to ask it now, or None."""
+
+
+def admit_all(_provider: str, _capability: Capability) -> str | None:
+    """Admit every provider."""
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class Offer:
+    """
+    What one provider has to offer.
+
+    Attributes:
+        info: The provider's card, under the name of its instance.
+        models: Its models, the preferred one first.
+        fallback_models: Models to try, in order, when one is not to be had.
+        fallback_providers: Who may step in for a request that names this one.
+        problem: Why it offers nothing (disabled, listing failed), or None.
+    """
+
+    info: ProviderInfo
+    models: tuple[ModelInfo, ...] = ()
+    fallback_models: tuple[str, ...] = ()
+    fallback_providers: tuple[str, ...] = ()
+    problem: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+        return self.info.name
+
+
+@attrs.frozen(kw_only=True)
+class Preferences:
+    """
+    What the host wants beyond the request.
+
+    Attributes:
+        policy: What comes first.
+        max_cost_usd: Ceiling of the whole operation; None: no ceiling.
+        allowed_providers: The only ones to ask; None: all.
+        latency: Provider to its measured seconds, for policy ``fastest``.
+    """
+
+    policy: Policy = Policy.PRIORITY
+    max_cost_usd: Decimal | None = None
+    allowed_providers: frozenset[str] | None = None
+    latency: Mapping[str, float] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """
+    One model of one provider that can serve the request.
+
+    Attributes:
+        provider: The provider's name.
+        model: The model's card.
+        priority: The provider's rank.
+        price_usd: The estimate, or None when the price is unknown.
+        is_substitute: True for a configured fallback model: it is asked only
+            when the provider's model before it was not to be had.
+    """
+
+    provider: str
+    model: ModelInfo
+    priority: int
+    price_usd: Decimal | None
+    is_substitute: bool = False
+
+    @property
+    def name(self) -> str:
+        """Provider and model, as reasons name them."""
+        return f"{self.provider}/{self.model.id}"
+
+
+@attrs.frozen(kw_only=True)
+class Rejection:
+    """
+    Somebody who was passed over.
+
+    Attributes:
+        name: The provider, or ``provider/model``.
+        reason: Why, in words a person can act on.
+    """
+
+    name: str
+    reason: str
+
+
+@attrs.define(kw_only=True, eq=False, slots=False)
+class Plan:
+    """
+    Who will be asked, in order, and why nobody else.
+
+    Attributes:
+        request: What is to be served.
+        preferences: What the host wants beyond it.
+        candidates: Who can serve it, best first.
+        rejections: Everybody passed over, with the reason; worked out when first
+            read, for most plans are followed and not looked at.
+    """
+
+    request: Request
+    preferences: Preferences
+    candidates: tuple[Candidate, ...]
+    _offers: tuple[Offer, ...]
+    _admit: Admission
+
+    @cached_property
+    def rejections(self) -> tuple[Rejection, ...]:
+        """Everybody passed over, with the reason."""
+        chosen = {candidate.name for candidate in self.candidates}
+        return tuple(
+            rejection
+            for offer in self._offers
+            for rejection in self._rejections_of(offer)
+            if rejection.name not in chosen
+        )
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """Rejections as a mapping from name to reason."""
+        return {rejection.name: rejection.reason for rejection in self.rejections}
+
+    def _rejections_of(self, offer: Offer) -> Iterable[Rejection]:
+        reason = _reject_offer(self.request, offer, self.preferences, self._admit)
+        if reason is not None:
+            return [Rejection(name=offer.name, reason=reason)]
+        return [
+            Rejection(
+                name=f"{offer.name}/{model.id}",
+                reason=_reject_model(self.request, model, self.preferences)
+                or f"another model of {offer.name} comes first; name it to get it",
+            )
+            for model in offer.models
+        ]
+
+
+def select(
+    request: Request,
+    offers: Sequence[Offer],
+    preferences: Preferences | None = None,
+    admit: Admission = admit_all,
+) -> Plan:
+    """
+    Plan who serves a request.
+
+    A request that names a model or a provider gets exactly that one, and the
+    fallbacks configured for it.
+
+    Args:
+        request: What is to be served.
+        offers: What the providers have to offer.
+        preferences: Policy, price ceiling, allowed providers.
+        admit: Tells whom not to ask now, and why (circuit breaker, limits).
+
+    Returns:
+        The plan; without candidates when nobody can serve the request.
+    """
+    preferences = preferences or Preferences()
+    relevant = _relevant(offers, request)
+    groups = [
+        group
+        for offer in relevant
+        if _reject_offer(request, offer, preferences, admit) is None
+        and (group := _candidates_of(offer, request, preferences))
+    ]
+    order = _order(request, preferences)
+    groups.sort(key=lambda group: order(group[0]))
+    return Plan(
+        request=request,
+        preferences=preferences,
+        candidates=tuple(candidate for group in groups for candidate in group),
+        offers=relevant,
+        admit=admit,
+    )
+
+
+def ignored_fields(request: Request, model: ModelInfo) -> tuple[str, ...]:
+    """
+    Name the fields a model leaves unheeded although the request sets them.
+
+    Decisive fields are no matter here: `select` passes such a model over.
+    """
+    return tuple(
+        name
+        for name in OPTIONAL_FIELDS
+        if getattr(request, name, None) is not None
+        and name not in model.supported_fields
+    )
+
+
+# -- providers ----------------------------------------------------------------------
+
+
+def _relevant(offers: Sequence[Offer], request: Request) -> tuple[Offer, ...]:
+    """Keep the offers whose rejection says something about a request."""
+    if request.provider is None:
+        return tuple(offers)
+    named = _may_serve_named(request.provider, offers)
+    return tuple(offer for offer in offers if offer.name in named)
+
+
+def _may_serve_named(provider: str, offers: Iterable[Offer]) -> set[str]:
+    stand_ins = (o.fallback_providers for o in offers if o.name == provider)
+    return {provider, *(name for names in stand_ins for name in names)}
+
+
+def _reject_offer(
+    request: Request, offer: Offer, preferences: Preferences, admit: Admission
+) -> str | None:
+    """Say why a provider as a whole is passed over, or None."""
+    allowed = preferences.allowed_providers
+    if offer.problem is not None:
+        return offer.problem
+    if offer.info.unavailable is not None:
+        return offer.info.unavailable
+    if allowed is not None and offer.name not in allowed:
+        return f"not among the allowed providers ({', '.join(sorted(allowed))})"
+    if request.capability not in offer.info.capabilities:
+        return f"cannot do {request.capability}"
+    return admit(offer.name, request.capability)
+
+
+# -- models -------------------------------------------------------------------------
+
+
+def _candidates_of(
+    offer: Offer, request: Request, preferences: Preferences
+) -> list[Candidate]:
+    """Give the provider's best model for the request, then its substitutes."""
+    fitting = [
+        _candidate(offer, model, request)
+        for model in offer.models
+        if _reject_model(request, model, preferences) is None
+    ]
+    if not fitting:
+        return []
+    best = min(fitting, key=_within_provider(request, preferences))
+    return [best, *_substitutes(offer, best, request, preferences)]
+
+
+def _candidate(offer: Offer, model: ModelInfo, request: Request) -> Candidate:
+    return Candidate(
+        provider=offer.name,
+        model=model,
+        priority=offer.info.priority,
+        price_usd=estimate(request, model),
+    )
+
+
+def _substitutes(
+    offer: Offer, best: Candidate, request: Request, preferences: Preferences
+) -> list[Candidate]:
+    free = attrs.evolve(request, model=None)
+    return [
+        attrs.evolve(_candidate(offer, model, request), is_substitute=True)
+        for name in offer.fallback_models
+        for model in offer.models
+        if model.answers_to(name)
+        and model.id != best.model.id
+        and _reject_model(free, model, preferences) is None
+    ]
+
+
+def _reject_model(
+    request: Request, model: ModelInfo, preferences: Preferences
+) -> str | None:
+    """Say why one model is passed over, or None."""
+    if request.model is not None and not model.answers_to(request.model):
+        return f"the request names model {request.model}"
+    if model.kind != "image":
+        return f"makes {model.kind}, not pictures"
+    if request.capability not in model.capabilities:
+        return f"cannot do {request.capability}"
+    return (
+        _reject_size(request, model)
+        or _reject_fields(request, model)
+        or _reject_price(request, model, preferences.max_cost_usd)
+    )
+
+
+def _reject_size(request: Request, model: ModelInfo) -> str | None:
+    width, height = _output_size(request)
+    if width > model.max_width or height > model.max_height:
+        return (
+            f"makes at most {model.max_width}x{model.max_height}, "
+            f"not {width}x{height}"
+        )
+    if isinstance(request, GenerateRequest) and request.num_images > model.max_images:
+        return f"makes at most {model.max_images} per request, not {request.num_images}"
+    if (
+        isinstance(request, UpscaleRequest)
+        and request.upscale_factor not in model.upscale_factors
+    ):
+        factors = ", ".join(str(factor) for factor in sorted(model.upscale_factors))
+        return f"enlarges by {factors}, not by {request.upscale_factor}"
+    return None
+
+
+def _output_size(request: Request) -> tuple[int, int]:
+    if isinstance(request, GenerateRequest):
+        return request.width, request.height
+    image = getattr(request, "image", None)
+    if image is None:
+        return 0, 0
+    factor = request.upscale_factor if isinstance(request, UpscaleRequest) else 1
+    return image.width * factor, image.height * factor
+
+
+def _reject_fields(request: Request, model: ModelInfo) -> str | None:
+    for name in DECISIVE_FIELDS:
+        if getattr(request, name, ()) and name not in model.supported_fields:
+            return f"does not support {name}"
+    return None
+
+
+def _reject_price(
+    request: Request, model: ModelInfo, ceiling: Decimal | None
+) -> str | None:
+    if ceiling is None:
+        return None
+    price = estimate(request, model)
+    if price is None:
+        return f"its price is unknown and the ceiling is ${ceiling}"
+    if price > ceiling:
+        return f"costs ${price.normalize():f}, the ceiling is ${ceiling}"
+    return None
+
+
+# -- order --------------------------------------------------------------------------
+
+
+def _by_policy(candidate: Candidate, preferences: Preferences) -> tuple[Any, ...]:
+    """Rank by the policy alone; smaller comes first."""
+    model = candidate.model
+    match preferences.policy:
+        case Policy.CHEAPEST:
+            unknown = candidate.price_usd is None
+            return (unknown, candidate.price_usd or Decimal(0))
+        case Policy.FASTEST:
+            measured = preferences.latency.get(candidate.provider)
+            return (-model.speed.rank, measured is None, measured or 0.0)
+        case Policy.BEST:
+            return (-model.quality.rank,)
+        case _:
+            return ()
+
+
+def _order(
+    request: Request, preferences: Preferences
+) -> Callable[[Candidate], tuple[Any, ...]]:
+    """Rank providers: the named one, then by policy, priority and name."""
+
+    def key(candidate: Candidate) -> tuple[Any, ...]:
+        return (
+            candidate.provider != request.provider,
+            *_by_policy(candidate, preferences),
+            -candidate.priority,
+            candidate.provider,
+        )
+
+    return key
+
+
+def _within_provider(
+    request: Request, preferences: Preferences
+) -> Callable[[Candidate], tuple[Any, ...]]:
+    """Rank a provider's models: those made for the prompt, then by policy."""
+    prompt = _words(getattr(request, "prompt", ""))
+
+    def key(candidate: Candidate) -> tuple[Any, ...]:
+        wanted = candidate.model.preferred_for
+        is_meant = any(_words(phrase) in prompt for phrase in wanted)
+        return (not is_meant, *_by_policy(candidate, preferences))
+
+    return key
+
+
+def _words(text: str) -> str:
+    """
+    Normalise a text so that whole words can be looked for in it.
+
+    >>> _words("Map") in _words("A map of Eldmoor"), _words("map") in _words("maple")
+    (True, False)
+    """
+    return f" {' '.join(re.findall(r'[^\W_]+', text.lower()))} "
