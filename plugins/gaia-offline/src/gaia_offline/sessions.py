@@ -1,0 +1,117 @@
+"""One cached onnxruntime session for each weights file."""
+
+import os
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import attrs
+
+from gaia_offline.arrays import Floats
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""The folder of the weights that ship with this distribution."""
+
+_MOST_THREADS = 2
+_ERRORS_ONLY = 3
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Network:
+    """
+    A loaded network, to be called with its input.
+
+    Any number of threads may call it at once.
+
+    Attributes:
+        session: The ``onnxruntime.InferenceSession``; onnxruntime ships no types.
+        options: The ``onnxruntime.RunOptions`` of every call.
+        source: Name of its only input.
+        output: Name of its first output.
+    """
+
+    session: Any
+    options: Any
+    source: str
+    output: str
+
+    def __call__(self, values: Floats) -> Floats:
+        """Return the first output for a batch of one."""
+        feed = {self.source: values}
+        (result,) = self.session.run([self.output], feed, self.options)
+        return result  # type: ignore[no-any-return]
+
+
+_networks: dict[Path, Network] = {}
+_lock = Lock()
+
+
+def network(weights: Path) -> Network:
+    """
+    Return the network of a weights file, loading it at the first call.
+
+    Args:
+        weights: Path of an ONNX file with one input.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+    """
+    path = weights.resolve()
+    with _lock:
+        if path not in _networks:
+            _networks[path] = _load(path)
+        return _networks[path]
+
+
+def release() -> None:
+    """Forget every loaded network, so that its memory can be freed."""
+    with _lock:
+        _networks.clear()
+
+
+def _load(path: Path) -> Network:
+    # onnxruntime takes a tenth of a second to import: only who computes pays for it.
+    import onnxruntime  # noqa: PLC0415
+
+    if not path.is_file():
+        message = (
+            f"The weights {path.name} are missing from {path.parent}. "
+            "Reinstall gaia-offline, or correct the path in its settings."
+        )
+        raise FileNotFoundError(message)
+    session = onnxruntime.InferenceSession(
+        path, _session_options(), providers=_processors()
+    )
+    return Network(
+        session=session,
+        options=_run_options(),
+        source=session.get_inputs()[0].name,
+        output=session.get_outputs()[0].name,
+    )
+
+
+def _session_options() -> Any:
+    """Use few threads that sleep when idle: the host has other work to do."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _processors() -> list[tuple[str, dict[str, str]]]:
+    """Let memory grow by what is asked for; the default doubles it each time."""
+    growth = {"arena_extend_strategy": "kSameAsRequested"}
+    return [("CPUExecutionProvider", growth)]
+
+
+def _run_options() -> Any:
+    """Give the memory of every call back; measured, this costs no time."""
+    import onnxruntime  # noqa: PLC0415
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options
