@@ -418,4 +418,5 @@ def _words(text: str) -> str:
     >>> _words("Map") in _words("A map of Eldmoor"), _words("map") in _words("maple")
     (True, False)
     """
-    return f" {' '.join(re.findall(r'[^\W_]+', text.lower()))} "
+    words = re.findall(r"[^\W_]+", text.lower())
+    return f" {' '.join(words)} "
