@@ -1,0 +1,239 @@
+"""
+What Gaia writes into the pictures it encodes itself.
+
+Three text chunks: ``parameters`` as AUTOMATIC1111's web UI writes them, ``gaia``
+as JSON, and an XMP packet with the IPTC digital source type. None of them holds
+a time or an operation: the same prompt and seed give the same bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+
+import attrs
+
+from gaia_core.capabilities import Capability
+from gaia_core.png import XMP_KEYWORD, with_metadata
+from gaia_core.requests import GenerateRequest, Request
+from gaia_core.results import GeneratedImage, ImageResult
+
+_XMP = (
+    '<?xpacket begin="\N{ZERO WIDTH NO-BREAK SPACE}" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">\n'
+    ' <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\n'
+    '  <rdf:Description rdf:about=""'
+    ' xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">\n'
+    "   <Iptc4xmpExt:DigitalSourceType>{uri}</Iptc4xmpExt:DigitalSourceType>\n"
+    "  </rdf:Description>\n"
+    " </rdf:RDF>\n"
+    "</x:xmpmeta>\n"
+    '<?xpacket end="r"?>'
+)
+
+
+class DigitalSource(StrEnum):
+    """
+    How a picture came to be, in IPTC's words.
+
+    >>> DigitalSource.TRAINED.uri
+    'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
+    """
+
+    TRAINED = "trainedAlgorithmicMedia"
+    """Made by a trained model from words."""
+    COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
+    """Somebody's picture, worked over by a trained model."""
+    ALGORITHMIC = "algorithmicMedia"
+    """Drawn by an algorithm that was not trained, a map for example."""
+
+    @property
+    def uri(self) -> str:
+        """The address that names it in metadata."""
+        return f"http://cv.iptc.org/newscodes/digitalsourcetype/{self.value}"
+
+
+@attrs.frozen(kw_only=True)
+class Description:
+    """
+    How one picture was made, as far as known; what is None is left out.
+
+    Attributes:
+        provider: The provider that made it.
+        model: The model that made it.
+        width: Width in pixels.
+        height: Height in pixels.
+        source: How it came to be.
+        prompt: What was asked for, style included.
+        negative_prompt: What to avoid.
+        seed: The seed that made it.
+        steps: Denoising steps.
+        guidance_scale: How closely the prompt was followed.
+        strength: How far the start picture was left.
+        scheduler: The noise schedule, as the provider spells it.
+        version: Version of Gaia.
+    """
+
+    provider: str
+    model: str
+    width: int
+    height: int
+    source: DigitalSource = DigitalSource.TRAINED
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    strength: float | None = None
+    scheduler: str | None = None
+    version: str | None = None
+
+    def without_prompt(self) -> "Description":
+        """Leave out what was asked for, in every chunk."""
+        return attrs.evolve(self, prompt=None, negative_prompt=None)
+
+
+def describe(
+    request: Request,
+    result: ImageResult,
+    image: GeneratedImage,
+    *,
+    source: DigitalSource | None = None,
+) -> Description:
+    """
+    Say how a picture that answers a request was made.
+
+    A provider that knows better, about the steps it really took for example,
+    changes the value with `attrs.evolve`.
+
+    Args:
+        request: What was asked for.
+        result: What the provider answered.
+        image: The picture, out of the result.
+        source: How it came to be; None: as the capability suggests.
+    """
+    facts = Description(
+        provider=result.provider,
+        model=result.model,
+        width=image.width or 0,
+        height=image.height or 0,
+        source=source or source_of(request),
+        seed=image.seed,
+        version=software_version(),
+    )
+    if not isinstance(request, GenerateRequest):
+        return facts
+    return attrs.evolve(
+        facts,
+        prompt=request.styled_prompt,
+        negative_prompt=request.negative_prompt or None,
+        seed=request.seed if image.seed is None else image.seed,
+        steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        strength=request.strength,
+        scheduler=_scheduler(request, result.provider),
+    )
+
+
+def describe_png(
+    data: bytes, description: Description, *, keep_prompt: bool = True
+) -> bytes:
+    """
+    Write into a PNG file how it was made.
+
+    Args:
+        data: The encoded picture; it must have been encoded in this process, as
+            writing into a provider's bytes destroys their provenance.
+        description: How it was made.
+        keep_prompt: Whether prompt and negative prompt may be written.
+
+    Raises:
+        InvalidImageError: If the bytes are no sound PNG file.
+    """
+    shown = description if keep_prompt else description.without_prompt()
+    return with_metadata(data, text_chunks(shown))
+
+
+def text_chunks(description: Description) -> Mapping[str, str]:
+    """Write a description as the text chunks of a PNG file, by keyword."""
+    return {
+        "parameters": parameters(description),
+        "gaia": gaia_json(description),
+        XMP_KEYWORD: xmp(description.source),
+    }
+
+
+def parameters(description: Description) -> str:
+    """
+    Write a description as AUTOMATIC1111's web UI does.
+
+    >>> print(parameters(Description(
+    ...     provider="offline", model="tiles", width=512, height=512,
+    ...     prompt="a keep", negative_prompt="fog", steps=4, seed=7)))
+    a keep
+    Negative prompt: fog
+    Steps: 4, Seed: 7, Size: 512x512, Model: tiles
+    """
+    values = {
+        "Steps": description.steps,
+        "Sampler": description.scheduler,
+        "CFG scale": description.guidance_scale,
+        "Seed": description.seed,
+        "Size": f"{description.width}x{description.height}",
+        "Model": description.model,
+        "Denoising strength": description.strength,
+        "Version": description.version and f"Gaia {description.version}",
+    }
+    lines = [
+        description.prompt,
+        description.negative_prompt
+        and f"Negative prompt: {description.negative_prompt}",
+        ", ".join(
+            f"{name}: {_quoted(value)}"
+            for name, value in values.items()
+            if value is not None
+        ),
+    ]
+    return "\n".join(line for line in lines if line)
+
+
+def gaia_json(description: Description) -> str:
+    """
+    Write a description as JSON, keys in order, in plain ASCII.
+
+    >>> gaia_json(Description(provider="offline", model="tiles", width=8, height=8))
+    '{"height":8,"model":"tiles","provider":"offline","source":"trainedAlgorithmicMedia","width":8}'
+    """
+    values = attrs.asdict(description, filter=lambda _, value: value is not None)
+    return json.dumps(values, sort_keys=True, separators=(",", ":"))
+
+
+def xmp(source: DigitalSource) -> str:
+    """Write how a picture came to be as an XMP packet."""
+    return _XMP.format(uri=source.uri)
+
+
+def source_of(request: Request) -> DigitalSource:
+    """Say how the answer to a request comes to be, if a trained model gives it."""
+    if request.capability is Capability.TEXT_TO_IMAGE:
+        return DigitalSource.TRAINED
+    return DigitalSource.COMPOSITE
+
+
+def software_version() -> str | None:
+    """Return the version of Gaia, or None where it is not installed."""
+    try:
+        return version("gaia-core")
+    except PackageNotFoundError:
+        return None
+
+
+def _scheduler(request: GenerateRequest, provider: str) -> str | None:
+    name = request.options_for(provider).get("scheduler")
+    return name if isinstance(name, str) else None
+
+
+def _quoted(value: object) -> str:
+    """Quote a value the way the web UI does, so that its own reader finds it."""
+    text = str(value)
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(",:\n") else text

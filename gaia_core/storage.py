@@ -1,0 +1,556 @@
+"""
+The image store: files named by their content, and one record for each picture.
+
+::
+
+    objects/ab/abcdef….png             the picture, named by its SHA-256
+    records/12/12ab….json              the record, named by the picture's id
+    days/2026/11/22/<time>-<id>        index: empty files, newest name last
+    campaigns/<hash>/2026/11/22/…      the same for one campaign
+    operations/<hash>/2026/11/22/…     the same for one operation
+    pending/<operation>-<hash>-<id>…   what is being written
+
+A picture is in the store from the moment its record has its final name. Record
+and picture wait complete in ``pending`` before anything gets its final name, so
+that whatever a crash interrupts can be finished or is never seen.
+"""
+
+import asyncio
+import errno
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from pathlib import Path
+from typing import Any, Protocol
+
+import attrs
+
+from gaia_core.errors import StorageError
+from gaia_core.images import SUFFIXES, Image
+from gaia_core.responses import StoredImage
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "Free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
+    errno.EROFS: ("the file system is read-only", "Make it writable"),
+    errno.EACCES: ("access is denied", "Allow access to it"),
+    errno.EPERM: ("access is denied", "Allow access to it"),
+}
+
+
+class ImageStorage(Protocol):
+    """Where Gaia keeps pictures; implement it to keep them elsewhere."""
+
+    async def put(  # noqa: PLR0913
+        self,
+        image: Image,
+        *,
+        operation_id: str,
+        provider: str,
+        model: str,
+        prompt: str | None = None,
+        seed: int | None = None,
+        campaign_id: str | None = None,
+        user_id: str | None = None,
+    ) -> StoredImage:
+        """
+        Keep a picture and say where it lies.
+
+        Args:
+            image: The picture; its bytes are kept untouched.
+            operation_id: The operation that made it.
+            provider: The provider that made it.
+            model: The model that made it.
+            prompt: The prompt it was made from.
+            seed: The seed that made it.
+            campaign_id: The campaign it belongs to.
+            user_id: The user it belongs to.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        ...
+
+    async def get(self, image_id: str) -> StoredImage | None:
+        """Look a picture up by its id; None if there is none."""
+        ...
+
+    async def list(
+        self,
+        *,
+        campaign_id: str | None = None,
+        operation_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredImage]:
+        """
+        List pictures, newest first.
+
+        Args:
+            campaign_id: Only those of this campaign.
+            operation_id: Only those of this operation.
+            since: Only those stored at this moment or later.
+            until: Only those stored before this moment.
+            limit: At most so many.
+        """
+        ...
+
+    async def read(self, image_id: str) -> bytes:
+        """
+        Read a picture and check it against its digest.
+
+        Raises:
+            StorageError: If there is none, or its file is missing or damaged.
+        """
+        ...
+
+    async def recover(self, operation_id: str) -> Sequence[StoredImage]:
+        """Finish what a crash left half stored, and list what there is."""
+        ...
+
+    async def sweep(self, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Remove what a crash left behind longer ago; say how many files."""
+        ...
+
+
+class Disk:
+    """
+    The four acts that change the disk, each complete when it returns.
+
+    Tests hand `FileStorage` one that fails at a chosen act.
+    """
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a new file and wait until the disk has it."""
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Give a file its final name, in one step."""
+        source.replace(target)
+
+    def touch(self, path: Path) -> None:
+        """Make an empty file."""
+        path.touch()
+
+    def sync_folder(self, path: Path) -> None:
+        """Wait until the disk has the names in a folder."""
+        if os.name == "nt":  # Windows cannot, and needs not.
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.define(eq=False)
+class FileStorage:
+    """
+    An image store in a folder.
+
+    Many processes may share it. It is safe against crashes and power cuts on
+    file systems that keep their promises about ``fsync`` and ``rename``.
+
+    Attributes:
+        root: The folder; made when the first picture comes.
+    """
+
+    root: Path = attrs.field(converter=Path)
+    _disk: Disk = attrs.field(factory=Disk, kw_only=True)
+    _now: Callable[[], datetime] = attrs.field(default=_utc_now, kw_only=True)
+
+    async def put(  # noqa: PLR0913
+        self,
+        image: Image,
+        *,
+        operation_id: str,
+        provider: str,
+        model: str,
+        prompt: str | None = None,
+        seed: int | None = None,
+        campaign_id: str | None = None,
+        user_id: str | None = None,
+    ) -> StoredImage:
+        """Keep a picture and say where it lies; see `ImageStorage.put`."""
+        sha256 = await asyncio.to_thread(_digest, image.data)
+        stored = StoredImage(
+            id=secrets.token_hex(16),
+            path=self._object(sha256, image.media_type),
+            media_type=image.media_type,
+            width=image.width,
+            height=image.height,
+            sha256=sha256,
+            created_at=self._now(),
+            operation_id=operation_id,
+            provider=provider,
+            model=model,
+            prompt=prompt,
+            seed=seed,
+            campaign_id=campaign_id,
+            user_id=user_id,
+        )
+        await asyncio.to_thread(self._put, stored, image.data)
+        return stored
+
+    async def get(self, image_id: str) -> StoredImage | None:
+        """Look a picture up by its id; None if there is none."""
+        if not _ID.fullmatch(image_id):
+            return None
+        return await asyncio.to_thread(self._get, image_id)
+
+    async def list(
+        self,
+        *,
+        campaign_id: str | None = None,
+        operation_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 100,
+    ) -> Sequence[StoredImage]:
+        """List pictures, newest first; see `ImageStorage.list`."""
+        index = self._index(campaign_id, operation_id)
+        first, last = _in_utc(since), _in_utc(until)
+
+        def look() -> tuple[StoredImage, ...]:
+            with self._translated("list pictures"):
+                found = self._walk(index, first, last)
+                if campaign_id is not None:
+                    found = (item for item in found if item.campaign_id == campaign_id)
+                return tuple(islice(found, max(0, limit)))
+
+        return await asyncio.to_thread(look)
+
+    async def read(self, image_id: str) -> bytes:
+        """Read a picture and check it against its digest."""
+        stored = await self.get(image_id)
+        if stored is None:
+            message = f"There is no picture {image_id!r} in the image store."
+            raise StorageError(message)
+        return await asyncio.to_thread(self._read, stored)
+
+    async def recover(self, operation_id: str) -> Sequence[StoredImage]:
+        """
+        Finish what a crash left half stored, and list what there is.
+
+        Call it when nobody works on the operation any more.
+        """
+        await asyncio.to_thread(self._recover, operation_id)
+        return await self.list(operation_id=operation_id)
+
+    async def sweep(self, older_than: timedelta = timedelta(hours=24)) -> int:
+        """Remove what a crash left behind longer ago; say how many files."""
+        return await asyncio.to_thread(self._sweep, older_than)
+
+    # Writing ----------------------------------------------------------------
+
+    def _put(self, stored: StoredImage, data: bytes) -> None:
+        with self._translated("keep the picture"):
+            try:
+                self._prepare(stored, data)
+                self._publish(stored)
+            except OSError:
+                self._discard(stored)
+                raise
+
+    def _prepare(self, stored: StoredImage, data: bytes) -> None:
+        """Write picture and record completely, where nobody looks for them."""
+        pending = self._folder(self.root / "pending")
+        if not _holds(stored.path, data):
+            self._disk.write(self._pending_object(stored), data)
+        self._disk.write(self._pending_record(stored), _to_json(stored))
+        self._disk.sync_folder(pending)
+
+    def _publish(self, stored: StoredImage) -> None:
+        """Give everything its final name, the record last."""
+        self._folder(stored.path.parent)
+        if self._pending_object(stored).exists():
+            self._disk.replace(self._pending_object(stored), stored.path)
+        # Also for a picture that is there already: whoever brought it may not
+        # have come so far yet.
+        self._disk.sync_folder(stored.path.parent)
+        for index in self._indexes(stored):
+            day = self._folder(index / _day(stored.created_at))
+            self._disk.touch(day / _entry(stored))
+            self._disk.sync_folder(day)
+        record = self._record(stored.id)
+        self._folder(record.parent)
+        self._disk.replace(self._pending_record(stored), record)
+        self._disk.sync_folder(record.parent)
+
+    def _discard(self, stored: StoredImage) -> None:
+        """Give back the space of what could not be kept."""
+        for path in (self._pending_object(stored), self._pending_record(stored)):
+            with suppress(OSError):
+                path.unlink()
+
+    def _recover(self, operation_id: str) -> None:
+        with self._translated("finish what was interrupted"):
+            pattern = f"{_safe(operation_id)}-*.json"
+            for path in sorted((self.root / "pending").glob(pattern)):
+                stored = self._from_json(path.read_bytes())
+                if stored is None or stored.operation_id != operation_id:
+                    continue
+                if self._is_complete(stored):
+                    self._publish(stored)
+
+    def _is_complete(self, stored: StoredImage) -> bool:
+        """Tell whether the picture of a pending record has come through."""
+        for path in (stored.path, self._pending_object(stored)):
+            data = _read_if_there(path)
+            if data is not None and _digest(data) == stored.sha256:
+                return True
+        return False
+
+    def _sweep(self, older_than: timedelta) -> int:
+        with self._translated("remove what was left behind"):
+            newest = time.time() - older_than.total_seconds()
+            pending = self.root / "pending"
+            paths = [pending / name for name in _newest_first(pending)]
+            leftovers = [path for path in paths if path.stat().st_mtime <= newest]
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+            return len(leftovers)
+
+    def _folder(self, path: Path) -> Path:
+        """Make a folder and its parents, so that they survive a power cut."""
+        if not path.is_dir():
+            self._folder(path.parent)
+            path.mkdir(exist_ok=True)
+            self._disk.sync_folder(path.parent)
+        return path
+
+    # Reading ----------------------------------------------------------------
+
+    def _get(self, image_id: str) -> StoredImage | None:
+        with self._translated("look a picture up"):
+            data = _read_if_there(self._record(image_id))
+        return None if data is None else self._checked(data, image_id)
+
+    def _read(self, stored: StoredImage) -> bytes:
+        with self._translated("read the picture"):
+            data = _read_if_there(stored.path)
+        if data is None or _digest(data) != stored.sha256:
+            state = "missing" if data is None else "damaged"
+            message = (
+                f"The file of picture {stored.id} is {state}. "
+                f"Restore {stored.path.relative_to(self.root)} from a backup."
+            )
+            raise StorageError(message)
+        return data
+
+    def _walk(
+        self, index: Path, since: datetime | None, until: datetime | None
+    ) -> Iterator[StoredImage]:
+        """Go through an index from the newest picture to the oldest."""
+        first = _stamp(since) if since else ""
+        last = _stamp(until) if until else "~"
+        for day in _days(index, since, until):
+            for entry in _newest_first(day):
+                moment, _, image_id = entry.rpartition("-")
+                if not first <= moment < last or not _ID.fullmatch(image_id):
+                    continue
+                # An entry without a record is what a crash left behind.
+                if (stored := self._get(image_id)) is not None:
+                    yield stored
+
+    def _checked(self, data: bytes, image_id: str) -> StoredImage:
+        stored = self._from_json(data)
+        if stored is None or stored.id != image_id:
+            record = self._record(image_id).relative_to(self.root)
+            message = (
+                f"The record of picture {image_id} is damaged. "
+                f"Restore {record} from a backup."
+            )
+            raise StorageError(message)
+        return stored
+
+    def _from_json(self, data: bytes) -> StoredImage | None:
+        """Read a record; None if it is none."""
+        try:
+            values = json.loads(data)
+            created_at = datetime.fromisoformat(values.pop("created_at"))
+            path = self._object(values["sha256"], values["media_type"])
+            return StoredImage(path=path, created_at=created_at, **values)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return None
+
+    # Names ------------------------------------------------------------------
+
+    def _object(self, sha256: str, media_type: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            message = f"{sha256!r} is no SHA-256 digest."
+            raise ValueError(message)
+        return self.root / "objects" / sha256[:2] / (sha256 + SUFFIXES[media_type])
+
+    def _record(self, image_id: str) -> Path:
+        return self.root / "records" / image_id[:2] / f"{image_id}.json"
+
+    def _pending_object(self, stored: StoredImage) -> Path:
+        name = f"{_safe(stored.operation_id)}-{stored.sha256}-{stored.id}"
+        return self.root / "pending" / (name + SUFFIXES[stored.media_type])
+
+    def _pending_record(self, stored: StoredImage) -> Path:
+        name = f"{_safe(stored.operation_id)}-{stored.sha256}-{stored.id}.json"
+        return self.root / "pending" / name
+
+    def _index(self, campaign_id: str | None, operation_id: str | None) -> Path:
+        if operation_id is not None:
+            return self.root / "operations" / _hashed(operation_id)
+        if campaign_id is not None:
+            return self.root / "campaigns" / _hashed(campaign_id)
+        return self.root / "days"
+
+    def _indexes(self, stored: StoredImage) -> Iterator[Path]:
+        yield self._index(None, None)
+        yield self._index(None, stored.operation_id)
+        if stored.campaign_id is not None:
+            yield self._index(stored.campaign_id, None)
+
+    @contextmanager
+    def _translated(self, act: str) -> Iterator[None]:
+        """Turn what the system says into a sentence with a next step."""
+        try:
+            yield
+        except OSError as error:
+            unknown = (error.strerror or "the disk failed", "Check the disk")
+            cause, step = _CAUSES.get(error.errno or 0, unknown)
+            message = (
+                f"The image store {self.root} cannot {act}: {cause}. "
+                f"{step}, or choose another folder with the setting image_store."
+            )
+            raise StorageError(message) from error
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _hashed(name: str) -> str:
+    """Turn a caller's word into a name no file system trips over."""
+    return _digest(name.encode("utf-8", "surrogatepass"))
+
+
+def _safe(name: str) -> str:
+    """Keep a short plain name readable, and hash any other."""
+    return name if _SAFE_NAME.fullmatch(name) else _hashed(name)
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.year:04}/{moment.month:02}/{moment.day:02}"
+
+
+def _stamp(moment: datetime) -> str:
+    """Write a moment so that moments sort like their names."""
+    return f"{moment.year:04}{moment:%m%dT%H%M%S.%fZ}"
+
+
+def _entry(stored: StoredImage) -> str:
+    return f"{_stamp(stored.created_at)}-{stored.id}"
+
+
+def _to_json(stored: StoredImage) -> bytes:
+    values: Mapping[str, Any] = attrs.asdict(
+        stored, filter=lambda field, value: field.name != "path" and value is not None
+    )
+    moment = stored.created_at.isoformat()
+    return json.dumps({**values, "created_at": moment}, sort_keys=True).encode()
+
+
+def _in_utc(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
+        message = f"{moment} has no time zone: add one, as in datetime.now(UTC)."
+        raise ValueError(message)
+    return moment and moment.astimezone(UTC)
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Tell whether a file is there already, whole and sound."""
+    return _read_if_there(path) == data
+
+
+def _newest_first(folder: Path) -> Sequence[str]:
+    """Name what a folder holds, in falling order; nothing if it is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry.name for entry in entries), reverse=True)
+    except (FileNotFoundError, NotADirectoryError):
+        return ()
+
+
+def _days(
+    index: Path, since: datetime | None, until: datetime | None
+) -> Iterator[Path]:
+    """Go through the folders of an index that may hold something, newest first."""
+    first = _day(since) if since else "0000/00/00"
+    last = _day(until) if until else "9999/99/99"
+
+    def may_hold(name: str) -> bool:
+        return first[: len(name)] <= name <= last[: len(name)]
+
+    def below(folder: str) -> Iterator[str]:
+        names = _newest_first(index / folder)
+        return filter(may_hold, (f"{folder}{name}" for name in names))
+
+    for year in below(""):
+        for month in below(f"{year}/"):
+            for day in below(f"{month}/"):
+                yield index / day
+
+
+class _Folder(Disk):
+    """Writes without waiting for the disk: what it holds is thrown away anyway."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a new file."""
+        path.write_bytes(data)
+
+    def sync_folder(self, path: Path) -> None:
+        """Do nothing."""
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="gaia-"))
+
+
+@attrs.define(eq=False)
+class MemoryStorage(FileStorage):
+    """
+    An image store that ends with the process, for tests and for trying things out.
+
+    Its pictures still have paths, so they lie in a temporary folder.
+    """
+
+    root: Path = attrs.field(factory=_temporary_folder, init=False)
+    _disk: Disk = attrs.field(factory=_Folder, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Remove the folder when nobody holds the store any more."""
+        weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
