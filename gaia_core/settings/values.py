@@ -1,0 +1,245 @@
+"""The settings themselves, as frozen values."""
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gaia_core.catalog import Price
+from gaia_core.secrets import Secret, is_secret_name, shown
+
+_HIGHEST_PORT = 65_535
+
+
+class Policy(StrEnum):
+    """How candidates are ordered."""
+
+    PRIORITY = "priority"
+    """The highest priority first."""
+    CHEAPEST = "cheapest"
+    """The lowest price first."""
+    FASTEST = "fastest"
+    """The shortest wait first."""
+    BEST = "best"
+    """The best quality first."""
+
+
+class Period(StrEnum):
+    """How long a budget lasts."""
+
+    DAY = "day"
+    MONTH = "month"
+    FOREVER = "forever"
+
+
+def setting(  # noqa: PLR0913 - every one is a keyword
+    *,
+    default: Any = attrs.NOTHING,
+    factory: Any = None,
+    env: Iterable[str] = (),
+    help: str = "",  # noqa: A002 - the word every settings library uses
+    validator: Any = None,
+    converter: Any = None,
+) -> Any:
+    """
+    Make a field a setting that the vendor's own variables may give.
+
+    ::
+
+        @attrs.define(eq=False, kw_only=True)
+        class HelloProvider:
+            api_key: Secret | None = setting(
+                default=None, env=("HELLO_API_KEY",), help="From hello.example/keys."
+            )
+
+    Args:
+        default: What holds when nobody gives a value.
+        factory: Makes the default, instead of ``default``.
+        env: Variables that give the value when the section does not; the first
+            one that is set counts.
+        help: What it is for, in a sentence.
+        validator: As in `attrs.field`.
+        converter: As in `attrs.field`.
+
+    Returns:
+        An attrs field; it does not show in ``repr`` when a variable's name says
+        that it is a secret.
+    """
+    if factory is not None:
+        default = attrs.Factory(factory)
+    return attrs.field(
+        default=default,
+        repr=not any(is_secret_name(name) for name in env),
+        validator=validator,
+        converter=converter,
+        metadata={"env": tuple(env), "help": help},
+    )
+
+
+def _number(low: float, high: float | None = None, *, above: bool = False) -> Any:
+    """Accept numbers from low (or above it) up to high, and None."""
+
+    def check(_: object, field: "attrs.Attribute[Any]", value: Any) -> None:
+        if value is None:
+            return
+        too_low = value <= low if above else value < low
+        if too_low or (high is not None and value > high):
+            limit = f"above {low:g}" if above else f"{low:g} or more"
+            span = limit if high is None else f"{low:g} to {high:g}"
+            message = f"{field.name} must be {span}, not {value}"
+            raise ValueError(message)
+
+    return check
+
+
+def _data_path(name: str) -> Path:
+    import platformdirs  # noqa: PLC0415 - only defaults need it
+
+    return platformdirs.user_data_path("gaia", appauthor=False) / name
+
+
+def _default_database() -> str:
+    return f"sqlite:///{_data_path('gaia.db')}"
+
+
+def _default_image_store() -> Path:
+    return _data_path("images")
+
+
+@attrs.frozen(kw_only=True)
+class PluginSettings:
+    """
+    Which plugins are loaded, and how long each may take.
+
+    Attributes:
+        allow: The only plugins that are loaded; None: every installed one.
+        load_timeout: Seconds one plugin may take to load.
+    """
+
+    allow: frozenset[str] | None = None
+    load_timeout: float = attrs.field(default=10.0, validator=_number(0, above=True))
+
+
+@attrs.frozen(kw_only=True)
+class BudgetSettings:
+    """
+    What may be spent, in US dollars; None sets no limit.
+
+    Attributes:
+        campaign_usd: By each campaign.
+        user_usd: By each user.
+        total_usd: By everybody together.
+        per: When the sums start again.
+    """
+
+    campaign_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
+    user_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
+    total_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
+    per: Period = attrs.field(default=Period.FOREVER, converter=Period)
+
+
+@attrs.frozen(kw_only=True)
+class LimitSettings:
+    """
+    How much is taken at the door.
+
+    Attributes:
+        requests_per_minute: By each user, campaign or key; None: no limit.
+    """
+
+    requests_per_minute: int | None = attrs.field(default=None, validator=_number(1))
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """
+    Where ``gaia serve`` listens.
+
+    Attributes:
+        host: The address; only this machine can reach the default.
+        port: The port; 0 picks a free one.
+        token: What clients must present; needed on any address that other
+            machines can reach.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = attrs.field(default=8188, validator=_number(0, _HIGHEST_PORT))
+    token: Secret | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ProviderSettings:
+    """
+    One ``[providers.NAME]`` section: one instance of a plugin.
+
+    Attributes:
+        name: The instance's own name.
+        plugin: The plugin it is an instance of; its own name unless said.
+        enabled: Whether it is loaded.
+        priority: Its rank, in place of the one it declares.
+        fallback_models: What may step in for a model that a request names.
+        fallback_providers: Who may step in for a request that names this one.
+        prices: Model to price, in place of the one it declares.
+        options: The remaining keys, for the provider's own class.
+    """
+
+    name: str
+    plugin: str = attrs.field()
+    enabled: bool = True
+    priority: int | None = None
+    fallback_models: tuple[str, ...] = ()
+    fallback_providers: tuple[str, ...] = ()
+    prices: Mapping[str, Price] = attrs.field(factory=dict)
+    options: Mapping[str, Any] = attrs.field(factory=dict, repr=shown)
+
+    @plugin.default
+    def _own_name(self) -> str:
+        return self.name
+
+
+PROVIDER_KEYS = frozenset(attrs.fields_dict(ProviderSettings)) - {"name", "options"}
+"""The keys of a provider's section that Gaia itself reads."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """
+    Everything that can be set.
+
+    ``Settings()`` holds the defaults; `load_settings` reads what a person wrote.
+
+    Attributes:
+        policy: How candidates are ordered.
+        max_cost_usd: Ceiling of one operation in US dollars; None: no ceiling.
+        database: SQLAlchemy address of the ledger.
+        image_store: The folder pictures are kept in.
+        keep_prompt: Whether prompts are written into the pictures Gaia encodes.
+        deadline: Seconds one operation may take.
+        plugins: Which plugins are loaded.
+        providers: Instance name to its section.
+        budgets: What may be spent.
+        limits: How much is taken at the door.
+        server: Where the server listens.
+        sources: Key (``providers.runware.priority``) to where its value came
+            from.
+    """
+
+    policy: Policy = attrs.field(default=Policy.PRIORITY, converter=Policy)
+    max_cost_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
+    database: str = attrs.field(factory=_default_database, repr=shown)
+    image_store: Path = attrs.field(factory=_default_image_store, converter=Path)
+    keep_prompt: bool = True
+    deadline: float = attrs.field(default=120.0, validator=_number(0, above=True))
+    plugins: PluginSettings = attrs.field(factory=PluginSettings)
+    providers: Mapping[str, ProviderSettings] = attrs.field(factory=dict)
+    budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
+    limits: LimitSettings = attrs.field(factory=LimitSettings)
+    server: ServerSettings = attrs.field(factory=ServerSettings)
+    sources: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+
+    def provider(self, name: str) -> ProviderSettings:
+        """Give the section of a provider, an empty one where there is none."""
+        return self.providers.get(name) or ProviderSettings(name=name)
