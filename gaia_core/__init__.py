@@ -7,6 +7,7 @@ A host holds a `Gaia`; an author of a provider needs the values, the errors and
 
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import (
+    FREE,
     Health,
     HealthLevel,
     ModelInfo,
@@ -41,6 +42,7 @@ from gaia_core.errors import (
 )
 from gaia_core.hookspecs import hookimpl
 from gaia_core.images import Image
+from gaia_core.png import write_png
 from gaia_core.requests import (
     DescribeImageRequest,
     EnhancePromptRequest,
@@ -59,6 +61,7 @@ from gaia_core.responses import (
 )
 from gaia_core.results import (
     DescriptionResult,
+    DigitalSource,
     GeneratedImage,
     ImageResult,
     PromptResult,
@@ -67,6 +70,7 @@ from gaia_core.selection import Plan
 from gaia_core.settings import Policy, Secret, Settings, load_settings, setting
 
 __all__ = [
+    "FREE",
     "Attempt",
     "AuthenticationError",
     "CallContext",
@@ -75,6 +79,7 @@ __all__ = [
     "DescribeImageRequest",
     "DescriptionResponse",
     "DescriptionResult",
+    "DigitalSource",
     "EnhancePromptRequest",
     "Gaia",
     "GaiaError",
@@ -121,4 +126,5 @@ __all__ = [
     "hookimpl",
     "load_settings",
     "setting",
+    "write_png",
 ]

@@ -85,7 +85,9 @@ def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decima
 
 def _amount() -> Any:
     return attrs.field(
-        default=Decimal(0), converter=to_decimal, validator=attrs.validators.ge(Decimal(0))
+        default=Decimal(0),
+        converter=to_decimal,
+        validator=attrs.validators.ge(Decimal(0)),
     )
 
 

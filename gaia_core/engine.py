@@ -135,11 +135,9 @@ class Gaia:
         await self._services.fetcher.close()
         await self._services.ledger.close()
 
-    # -- verbs ----------------------------------------------------------------------
+    # -- verbs --------------------------------------------------------------------
 
-    async def generate(
-        self, request: GenerateRequest, **choices: Any
-    ) -> ImageResponse:
+    async def generate(self, request: GenerateRequest, **choices: Any) -> ImageResponse:
         """
         Make pictures from words, and from a picture where one is given.
 
@@ -179,7 +177,7 @@ class Gaia:
         """Say in words what a picture shows; the rest as in `generate`."""
         return cast("DescriptionResponse", await self._serve(request, **choices))
 
-    # -- questions ------------------------------------------------------------------
+    # -- questions ----------------------------------------------------------------
 
     def plan(
         self,
@@ -198,7 +196,9 @@ class Gaia:
             ),
             latency=self._services.reliability.latency(),
         )
-        return select(request, self._current(), preferences, self._services.reliability.admit)
+        return select(
+            request, self._current(), preferences, self._services.reliability.admit
+        )
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models of all providers, asking them anew."""
@@ -227,7 +227,7 @@ class Gaia:
         found = await asyncio.gather(*(self._health_of(name, level) for name in names))
         return dict(zip(names, found, strict=True))
 
-    # -- inside ---------------------------------------------------------------------
+    # -- inside -------------------------------------------------------------------
 
     async def _serve(
         self,

@@ -24,6 +24,7 @@ _MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 """File suffix of each media type Gaia accepts."""
 
+
 def _length(data: bytes) -> str:
     return f"<{len(data)} bytes>"
 
@@ -152,7 +153,5 @@ def _opened(data: bytes) -> Iterator["PillowImage"]:
 
 def _check_pixels(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        message = (
-            f"The picture is {width}x{height}; the limit is {MAX_PIXELS} pixels."
-        )
+        message = f"The picture is {width}x{height}; the limit is {MAX_PIXELS} pixels."
         raise InvalidImageError(message)

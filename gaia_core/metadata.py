@@ -8,7 +8,6 @@ a time or an operation: the same prompt and seed give the same bytes.
 
 import json
 from collections.abc import Mapping
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
@@ -16,7 +15,7 @@ import attrs
 from gaia_core.capabilities import Capability
 from gaia_core.png import XMP_KEYWORD, with_metadata
 from gaia_core.requests import GenerateRequest, Request
-from gaia_core.results import GeneratedImage, ImageResult
+from gaia_core.results import DigitalSource, GeneratedImage, ImageResult
 
 _XMP = (
     '<?xpacket begin="\N{ZERO WIDTH NO-BREAK SPACE}" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -30,27 +29,6 @@ _XMP = (
     "</x:xmpmeta>\n"
     '<?xpacket end="r"?>'
 )
-
-
-class DigitalSource(StrEnum):
-    """
-    How a picture came to be, in IPTC's words.
-
-    >>> DigitalSource.TRAINED.uri
-    'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
-    """
-
-    TRAINED = "trainedAlgorithmicMedia"
-    """Made by a trained model from words."""
-    COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
-    """Somebody's picture, worked over by a trained model."""
-    ALGORITHMIC = "algorithmicMedia"
-    """Drawn by an algorithm that was not trained, a map for example."""
-
-    @property
-    def uri(self) -> str:
-        """The address that names it in metadata."""
-        return f"http://cv.iptc.org/newscodes/digitalsourcetype/{self.value}"
 
 
 @attrs.frozen(kw_only=True)
@@ -94,11 +72,7 @@ class Description:
 
 
 def describe(
-    request: Request,
-    result: ImageResult,
-    image: GeneratedImage,
-    *,
-    source: DigitalSource | None = None,
+    request: Request, result: ImageResult, image: GeneratedImage
 ) -> Description:
     """
     Say how a picture that answers a request was made.
@@ -110,14 +84,13 @@ def describe(
         request: What was asked for.
         result: What the provider answered.
         image: The picture, out of the result.
-        source: How it came to be; None: as the capability suggests.
     """
     facts = Description(
         provider=result.provider,
         model=result.model,
         width=image.width or 0,
         height=image.height or 0,
-        source=source or source_of(request),
+        source=image.digital_source or source_of(request),
         seed=image.seed,
         version=software_version(),
     )

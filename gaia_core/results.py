@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from enum import StrEnum
 
 import attrs
 
@@ -10,6 +11,27 @@ from gaia_core.images import Image
 
 def _length(data: bytes) -> str:
     return f"<{len(data)} bytes>"
+
+
+class DigitalSource(StrEnum):
+    """
+    How a picture came to be, in IPTC's words.
+
+    >>> DigitalSource.TRAINED.uri
+    'http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia'
+    """
+
+    TRAINED = "trainedAlgorithmicMedia"
+    """Made by a trained model from words."""
+    COMPOSITE = "compositeWithTrainedAlgorithmicMedia"
+    """Somebody's picture, worked over by a trained model."""
+    ALGORITHMIC = "algorithmicMedia"
+    """Drawn by an algorithm that was not trained, a map for example."""
+
+    @property
+    def uri(self) -> str:
+        """The address that names it in metadata."""
+        return f"http://cv.iptc.org/newscodes/digitalsourcetype/{self.value}"
 
 
 @attrs.frozen(kw_only=True)
@@ -28,6 +50,7 @@ class GeneratedImage:
         height: Height in pixels.
         is_encoded_here: True when the provider encoded raw pixels in this
             process: only then may Gaia write its metadata into the bytes.
+        digital_source: How it came to be; None: as the request suggests.
 
     Raises:
         InvalidImageError: If the bytes are no PNG, JPEG or WebP picture.
@@ -39,6 +62,7 @@ class GeneratedImage:
     width: int | None = None
     height: int | None = None
     is_encoded_here: bool = False
+    digital_source: DigitalSource | None = None
 
     def __attrs_post_init__(self) -> None:
         """Read from the bytes what was left out."""

@@ -318,8 +318,7 @@ def _reject_size(request: Request, model: ModelInfo) -> str | None:
     width, height = _output_size(request)
     if width > model.max_width or height > model.max_height:
         return (
-            f"makes at most {model.max_width}x{model.max_height}, "
-            f"not {width}x{height}"
+            f"makes at most {model.max_width}x{model.max_height}, not {width}x{height}"
         )
     if isinstance(request, GenerateRequest) and request.num_images > model.max_images:
         return f"makes at most {model.max_images} per request, not {request.num_images}"

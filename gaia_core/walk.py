@@ -29,7 +29,7 @@ from gaia_core.fetching import GuardedFetcher
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.ledger import Ledger, Operation, OperationState
-from gaia_core.metadata import annotate
+from gaia_core.metadata import describe, describe_png
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Plugins
 from gaia_core.reliability import (
@@ -117,7 +117,7 @@ class Walk:
             return self._unknown(f"{message} Its result is kept when it comes.")
         return self._signed(ProviderTimeoutError(message))
 
-    # -- plan > attempt ---------------------------------------------------------------
+    # -- plan > attempt -----------------------------------------------------------
 
     async def _ask_in_turn(self) -> tuple[Candidate, Result]:
         """Ask the candidates one after another, as far as each error allows."""
@@ -216,7 +216,7 @@ class Walk:
         self.services.reliability.record(attempt.provider, outcome, seconds)
         await self.services.ledger.end_attempt(self.operation_id, ended)
 
-    # -- result > store > settle > response ---------------------------------------------
+    # -- result > store > settle > response ---------------------------------------
 
     async def _finish(self, candidate: Candidate, result: Result) -> Response:
         """Store what was made, settle what it cost, and answer."""
@@ -224,7 +224,7 @@ class Walk:
         cost = self.attempts[-1].cost_usd
         ids = tuple(image.id for image in images)
         await self.services.ledger.settle(self.operation_id, cost, ids)
-        facts = {
+        facts: dict[str, Any] = {
             "operation_id": self.operation_id,
             "provider": candidate.provider,
             "model": result.model,
@@ -245,10 +245,7 @@ class Walk:
         if not isinstance(result, ImageResult):
             return ()
         return tuple(
-            [
-                await self._store_one(candidate, result, image)
-                for image in result.images
-            ]
+            [await self._store_one(candidate, result, image) for image in result.images]
         )
 
     async def _store_one(
@@ -267,16 +264,12 @@ class Walk:
         )
 
     def _annotated(self, result: ImageResult, image: GeneratedImage) -> Image:
-        """Write Gaia's metadata into bytes encoded here; leave all others alone."""
-        if not image.is_encoded_here:
+        """Write Gaia's metadata into PNG encoded here; leave all else alone."""
+        if not image.is_encoded_here or image.media_type != "image/png":
             return image.image
-        data = annotate(
-            image,
-            request=self.plan.request,
-            model=result.model,
-            provider=result.provider,
-            keep_prompt=self.services.keep_prompt,
-        )
+        facts = describe(self.plan.request, result, image)
+        keep_prompt = self.services.keep_prompt
+        data = describe_png(image.data, facts, keep_prompt=keep_prompt)
         return Image.from_bytes(data)
 
     def _warnings(self, candidate: Candidate, result: Result) -> tuple[str, ...]:
@@ -292,7 +285,7 @@ class Walk:
         )
         return (*failed, *ignored, *result.warnings)
 
-    # -- failure ----------------------------------------------------------------------
+    # -- failure ------------------------------------------------------------------
 
     def _operation(self) -> Operation:
         request = self.plan.request
