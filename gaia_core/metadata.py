@@ -13,9 +13,9 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 
 from gaia_core.capabilities import Capability
-from gaia_core.png import XMP_KEYWORD, with_metadata
+from gaia_core.png import XMP_KEYWORD, read_text, with_metadata
 from gaia_core.requests import GenerateRequest, Request
-from gaia_core.results import DigitalSource, GeneratedImage, ImageResult
+from gaia_core.results import DigitalSource, GeneratedImage
 
 _XMP = (
     '<?xpacket begin="\N{ZERO WIDTH NO-BREAK SPACE}" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
@@ -71,8 +71,54 @@ class Description:
         return attrs.evolve(self, prompt=None, negative_prompt=None)
 
 
+def annotate(
+    image: GeneratedImage,
+    *,
+    request: Request,
+    provider: str,
+    model: str,
+    keep_prompt: bool = True,
+) -> bytes:
+    """
+    Write into a picture how it was made, if it is a PNG file.
+
+    Only for a picture that was encoded in this process: writing into a
+    provider's bytes destroys their provenance. A digital source type that the
+    provider wrote itself stays.
+
+    Args:
+        image: The picture.
+        request: What was asked for.
+        provider: The provider that made it.
+        model: The model that made it.
+        keep_prompt: Whether the prompt may be written. If not, every other text
+            in the file is left out too.
+
+    Returns:
+        The encoded picture: JPEG and WebP as they were.
+
+    Raises:
+        InvalidImageError: If the bytes are no sound picture.
+    """
+    if image.media_type != "image/png":
+        return image.data
+    description = describe(
+        image,
+        request=request,
+        provider=provider,
+        model=model,
+        source=_source_within(image.data),
+    )
+    return describe_png(image.data, description, keep_prompt=keep_prompt)
+
+
 def describe(
-    request: Request, result: ImageResult, image: GeneratedImage
+    image: GeneratedImage,
+    *,
+    request: Request,
+    provider: str,
+    model: str,
+    source: DigitalSource | None = None,
 ) -> Description:
     """
     Say how a picture that answers a request was made.
@@ -81,16 +127,18 @@ def describe(
     changes the value with `attrs.evolve`.
 
     Args:
+        image: The picture.
         request: What was asked for.
-        result: What the provider answered.
-        image: The picture, out of the result.
+        provider: The provider that made it.
+        model: The model that made it.
+        source: How it came to be; None: as the capability suggests.
     """
     facts = Description(
-        provider=result.provider,
-        model=result.model,
+        provider=provider,
+        model=model,
         width=image.width or 0,
         height=image.height or 0,
-        source=image.digital_source or source_of(request),
+        source=source or source_of(request),
         seed=image.seed,
         version=software_version(),
     )
@@ -104,7 +152,7 @@ def describe(
         steps=request.num_inference_steps,
         guidance_scale=request.guidance_scale,
         strength=request.strength,
-        scheduler=_scheduler(request, result.provider),
+        scheduler=_scheduler(request, provider),
     )
 
 
@@ -112,19 +160,19 @@ def describe_png(
     data: bytes, description: Description, *, keep_prompt: bool = True
 ) -> bytes:
     """
-    Write into a PNG file how it was made.
+    Write a description into a PNG file.
 
     Args:
-        data: The encoded picture; it must have been encoded in this process, as
-            writing into a provider's bytes destroys their provenance.
+        data: The encoded picture.
         description: How it was made.
-        keep_prompt: Whether prompt and negative prompt may be written.
+        keep_prompt: Whether the prompt may be written. If not, every other text
+            in the file is left out too.
 
     Raises:
         InvalidImageError: If the bytes are no sound PNG file.
     """
     shown = description if keep_prompt else description.without_prompt()
-    return with_metadata(data, text_chunks(shown))
+    return with_metadata(data, text_chunks(shown), keep_others=keep_prompt)
 
 
 def text_chunks(description: Description) -> Mapping[str, str]:
@@ -199,6 +247,13 @@ def software_version() -> str | None:
         return version("gaia-core")
     except PackageNotFoundError:
         return None
+
+
+def _source_within(data: bytes) -> DigitalSource | None:
+    """Find what the provider wrote about how the picture came to be."""
+    packet = read_text(data).get(XMP_KEYWORD, "")
+    found = (source for source in DigitalSource if f">{source.uri}<" in packet)
+    return next(found, None)
 
 
 def _scheduler(request: GenerateRequest, provider: str) -> str | None:

@@ -82,7 +82,9 @@ def write_png(
     return b"".join([_SIGNATURE, *chunks])
 
 
-def with_metadata(data: bytes, text: Mapping[str, str]) -> bytes:
+def with_metadata(
+    data: bytes, text: Mapping[str, str], *, keep_others: bool = True
+) -> bytes:
     """
     Put text chunks into a PNG file, right behind its header.
 
@@ -91,7 +93,8 @@ def with_metadata(data: bytes, text: Mapping[str, str]) -> bytes:
 
     Args:
         data: An encoded PNG picture.
-        text: Text by keyword (1 to 79 Latin-1 characters).
+        text: Text by keyword (1 to 79 printable ASCII characters).
+        keep_others: Whether text under other keywords stays.
 
     Raises:
         InvalidImageError: If the bytes are no sound PNG file.
@@ -101,7 +104,7 @@ def with_metadata(data: bytes, text: Mapping[str, str]) -> bytes:
     kept = (
         _chunk(kind, body)
         for kind, body in rest
-        if kind not in _TEXT_CHUNKS or _keyword(body) not in text
+        if kind not in _TEXT_CHUNKS or (keep_others and _keyword(body) not in text)
     )
     return b"".join([_SIGNATURE, _chunk(*header), *_text_chunks(text), *kept])
 
@@ -131,8 +134,11 @@ def read_text(data: bytes) -> dict[str, str]:
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
-    checksum = zlib.crc32(body, zlib.crc32(kind))
-    return b"".join([struct.pack(">I", len(body)), kind, body, checksum.to_bytes(4)])
+    return b"".join([len(body).to_bytes(4), kind, body, _checksum(kind, body)])
+
+
+def _checksum(kind: bytes, body: bytes) -> bytes:
+    return zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -148,11 +154,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         checksum = data[offset + 8 + size : offset + 12 + size]
         is_first = not kind
         kind = head[4:]
-        if len(checksum) != 4 or zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(  # noqa: PLR2004
-            checksum
-        ):
-            raise _damaged()
-        if is_first != (kind == b"IHDR"):
+        if checksum != _checksum(kind, body) or is_first != (kind == b"IHDR"):
             raise _damaged()
         yield kind, body
         offset += 12 + size
@@ -332,7 +334,7 @@ def _scanlines(rows: "PillowImage", kind: int, *, skip: int) -> bytes:
 
 def _filtered(rows: "PillowImage", kind: int) -> "PillowImage":
     """Subtract from every pixel what the filter predicts, in Pillow's C code."""
-    from PIL import Image, ImageChops
+    from PIL import Image, ImageChops  # noqa: PLC0415 - slow to import
 
     if kind == _NONE:
         return rows
@@ -344,7 +346,7 @@ def _filtered(rows: "PillowImage", kind: int) -> "PillowImage":
 
 
 def _moved(rows: "PillowImage", columns: int, lines: int) -> "PillowImage":
-    from PIL import Image
+    from PIL import Image  # noqa: PLC0415 - slow to import
 
     moved = Image.new(rows.mode, rows.size)
     moved.paste(rows, (columns, lines))
