@@ -1,0 +1,61 @@
+"""What surrounds a hook call, for tests: its context and its log."""
+
+import time
+import uuid
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+from gaia_core.context import CallContext
+from gaia_core.errors import ProviderConnectionError
+from gaia_core.observability import get_logger
+
+_PATIENCE = 60.0
+
+
+def context(**changes: Any) -> CallContext:
+    """
+    Make the context of an attempt, to call a provider's hook with.
+
+    ::
+
+        result = await provider.gaia_generate(request, context())
+
+    Args:
+        **changes: Fields of `CallContext` that matter to the test, such as
+            ``progress=seen.append`` or ``fetch=my_fetch``. Without the latter
+            nothing can be fetched.
+    """
+    facts: dict[str, Any] = {
+        "operation_id": uuid.uuid4().hex,
+        "task_id": str(uuid.uuid4()),
+        "deadline": time.monotonic() + _PATIENCE,
+        "logger": get_logger(),
+        "fetch": _fetch_nothing,
+    }
+    return CallContext(**facts | changes)
+
+
+@contextmanager
+def capture_events() -> Iterator[list[MutableMapping[str, Any]]]:
+    """
+    Catch log events instead of writing them.
+
+    >>> with capture_events() as events:
+    ...     get_logger().warning("gaia.example_made", provider="fake")
+    >>> events
+    [{'provider': 'fake', 'event': 'gaia.example_made', 'log_level': 'warning'}]
+
+    Yields:
+        The events so far, each with its fields, its name as ``event`` and its
+        ``log_level``.
+    """
+    from structlog.testing import capture_logs  # noqa: PLC0415 - 40 ms
+
+    with capture_logs() as events:
+        yield events
+
+
+async def _fetch_nothing(url: str) -> NoReturn:
+    message = f"{url} is out of reach of this test: pass fetch= to context()."
+    raise ProviderConnectionError(message)
