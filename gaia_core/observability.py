@@ -1,11 +1,13 @@
 """
 What Gaia tells about itself: log events, and a few figures.
 
-The library writes events through structlog and leaves it to the host where they
-go. A host that has its own configuration puts `redact` before its renderer; the
-``gaia`` command, which has none, calls `configure`.
+The library writes events and leaves it to the host where they go. They pass
+through structlog where the host has configured it: put `redact` before the
+renderer there. Otherwise they reach the logger ``gaia`` of `logging`, masked. The
+``gaia`` command calls `configure`.
 """
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Mapping, MutableMapping
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 MAX_LINE = 8_192
 """The most bytes of one line in the log, its end included."""
 
+_FIRST = ("timestamp", "level", "event")
 _CUTS = (1_000, 200, 40)
 _MAX_FIELDS = 20
 _MAX_DEPTH = 8
@@ -40,9 +43,14 @@ def get_logger(**fields: Any) -> Any:
     Args:
         fields: What every event of this logger carries.
     """
-    import structlog  # noqa: PLC0415 - 40 ms
+    import structlog  # noqa: PLC0415 - 100 ms
 
-    return structlog.get_logger(**fields)
+    if structlog.is_configured():
+        return structlog.get_logger(**fields)
+    # structlog's own default writes to stdout, where results belong.
+    return structlog.wrap_logger(
+        logging.getLogger("gaia"), processors=[redact, _Line(_plain())], **fields
+    )
 
 
 def register_secret(value: str) -> None:
@@ -85,7 +93,7 @@ def redact(
         structlog.configure(processors=[redact, structlog.processors.JSONRenderer()])
     """
     if "exc_info" in event:
-        from structlog.processors import format_exc_info  # noqa: PLC0415 - 40 ms
+        from structlog.processors import format_exc_info  # noqa: PLC0415 - 100 ms
 
         event = format_exc_info(_logger, _method, event)
     # A leading underscore marks what structlog's own bridges pass along.
@@ -103,9 +111,7 @@ def configure(level: str = "info", *, json: bool = False) -> None:
         level: The lowest level that is shown.
         json: Whether each line is a JSON object, for machines.
     """
-    import logging  # noqa: PLC0415 - with structlog
-
-    import structlog  # noqa: PLC0415 - 40 ms
+    import structlog  # noqa: PLC0415 - 100 ms
 
     structlog.configure(
         processors=[
@@ -180,17 +186,23 @@ class _Line:
 
 def _renderer(*, json: bool) -> "Processor":
     """Choose what writes the line: for machines, for files or for a person."""
-    from structlog.processors import JSONRenderer, KeyValueRenderer  # noqa: PLC0415
-
     if json:
+        from structlog.processors import JSONRenderer  # noqa: PLC0415 - as above
+
         return JSONRenderer(ensure_ascii=False)
     if not sys.stderr.isatty():
-        first = ["timestamp", "level", "event"]
-        return KeyValueRenderer(key_order=first, drop_missing=True)
+        return _plain()
     from structlog.dev import ConsoleRenderer, plain_traceback  # noqa: PLC0415
 
     # The default formatter would print local variables, secrets among them.
     return ConsoleRenderer(exception_formatter=plain_traceback)
+
+
+def _plain() -> "Processor":
+    """Write ``key=value`` pairs."""
+    from structlog.processors import KeyValueRenderer  # noqa: PLC0415 - as above
+
+    return KeyValueRenderer(key_order=_FIRST, drop_missing=True)
 
 
 def _safe(name: str, value: Any, depth: int = 0) -> Any:
@@ -238,7 +250,8 @@ def _escaped(text: str) -> str:
 
 def _cut(event: Mapping[str, Any], length: int) -> dict[str, Any]:
     """Keep the first fields of an event, each no longer than so many characters."""
-    texts = ((key[:length], value, str(value)) for key, value in event.items())
+    ordered = {key: event[key] for key in _FIRST if key in event} | {**event}
+    texts = ((key[:length], value, str(value)) for key, value in ordered.items())
     return {
         key: value if len(text) <= length else f"{text[:length]}…"
         for key, value, text in list(texts)[:_MAX_FIELDS]
