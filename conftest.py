@@ -8,8 +8,13 @@ import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
-VARIABLES = ("GAIA_", "GEMINI_", "GOOGLE_", "PARASAIL_", "RUNWARE_", "HF_")
-"""How the environment variables begin that could decide a test."""
+from gaia_core.testing.pytest_plugin import PREFIXES, VARIABLES
+
+FOLDERS = (
+    *("APPDATA", "LOCALAPPDATA"),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
+)
+"""The variables that say where settings and pictures lie."""
 
 
 @pytest.fixture(autouse=True)
@@ -19,19 +24,10 @@ def _no_settings_of_this_machine(
     """Keep a test away from the settings, keys and pictures of whoever runs it."""
     home = tmp_path_factory.getbasetemp() / "home"
     for name in list(os.environ):
-        if name.startswith(VARIABLES):
+        if name.startswith(PREFIXES) or name in VARIABLES:
             monkeypatch.delenv(name)
-    monkeypatch.delenv("IMAGE_STORAGE_PATH", raising=False)
-    monkeypatch.delenv("HUGGING_FACE_KEY", raising=False)
-    for name in (
-        "XDG_CONFIG_HOME",
-        "XDG_DATA_HOME",
-        "XDG_CACHE_HOME",
-        "XDG_STATE_HOME",
-    ):
+    for name in FOLDERS:
         monkeypatch.setenv(name, str(home / name.lower()))
-    monkeypatch.setenv("APPDATA", str(home / "appdata"))
-    monkeypatch.setenv("LOCALAPPDATA", str(home / "localappdata"))
 
 
 @pytest.fixture(scope="module")
