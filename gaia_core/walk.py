@@ -29,7 +29,7 @@ from gaia_core.fetching import GuardedFetcher
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.ledger import Ledger, Operation, OperationState
-from gaia_core.metadata import describe, describe_png
+from gaia_core.metadata import annotate
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Plugins
 from gaia_core.reliability import (
@@ -57,7 +57,7 @@ from gaia_core.storage import ImageStorage
 
 Result = ImageResult | PromptResult | DescriptionResult
 
-_RESULT_OF = {
+_RESULT_OF: dict[str, type] = {
     "gaia_enhance_prompt": PromptResult,
     "gaia_describe_image": DescriptionResult,
 }
@@ -264,12 +264,16 @@ class Walk:
         )
 
     def _annotated(self, result: ImageResult, image: GeneratedImage) -> Image:
-        """Write Gaia's metadata into PNG encoded here; leave all else alone."""
-        if not image.is_encoded_here or image.media_type != "image/png":
+        """Write Gaia's metadata into bytes encoded here; leave all others alone."""
+        if not image.is_encoded_here:
             return image.image
-        facts = describe(self.plan.request, result, image)
-        keep_prompt = self.services.keep_prompt
-        data = describe_png(image.data, facts, keep_prompt=keep_prompt)
+        data = annotate(
+            image,
+            request=self.plan.request,
+            model=result.model,
+            provider=result.provider,
+            keep_prompt=self.services.keep_prompt,
+        )
         return Image.from_bytes(data)
 
     def _warnings(self, candidate: Candidate, result: Result) -> tuple[str, ...]:
