@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum, StrEnum
-from typing import Any
 
 import attrs
 
@@ -83,12 +82,8 @@ def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decima
     return {name: to_decimal(value) for name, value in values.items()}
 
 
-def _amount() -> Any:
-    return attrs.field(
-        default=Decimal(0),
-        converter=to_decimal,
-        validator=attrs.validators.ge(Decimal(0)),
-    )
+_NOTHING = Decimal(0)
+_not_negative = attrs.validators.ge(_NOTHING)
 
 
 @attrs.frozen(kw_only=True)
@@ -108,11 +103,21 @@ class Price:
         by_quality: Quality word to the factor the sum is multiplied by.
     """
 
-    base: Decimal = _amount()
-    per_image: Decimal = _amount()
-    per_megapixel: Decimal = _amount()
-    per_step: Decimal = _amount()
-    per_reference: Decimal = _amount()
+    base: Decimal = attrs.field(
+        default=_NOTHING, converter=to_decimal, validator=_not_negative
+    )
+    per_image: Decimal = attrs.field(
+        default=_NOTHING, converter=to_decimal, validator=_not_negative
+    )
+    per_megapixel: Decimal = attrs.field(
+        default=_NOTHING, converter=to_decimal, validator=_not_negative
+    )
+    per_step: Decimal = attrs.field(
+        default=_NOTHING, converter=to_decimal, validator=_not_negative
+    )
+    per_reference: Decimal = attrs.field(
+        default=_NOTHING, converter=to_decimal, validator=_not_negative
+    )
     by_quality: Mapping[str, Decimal] = attrs.field(factory=dict, converter=_amounts)
 
     def of(self, work: Work) -> Decimal:

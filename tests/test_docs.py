@@ -276,8 +276,8 @@ def _default_of(field: "attrs.Attribute[Any]") -> str:
     default = field.default
     if default is attrs.NOTHING:
         return "required"
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
-        return f"`{default.factory()!r}`"
+    if factory := getattr(default, "factory", None):
+        return f"`{factory()!r}`"
     if isinstance(default, frozenset):
         return "`{" + ", ".join(map(str, sorted(default))) + "}`"
     if isinstance(default, Decimal):
