@@ -54,7 +54,12 @@ def to_bytes(values: Floats) -> Pixels:
     return np.clip(np.rint(values), 0, OPAQUE).astype(np.uint8)
 
 
-def bleed(pixels: Pixels) -> Pixels:
+def to_unit(values: Pixels | Plane) -> Floats:
+    """Return bytes on the scale 0-1."""
+    return np.divide(values, OPAQUE, dtype=np.float32)
+
+
+def bleed(pixels: Pixels, threshold: int = 0) -> Pixels:
     """
     Spread the visible colours into the transparent parts of a picture.
 
@@ -63,13 +68,14 @@ def bleed(pixels: Pixels) -> Pixels:
 
     Args:
         pixels: (height, width, 4).
+        threshold: A pixel is visible if its alpha is higher.
 
     Returns:
-        (height, width, 3): unchanged where anything is visible, and elsewhere the
+        (height, width, 3): unchanged where a pixel is visible, and elsewhere the
         average colour of the nearest visible surroundings.
     """
     colour = pixels[..., :_RGB].astype(np.float32)
-    weight = (pixels[..., 3:] > 0).astype(np.float32)
+    weight = (pixels[..., 3:] > threshold).astype(np.float32)
     return to_bytes(_fill(colour * weight, weight))
 
 
