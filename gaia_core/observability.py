@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MAX_LINE = 8_192
 """The most bytes of one line in the log, its end included."""
 
+_BRIDGE = frozenset({"_record", "_from_structlog"})
+"""What structlog's bridge to `logging` passes along in an event."""
 _FIRST = ("timestamp", "level", "event")
 _CUTS = (1_000, 200, 40)
 _MAX_FIELDS = 20
@@ -75,7 +77,8 @@ def mask(text: str) -> str:
     >>> mask("key sk-canary-1 refused")
     'key •••• refused'
     """
-    return scrub(text, _registered)
+    # A copy: another thread may register one meanwhile.
+    return scrub(text, tuple(_registered))
 
 
 def redact(
@@ -96,9 +99,8 @@ def redact(
         from structlog.processors import format_exc_info  # noqa: PLC0415 - 100 ms
 
         event = format_exc_info(_logger, _method, event)
-    # A leading underscore marks what structlog's own bridges pass along.
     return {
-        key: value if key.startswith("_") else _safe(key, value)
+        _text("", key): value if key in _BRIDGE else _safe(key, value)
         for key, value in event.items()
     }
 
@@ -223,7 +225,10 @@ def _shown(value: object) -> str:
     """Turn a single value into text; of bytes only the length."""
     if isinstance(value, bytes | bytearray | memoryview):
         return f"<{len(value)} bytes>"
-    return str(value)
+    try:
+        return str(value)
+    except Exception as error:  # noqa: BLE001 - a plugin's object may do anything
+        return f"<{type(value).__name__}: {type(error).__name__}>"
 
 
 def _is_secret(name: str, value: object) -> bool:
