@@ -73,7 +73,7 @@ def typing(session: nox.Session) -> None:
         f"./plugins/{name}" for name in ROOMS if name not in UNINSTALLED_FOR_TYPING
     ]
     session.install(".", *rooms, "--group", "typing")
-    session.run("mypy", "gaia_core", "noxfile.py", "conftest.py")
+    session.run("mypy", "gaia_core", "benchmarks", "noxfile.py", "conftest.py")
     for name in ROOMS:
         session.run("mypy", f"plugins/{name}/src")
 
@@ -113,7 +113,8 @@ def plugin(session: nox.Session, room: str) -> None:
     # the wheel fails here.
     package = room.replace("-", "_")
     session.run(
-        *("pytest", f"plugins/{room}/tests", "--pyargs", package),
+        *("pytest", f"plugins/{room}/tests", f"plugins/{room}/README.md"),
+        *("--pyargs", package),
         *session.posargs,
         env=ENVIRONMENT,
     )
@@ -126,7 +127,11 @@ def docs(session: nox.Session) -> None:
         *(".", "./plugins/gaia-example", "--group", "docs"),
         env=ENVIRONMENT,
     )
-    session.run("pytest", "docs", "README.md", *session.posargs, env=ENVIRONMENT)
+    session.run(
+        *("pytest", "docs", "README.md", ".ci/closing_line.py"),
+        *session.posargs,
+        env=ENVIRONMENT,
+    )
 
 
 @nox.session(default=False)
