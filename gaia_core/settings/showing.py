@@ -46,11 +46,16 @@ def _table_rows(table: Mapping[str, Any], place: Place) -> Iterator[SettingRow]:
         elif isinstance(item, Mapping):
             yield from _table_rows(item, place / key)
         else:
-            yield _row(hide(key, item), place / key, "code")
+            yield _row(item, place / key, "code")
 
 
 def _row(value: Any, place: Place, otherwise: str) -> SettingRow:
-    return SettingRow(place.key, _text(value), place.source or otherwise)
+    return row_of(place.key, value, place.source or otherwise)
+
+
+def row_of(key: str, value: Any, source: str | None) -> SettingRow:
+    """Make a row of a value, masked where its key names a secret."""
+    return SettingRow(key, _text(hide(key, value)), source or "default")
 
 
 def _blank(value: Any) -> Any:

@@ -1,0 +1,186 @@
+"""What became of the plugins: providers, middleware and failures."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from gaia_core.catalog import ProviderInfo
+from gaia_core.errors import PluginError
+from gaia_core.plugins.checks import INFO, PREPARE, words_of
+from gaia_core.requests import Request
+from gaia_core.secrets import scrub, secrets_in
+from gaia_core.settings import ProviderSettings, SettingRow
+from gaia_core.settings.reading import settable_fields
+from gaia_core.settings.showing import row_of
+
+HookCalls = Mapping[str, Callable[..., Any]]
+"""Hook name to what calls it."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginFailure:
+    """
+    A plugin, or one instance of it, that could not be loaded.
+
+    Attributes:
+        plugin: Its name.
+        distribution: What installed it: name and version.
+        reason: Why, and what to do about it.
+    """
+
+    plugin: str
+    distribution: str
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class InstalledPlugin:
+    """
+    One line of ``gaia plugins``.
+
+    Attributes:
+        plugin: Its name.
+        distribution: What installed it: name and version.
+        kind: ``provider`` or ``middleware``; nothing when it was not loaded.
+        instances: The names of its loaded instances.
+        status: ``loaded``, or why it is not.
+        import_seconds: How long loading took; None when it was not tried.
+    """
+
+    plugin: str
+    distribution: str
+    kind: str = ""
+    instances: tuple[str, ...] = ()
+    status: str = "loaded"
+    import_seconds: float | None = None
+
+
+@attrs.define(eq=False, kw_only=True)
+class Provider:
+    """
+    One loaded instance of a provider.
+
+    Attributes:
+        name: The instance's name.
+        plugin: The plugin it is an instance of.
+        distribution: What installed it: name and version.
+        instance: The plugin's own object.
+        settings: Its section of the settings.
+        sources: Key to the variable that gave its value, where the section did
+            not.
+    """
+
+    name: str
+    plugin: str
+    distribution: str
+    instance: object = attrs.field(repr=False)
+    settings: ProviderSettings
+    sources: Mapping[str, str] = attrs.field(factory=dict)
+    _calls: HookCalls = attrs.field(factory=dict, alias="calls", repr=False)
+
+    def info(self) -> ProviderInfo:
+        """
+        Ask the provider for its card; its settings have the last word.
+
+        Never raises: a provider that fails to answer is unavailable, and the
+        card says why.
+        """
+        try:
+            info = self.call(INFO)
+        except Exception as error:  # noqa: BLE001 - contained, whatever it is
+            return self._unavailable(f"{INFO} failed: {words_of(error)}")
+        if not isinstance(info, ProviderInfo):
+            kind = type(info).__name__
+            return self._unavailable(f"{INFO} gave {kind}, not ProviderInfo")
+        priority = self.settings.priority
+        return attrs.evolve(
+            info,
+            name=self.name,
+            priority=info.priority if priority is None else priority,
+        )
+
+    def _unavailable(self, reason: str) -> ProviderInfo:
+        secrets = secrets_in([self.settings.options, self._values()])
+        return ProviderInfo(
+            name=self.name,
+            capabilities=frozenset(),
+            priority=self.settings.priority or 0,
+            unavailable=scrub(reason, secrets),
+        )
+
+    def implements(self, hook_name: str) -> bool:
+        """Tell whether the provider has this hook."""
+        return hook_name in self._calls
+
+    def call(self, hook_name: str, **arguments: Any) -> Any:
+        """
+        Call a hook of this provider only, with all middleware around it.
+
+        Returns:
+            What the hook gives: an awaitable, except for ``gaia_provider_info``.
+
+        Raises:
+            PluginError: If the provider does not have the hook.
+        """
+        if hook_name not in self._calls:
+            message = f"{self.name} has no hook {hook_name}."
+            raise PluginError(message)
+        answer = self._calls[hook_name](**arguments)
+        return answer[0] if isinstance(answer, list) else answer
+
+    def describe(self) -> list[SettingRow]:
+        """List its own settings that its section leaves open, secrets masked."""
+        return [
+            row_of(f"providers.{self.name}.{key}", value, self.sources.get(key))
+            for key, value in self._values().items()
+            if key not in self.settings.options
+        ]
+
+    def _values(self) -> Mapping[str, Any]:
+        return dict(_values_of(self.instance))
+
+
+def _values_of(instance: object) -> Iterator[tuple[str, Any]]:
+    """Give the fields an instance was made with, if it is an attrs one."""
+    if attrs.has(type(instance)):
+        for key, field in settable_fields(type(instance)).items():
+            yield key, getattr(instance, field.name, None)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Plugins:
+    """
+    Every plugin there is, loaded or not.
+
+    Attributes:
+        providers: Instance name to provider, the highest priority first.
+        disabled: Instances that the settings switch off.
+        failures: What could not be loaded.
+        middleware: The names of the plugins that wrap hooks.
+        installed: Every plugin, with what became of it.
+    """
+
+    providers: Mapping[str, Provider]
+    disabled: tuple[str, ...] = ()
+    failures: tuple[PluginFailure, ...] = ()
+    middleware: tuple[str, ...] = ()
+    installed: tuple[InstalledPlugin, ...] = ()
+    _calls: HookCalls = attrs.field(alias="calls", repr=False)
+
+    def prepare(self, request: Request) -> Request:
+        """
+        Let middleware change a request at the door.
+
+        Raises:
+            PluginError: If what comes back is no request.
+        """
+        prepared = self._calls[PREPARE](request=request)
+        if isinstance(prepared, Request):
+            return prepared
+        message = f"{PREPARE} gave {type(prepared).__name__}, not a request."
+        raise PluginError(message)
+
+    def call_middleware(self, hook_name: str) -> tuple[Awaitable[None], ...]:
+        """Call ``gaia_start`` or ``gaia_stop`` of the middleware only."""
+        return tuple(self._calls[hook_name]())

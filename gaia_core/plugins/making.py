@@ -1,0 +1,108 @@
+"""From what an entry point names to an instance with its settings."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from gaia_core.secrets import Secret, is_secret_name
+from gaia_core.settings.reading import Place, make, settable_fields
+from gaia_core.settings.values import PROVIDER_KEYS, ProviderSettings
+
+Fields = Mapping[str, "attrs.Attribute[Any]"]
+
+
+@attrs.frozen(kw_only=True)
+class PluginSource:
+    """
+    Where a plugin comes from.
+
+    Attributes:
+        plugin: Its name.
+        distribution: What installed it: name and version.
+        load: Gives the class, module or object.
+    """
+
+    plugin: str
+    distribution: str
+    load: Callable[[], object] = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class Made:
+    """
+    One instance of a plugin, or why there is none.
+
+    Attributes:
+        section: Its settings.
+        value: The plugin's own object.
+        sources: Key to the variable that gave its value.
+        error: What went wrong.
+    """
+
+    section: ProviderSettings
+    value: object = None
+    sources: Mapping[str, str] = attrs.field(factory=dict)
+    error: BaseException | None = None
+
+
+def make_instance(
+    loaded: object,
+    section: ProviderSettings,
+    *,
+    sources: Mapping[str, str],
+    environ: Mapping[str, str],
+) -> Made:
+    """
+    Make an instance of a class from its section; leave an object as it is.
+
+    Variables that the class's fields name (see `setting`) give the values that
+    the section leaves open; every instance of a plugin may fall back on them.
+
+    Args:
+        loaded: What the entry point names.
+        section: The section of the settings.
+        sources: Where each setting came from, for messages.
+        environ: The environment.
+
+    Raises:
+        SettingsError: If the section and the class do not fit together.
+    """
+    place = Place(("providers", section.name), sources)
+    fields = _fields_of(loaded)
+    for key in section.options:
+        if key not in fields:
+            raise (place / key).unknown({*fields, *PROVIDER_KEYS})
+    if not isinstance(loaded, type):
+        return Made(section=section, value=loaded)
+    if not attrs.has(loaded):
+        return Made(section=section, value=loaded())
+    variables = _variables_for(fields, section.options, environ)
+    options = {key: _value(name, environ) for key, name in variables.items()}
+    origins = {key: f"environment: {name}" for key, name in variables.items()}
+    known = {(place / key).key: origin for key, origin in origins.items()}
+    place = Place(place.path, {**sources, **known})
+    value = make(loaded, {**options, **section.options}, place)
+    return Made(section=section, value=value, sources=origins)
+
+
+def _fields_of(loaded: object) -> Fields:
+    if isinstance(loaded, type) and attrs.has(loaded):
+        return settable_fields(loaded)
+    return {}
+
+
+def _variables_for(
+    fields: Fields, options: Mapping[str, Any], environ: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Find the variable for each value that the section leaves open."""
+    found = {
+        key: next(filter(environ.get, field.metadata.get("env", ())), "")
+        for key, field in fields.items()
+        if key not in options
+    }
+    return {key: name for key, name in found.items() if name}
+
+
+def _value(name: str, environ: Mapping[str, str]) -> Secret | str:
+    return Secret(environ[name]) if is_secret_name(name) else environ[name]
