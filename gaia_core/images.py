@@ -1,6 +1,7 @@
 """Pictures as values: encoded bytes with a media type and a size."""
 
 import io
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,15 @@ MAX_PIXELS = 67_108_864
 MAX_BYTES = 67_108_864
 """Largest encoded picture Gaia reads, in bytes (64 MiB)."""
 
-_MEDIA_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+_FORMATS = ("PNG", "JPEG", "WEBP")
+# What some phones write is JPEG, with further pictures behind the first.
+_MEDIA_TYPES = {
+    "PNG": "image/png",
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "WEBP": "image/webp",
+}
+_QUIET = threading.Lock()
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 """File suffix of each media type Gaia accepts."""
 
@@ -128,27 +137,34 @@ def to_image(source: ImageSource) -> Image:
 @contextmanager
 def _opened(data: bytes) -> Iterator["PillowImage"]:
     """Open a picture with every guard up, in one place for size and pixels."""
-    # Pillow costs 25 ms to import, and most commands never touch a picture.
-    from PIL import Image as pillow  # noqa: N813
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pillow.DecompressionBombWarning)
-            picture = pillow.open(io.BytesIO(data), formats=tuple(_MEDIA_TYPES))
-            _check_pixels(*picture.size)
-            yield picture
+        yield _open(data)
     except InvalidImageError:
         raise
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        pillow.DecompressionBombError,
-        pillow.DecompressionBombWarning,
-    ) as error:
-        # Pillow's own words may carry an address of this process: leave them out.
+    except Exception as error:
+        # Pillow does not say what it raises over damaged bytes, and its own words
+        # may carry an address of this process: leave them out.
         message = "The picture is no readable PNG, JPEG or WebP file."
         raise InvalidImageError(message) from error
+
+
+def _open(data: bytes) -> "PillowImage":
+    # Pillow costs 25 ms to import, and most commands never touch a picture.
+    from PIL import Image as pillow  # noqa: N813, PLC0415
+
+    # Filters of warnings are shared by all threads. Pillow warns of what is
+    # refused here anyway, or does not matter to us.
+    with _QUIET, warnings.catch_warnings(action="ignore"):
+        try:
+            picture = pillow.open(io.BytesIO(data), formats=_FORMATS)
+        except pillow.DecompressionBombError as error:
+            message = f"The picture is too large; the limit is {MAX_PIXELS} pixels."
+            raise InvalidImageError(message) from error
+    _check_pixels(*picture.size)
+    if picture.format != "MPO" and getattr(picture, "is_animated", False):
+        message = "The picture is animated: send one frame of it."
+        raise InvalidImageError(message)
+    return picture
 
 
 def _check_pixels(width: int, height: int) -> None:

@@ -5,23 +5,29 @@ Every request checks itself when it is made: one that exists can be served, as
 far as anyone can tell without asking a provider.
 """
 
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import attrs
 
 from gaia_core.capabilities import Capability
-from gaia_core.errors import InvalidRequestError
-from gaia_core.images import Image, ImageSource, to_image
+from gaia_core.errors import InvalidImageError, InvalidRequestError
+from gaia_core.images import MAX_PIXELS, Image, ImageSource, to_image
 
 MAX_PROMPT_LENGTH = 8_000
 """Longest prompt, in characters."""
+MAX_NAME_LENGTH = 255
+"""Longest name of a model, a provider, a campaign or a user, in characters."""
 MAX_NUM_IMAGES = 8
 """Most pictures one request may ask for."""
 MIN_SIDE, MAX_SIDE = 16, 8_192
 """Shortest and longest side a request may ask for, in pixels."""
 MAX_INPUT_PIXELS = 16_777_216
 """Largest picture a request may bring along, in pixels (4096 x 4096)."""
+MIN_INPUT_SIDE = 4
+"""Shortest side of a picture a request may bring along, in pixels."""
 MAX_REFERENCE_IMAGES = 16
 """Most reference pictures one request may bring along."""
 UPSCALE_FACTORS = (2, 4, 8)
@@ -37,65 +43,123 @@ def _refuse(message: str) -> InvalidRequestError:
     return InvalidRequestError(message)
 
 
-def _between(low: float, high: float, unit: str = "") -> Any:
-    """Accept numbers from low to high, both included, and None."""
+def _is_left_out(field: "attrs.Attribute[Any]", value: object) -> bool:
+    return value is None and field.default is None
 
-    def check(_: object, field: "attrs.Attribute[Any]", value: float | None) -> None:
-        if value is None:
+
+def _between(low: float, high: float, unit: str = "") -> Any:
+    """Accept numbers from low to high, both included."""
+
+    def check(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if _is_left_out(field, value):
             return
-        if isinstance(value, bool) or not low <= value <= high:
-            message = f"{field.name} must be {low} to {high}{unit}, not {value!r}."
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= cast("float", value) <= high:
+            message = (
+                f"{field.name} must be {low} to {high}{unit}, not {_shown(value)}."
+            )
             raise _refuse(message)
 
     return check
 
 
 def _whole(low: int, high: int, unit: str = "") -> Any:
-    """Accept integers from low to high, both included, and None."""
+    """Accept integers from low to high, both included."""
     in_range = _between(low, high, unit)
 
     def check(owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
-        if value is not None and not isinstance(value, int):
-            message = f"{field.name} must be a whole number, not {value!r}."
+        if isinstance(value, float):
+            message = f"{field.name} must be a whole number, not {_shown(value)}."
             raise _refuse(message)
         in_range(owner, field, value)
 
     return check
 
 
-def _prompt(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if not isinstance(value, str) or not value.strip():
+def _shown(value: object) -> str:
+    """Show a value that is refused, but not all of a long one."""
+    return reprlib.repr(value)
+
+
+def _text(limit: int) -> Any:
+    """Accept text of at most so many characters."""
+
+    def check(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+        if _is_left_out(field, value):
+            return
+        if not isinstance(value, str):
+            message = f"{field.name} must be text, not {type(value).__name__}."
+            raise _refuse(message)
+        if len(value) > limit:
+            message = f"{field.name} has {len(value)} characters; the limit is {limit}."
+            raise _refuse(message)
+        if _NO_TEXT.search(value):
+            message = f"{field.name} holds characters that are no text."
+            raise _refuse(message)
+
+    return check
+
+
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+"""What databases and files refuse: the null character and halves of pairs."""
+_any_text = _text(MAX_PROMPT_LENGTH)
+_name = _text(MAX_NAME_LENGTH)
+
+
+def _prompt(owner: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if isinstance(value, str) and not value.strip():
         message = f"{field.name} is empty: say in words what you want."
         raise _refuse(message)
-    if len(value) > MAX_PROMPT_LENGTH:
-        message = (
-            f"{field.name} has {len(value)} characters; "
-            f"the limit is {MAX_PROMPT_LENGTH}."
-        )
-        raise _refuse(message)
-
-
-def _text(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        message = f"{field.name} must be text, not {type(value).__name__}."
-        raise _refuse(message)
+    _any_text(owner, field, value)
 
 
 def _picture(_: object, field: "attrs.Attribute[Any]", value: Image | None) -> None:
-    if value is not None and value.width * value.height > MAX_INPUT_PIXELS:
-        message = (
-            f"{field.name} is {value.width}x{value.height}; "
-            f"the limit is {MAX_INPUT_PIXELS} pixels."
-        )
-        raise _refuse(message)
+    if value is not None:
+        _check_picture(field.name, value)
 
 
-def _images(sources: Iterable[ImageSource]) -> tuple[Image, ...]:
-    return tuple(to_image(source) for source in sources)
+def _pictures(
+    _: object, field: "attrs.Attribute[Any]", values: tuple[Image, ...]
+) -> None:
+    for value in values:
+        _check_picture(field.name, value)
+
+
+def _check_picture(name: str, picture: Image) -> None:
+    size = f"{picture.width}x{picture.height}"
+    if picture.width * picture.height > MAX_INPUT_PIXELS:
+        message = f"{name} is {size}; the limit is {MAX_INPUT_PIXELS} pixels."
+        raise InvalidImageError(message)
+    if min(picture.width, picture.height) < MIN_INPUT_SIDE:
+        message = f"{name} is {size}; the shortest side is {MIN_INPUT_SIDE} pixels."
+        raise InvalidImageError(message)
+
+
+def _to_picture(name: str, source: ImageSource) -> Image:
+    try:
+        return to_image(source)
+    except InvalidImageError as error:
+        message = f"{name}: {error}"
+        raise InvalidImageError(message) from error
+
+
+def _image(source: ImageSource) -> Image:
+    return _to_picture("image", source)
 
 
 def _optional_image(source: ImageSource | None) -> Image | None:
-    return None if source is None else to_image(source)
+    return None if source is None else _to_picture("image", source)
+
+
+def _optional_mask(source: ImageSource | None) -> Image | None:
+    return None if source is None else _to_picture("mask_image", source)
+
+
+def _references(sources: Iterable[ImageSource]) -> tuple[Image, ...]:
+    if isinstance(sources, str | bytes) or not isinstance(sources, Iterable):
+        message = "reference_images must be a list of pictures."
+        raise InvalidImageError(message)
+    return tuple(_to_picture("reference_images", source) for source in sources)
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +174,14 @@ class Lora:
 
     model: str = attrs.field(validator=_prompt)
     weight: float = attrs.field(default=1.0, validator=_between(-4.0, 4.0))
+
+
+def _loras(values: Iterable[Lora]) -> tuple[Lora, ...]:
+    loras = tuple(values) if isinstance(values, Iterable) else (values,)
+    if not all(isinstance(lora, Lora) for lora in loras):
+        message = 'loras must be a list of Lora, as in [Lora(model="…", weight=0.8)].'
+        raise _refuse(message)
+    return loras
 
 
 @attrs.frozen(kw_only=True)
@@ -133,6 +205,12 @@ class Outpaint:
             raise _refuse(message)
 
 
+def _outpaint(_: object, field: "attrs.Attribute[Any]", value: object) -> None:
+    if value is not None and not isinstance(value, Outpaint):
+        message = f"{field.name} must be an Outpaint, as in Outpaint(left=256)."
+        raise _refuse(message)
+
+
 @attrs.frozen(kw_only=True)
 class Request:
     """
@@ -147,11 +225,11 @@ class Request:
         user_id: The user it is paid under.
     """
 
-    model: str | None = attrs.field(default=None, validator=_text)
-    provider: str | None = attrs.field(default=None, validator=_text)
+    model: str | None = attrs.field(default=None, validator=_name)
+    provider: str | None = attrs.field(default=None, validator=_name)
     provider_options: ProviderOptions = attrs.field(factory=dict)
-    campaign_id: str | None = attrs.field(default=None, validator=_text)
-    user_id: str | None = attrs.field(default=None, validator=_text)
+    campaign_id: str | None = attrs.field(default=None, validator=_name)
+    user_id: str | None = attrs.field(default=None, validator=_name)
 
     @provider_options.validator
     def _check_options(self, _: object, value: object) -> None:
@@ -216,23 +294,25 @@ class GenerateRequest(Request):
         default=1024, validator=_whole(MIN_SIDE, MAX_SIDE, " pixels")
     )
     num_images: int = attrs.field(default=1, validator=_whole(1, MAX_NUM_IMAGES))
-    negative_prompt: str | None = attrs.field(default=None, validator=_text)
+    negative_prompt: str | None = attrs.field(default=None, validator=_any_text)
     seed: int | None = attrs.field(default=None, validator=_whole(0, MAX_SEED))
     guidance_scale: float | None = attrs.field(default=None, validator=_between(0, 100))
     num_inference_steps: int | None = attrs.field(
         default=None, validator=_whole(1, 500)
     )
-    style: str | None = attrs.field(default=None, validator=_text)
+    style: str | None = attrs.field(default=None, validator=_any_text)
     image: Image | None = attrs.field(
         default=None, converter=_optional_image, validator=_picture
     )
     strength: float | None = attrs.field(default=None, validator=_between(0, 1))
     mask_image: Image | None = attrs.field(
-        default=None, converter=_optional_image, validator=_picture
+        default=None, converter=_optional_mask, validator=_picture
     )
-    outpaint: Outpaint | None = None
-    reference_images: tuple[Image, ...] = attrs.field(default=(), converter=_images)
-    loras: tuple[Lora, ...] = attrs.field(default=(), converter=tuple)
+    outpaint: Outpaint | None = attrs.field(default=None, validator=_outpaint)
+    reference_images: tuple[Image, ...] = attrs.field(
+        default=(), converter=_references, validator=_pictures
+    )
+    loras: tuple[Lora, ...] = attrs.field(default=(), converter=_loras)
 
     def __attrs_post_init__(self) -> None:
         """Refuse what contradicts itself."""
@@ -308,16 +388,23 @@ class UpscaleRequest(Request):
         upscale_factor: 2, 4 or 8 times its width and height.
 
     Raises:
-        InvalidRequestError: If the factor is another one.
+        InvalidRequestError: If the factor is another one, or the result too large.
     """
 
-    image: Image = attrs.field(converter=to_image, validator=_picture)
+    image: Image = attrs.field(converter=_image, validator=_picture)
     upscale_factor: int = attrs.field(default=4)
 
     @upscale_factor.validator
     def _check_factor(self, _: object, value: object) -> None:
-        if value not in UPSCALE_FACTORS:
-            message = f"upscale_factor must be 2, 4 or 8, not {value!r}."
+        if not isinstance(value, int) or value not in UPSCALE_FACTORS:
+            message = f"upscale_factor must be 2, 4 or 8, not {_shown(value)}."
+            raise _refuse(message)
+        width, height = self.image.width * value, self.image.height * value
+        if width * height > MAX_PIXELS:
+            message = (
+                f"upscale_factor {value} makes {width}x{height} of image; "
+                f"the limit is {MAX_PIXELS} pixels."
+            )
             raise _refuse(message)
 
     @property
@@ -335,7 +422,7 @@ class RemoveBackgroundRequest(Request):
         image: The picture to cut the subject out of.
     """
 
-    image: Image = attrs.field(converter=to_image, validator=_picture)
+    image: Image = attrs.field(converter=_image, validator=_picture)
 
     @property
     def capability(self) -> Capability:
@@ -374,8 +461,8 @@ class DescribeImageRequest(Request):
         question: What to answer about it; None asks for a description.
     """
 
-    image: Image = attrs.field(converter=to_image, validator=_picture)
-    question: str | None = attrs.field(default=None, validator=_text)
+    image: Image = attrs.field(converter=_image, validator=_picture)
+    question: str | None = attrs.field(default=None, validator=_any_text)
 
     @property
     def capability(self) -> Capability:

@@ -87,6 +87,11 @@ def _images(values: Iterable[GeneratedImage]) -> tuple[GeneratedImage, ...]:
     return tuple(values)
 
 
+def _amount(value: Decimal | float | str | None) -> Decimal | None:
+    """Take an amount by its digits: 0.1 is ten cents, not a little more."""
+    return value if value is None else Decimal(str(value))
+
+
 @attrs.frozen(kw_only=True)
 class ImageResult:
     """
@@ -104,7 +109,7 @@ class ImageResult:
     images: tuple[GeneratedImage, ...] = attrs.field(converter=_images)
     provider: str
     model: str
-    cost_usd: Decimal | None = None
+    cost_usd: Decimal | None = attrs.field(default=None, converter=_amount)
     warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)
 
 
@@ -124,7 +129,7 @@ class PromptResult:
     prompt: str
     provider: str
     model: str
-    cost_usd: Decimal | None = None
+    cost_usd: Decimal | None = attrs.field(default=None, converter=_amount)
     warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)
 
 
@@ -144,5 +149,5 @@ class DescriptionResult:
     description: str
     provider: str
     model: str
-    cost_usd: Decimal | None = None
+    cost_usd: Decimal | None = attrs.field(default=None, converter=_amount)
     warnings: tuple[str, ...] = attrs.field(default=(), converter=_strings)

@@ -22,10 +22,7 @@ import json
 import os
 import re
 import secrets
-import shutil
-import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -523,34 +520,3 @@ def _days(
         for month in below(f"{year}/"):
             for day in below(f"{month}/"):
                 yield index / day
-
-
-class _Folder(Disk):
-    """Writes without waiting for the disk: what it holds is thrown away anyway."""
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a new file."""
-        path.write_bytes(data)
-
-    def sync_folder(self, path: Path) -> None:
-        """Do nothing."""
-
-
-def _temporary_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="gaia-"))
-
-
-@attrs.define(eq=False)
-class MemoryStorage(FileStorage):
-    """
-    An image store that ends with the process, for tests and for trying things out.
-
-    Its pictures still have paths, so they lie in a temporary folder.
-    """
-
-    root: Path = attrs.field(factory=_temporary_folder, init=False)
-    _disk: Disk = attrs.field(factory=_Folder, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        """Remove the folder when nobody holds the store any more."""
-        weakref.finalize(self, shutil.rmtree, self.root, ignore_errors=True)
