@@ -1,9 +1,12 @@
 """The rules of the house, read from the source by `ast`."""
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -40,9 +43,7 @@ LAYERS = (
     "walk",
     "engine",
     "blocking",
-    "batches",
     "cli",
-    "server",
     "testing",
 )
 """A part of the core may import the parts named before it, and no other."""
@@ -53,7 +54,7 @@ EXCEPTIONS = {
 }
 """Imports that point down the list all the same."""
 
-AFTER_THE_LIST = {"cli", "server", "testing"}
+AFTER_THE_LIST = {"cli", "testing"}
 """Doors and tools: these may take the public names from `gaia_core` itself."""
 
 NOT_IN_THE_CORE = {
@@ -85,8 +86,11 @@ HEAVY = {
 }
 """Imported where first used, so that ``gaia models`` answers at once."""
 
-MAY_BE_HEAVY = {"ledger", "server", "testing"}
+MAY_BE_HEAVY = {"testing"}
 """Parts that are themselves imported where first used."""
+
+DISTRIBUTIONS = {"PIL": "pillow", "attr": "attrs", "google": "google-genai"}
+"""Where the name to import and the name to install differ."""
 
 DANGEROUS_MODULES = {"cPickle", "dill", "marshal", "pickle", "shelve"}
 DANGEROUS_CALLS = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}
@@ -287,6 +291,29 @@ def test_nothing_is_left_for_later(source: Source) -> None:
     assert [word for word in ("TODO", "FIXME", "XXX") if word in text] == []
 
 
+def test_core_declares_what_it_imports_and_no_more() -> None:
+    """The core's dependencies are exactly what the core imports."""
+    project = _project(ROOT)
+    extras = _names(project["optional-dependencies"]["testing"])
+
+    imported = {_distribution(name) for name in _third_party(CORE_SOURCES)}
+
+    assert imported - extras == _names(project["dependencies"])
+    assert extras <= imported
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
+def test_rooms_declare_what_they_import(room: Path) -> None:
+    """A plugin's dependencies hold everything it imports."""
+    sources = [source for source in ROOM_SOURCES if source.path.is_relative_to(room)]
+    declared = _names(_project(room)["dependencies"])
+
+    imported = {_distribution(name) for name in _third_party(sources)}
+
+    assert imported - declared == set()
+    assert "gaia-core" in declared
+
+
 def test_public_names_are_listed_once() -> None:
     """`gaia_core.__all__` names each thing once; ruff keeps it in order."""
     assert len(gaia_core.__all__) == len(set(gaia_core.__all__))
@@ -331,3 +358,26 @@ def test_tests_are_no_packages(folder: Path) -> None:
 
 def _package(room: Path) -> str:
     return room.name.replace("-", "_")
+
+
+def _project(folder: Path) -> dict[str, Any]:
+    text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+    return cast("dict[str, Any]", tomllib.loads(text)["project"])
+
+
+def _names(requirements: list[str]) -> set[str]:
+    return {re.split(r"[^\w.-]", line.lower())[0] for line in requirements}
+
+
+def _third_party(sources: list[Source]) -> set[str]:
+    names = {
+        name.split(".")[0]
+        for source in sources
+        for name in _imports(source, ast.walk(source.tree))
+    }
+    foreign = names - set(sys.stdlib_module_names)
+    return {name for name in foreign if not name.startswith("gaia_")}
+
+
+def _distribution(module: str) -> str:
+    return DISTRIBUTIONS.get(module, module.lower().replace("_", "-"))
