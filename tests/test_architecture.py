@@ -5,6 +5,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -281,6 +282,29 @@ def test_nothing_is_unpickled_or_evaluated(source: Source) -> None:
 def test_modules_are_short(source: Source) -> None:
     """No module is longer than a reader's patience."""
     assert len(source.path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@everything
+def test_exemptions_say_why(source: Source) -> None:
+    """Every rule that is switched off for a line has its reason beside or above it."""
+    lines = source.path.read_text(encoding="utf-8").splitlines()
+
+    silent = [
+        line.strip()
+        for above, line in pairwise(["", *lines])
+        if re.search(r"# noqa(: [A-Z0-9, ]+)?$", line)
+        and not above.strip().startswith("#")
+    ]
+
+    assert silent == []
+
+
+def test_switched_off_rules_say_why() -> None:
+    """Every rule that ruff ignores has its reason on the same line."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    rules = re.findall(r'^  "[A-Z]+[0-9]*",.*$', text, re.MULTILINE)
+
+    assert [rule for rule in rules if "  # " not in rule and ", # " not in rule] == []
 
 
 @everything
