@@ -1,0 +1,169 @@
+"""``gaia models`` and ``gaia providers``: who can make what, at which price."""
+
+from collections.abc import Iterable, Sequence
+
+import click
+
+from gaia_core import Gaia
+from gaia_core.capabilities import Capability
+from gaia_core.catalog import ModelInfo, Price, ProviderInfo
+from gaia_core.cli.options import json_option
+from gaia_core.cli.sessions import Session
+from gaia_core.cli.shapes import shape_model, shape_provider
+from gaia_core.cli.tables import clean, print_table
+from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS, show_amount
+from gaia_core.cli.writing import print_json, say
+
+Listing = tuple[tuple[ProviderInfo, ...], tuple[ModelInfo, ...]]
+
+_UNITS = {
+    "base": "request",
+    "per_image": "image",
+    "per_megapixel": "megapixel",
+    "per_step": "step",
+    "per_reference": "reference",
+}
+
+all_option = click.option(
+    "--all", "is_complete", is_flag=True, help="Show those that cannot work now, too."
+)
+
+
+@click.command()
+@click.option(
+    "--capability",
+    type=click.Choice([capability.value for capability in Capability]),
+    help="Only models that can do this.",
+)
+@click.option("-p", "--provider", metavar="NAME", help="Only models of this provider.")
+@all_option
+@json_option
+@click.pass_obj
+def models(
+    session: Session,
+    capability: str | None,
+    provider: str | None,
+    *,
+    is_complete: bool,
+    is_json: bool,
+) -> None:
+    """List the models that can be asked now, with what they do and cost."""
+    infos, found = session.run(_look_up)
+    _check_name(provider, infos)
+    wanted = pick_models(found, capability=capability, provider=provider)
+    reasons = {info.name: info.unavailable for info in infos}
+    ready = [
+        one for one in wanted if one.kind == "image" and not reasons.get(one.provider)
+    ]
+    shown = wanted if is_complete else ready
+    if is_json:
+        rows = [shape_model(one, reasons.get(one.provider)) for one in shown]
+        print_json({"models": rows})
+    else:
+        print_table(
+            ("Model", "Provider", "Capabilities", "Price", "Quality", "State"),
+            [_model_row(one, reasons.get(one.provider)) for one in shown],
+        )
+    _hint(infos, hidden=len(wanted) - len(shown))
+
+
+@click.command()
+@json_option
+@click.pass_obj
+def providers(session: Session, *, is_json: bool) -> None:
+    """List the providers, with their rank and why one cannot work now."""
+    infos, found = session.run(_look_up)
+    counts = {
+        info.name: sum(model.provider == info.name for model in found) for info in infos
+    }
+    if is_json:
+        rows = [shape_provider(info, counts[info.name]) for info in infos]
+        print_json({"providers": rows})
+    else:
+        print_table(
+            ("Provider", "Priority", "Models", "Capabilities", "State"),
+            [_provider_row(info, counts[info.name]) for info in infos],
+        )
+    _hint(infos, hidden=0)
+
+
+async def _look_up(gaia: Gaia) -> Listing:
+    found = await gaia.models()
+    infos = gaia.providers()
+    places = {info.name: place for place, info in enumerate(infos)}
+    return infos, tuple(sorted(found, key=lambda model: places[model.provider]))
+
+
+def pick_models(
+    found: Iterable[ModelInfo], *, capability: str | None, provider: str | None
+) -> list[ModelInfo]:
+    """Keep the models that can do something, of one provider or of all."""
+    return [
+        model
+        for model in found
+        if provider in (None, model.provider)
+        and (capability is None or Capability(capability) in model.capabilities)
+    ]
+
+
+def show_price(price: Price | None) -> str:
+    """
+    Show what a model costs.
+
+    >>> show_price(Price(per_image="0.04")), show_price(Price()), show_price(None)
+    ('$0.04/image', 'free', 'unknown')
+    """
+    if price is None:
+        return "unknown"
+    parts = [
+        f"{show_amount(amount)}/{unit}"
+        for field, unit in _UNITS.items()
+        if (amount := getattr(price, field))
+    ]
+    return " + ".join(parts) or "free"
+
+
+def _model_row(model: ModelInfo, unavailable: str | None) -> tuple[str, ...]:
+    other = None if model.kind == "image" else f"makes {model.kind}, not pictures"
+    return (
+        model.id,
+        model.provider,
+        _list(model.capabilities),
+        show_price(model.price),
+        str(model.quality),
+        unavailable or other or "ready",
+    )
+
+
+def _provider_row(info: ProviderInfo, num_models: int) -> tuple[str, ...]:
+    return (
+        info.name,
+        str(info.priority),
+        str(num_models),
+        _list(info.capabilities),
+        info.unavailable or "ready",
+    )
+
+
+def _list(capabilities: Iterable[Capability]) -> str:
+    """Join capabilities in the order of the enum."""
+    has = frozenset(capabilities)
+    return ", ".join(one.value for one in Capability if one in has)
+
+
+def _check_name(provider: str | None, infos: Sequence[ProviderInfo]) -> None:
+    names = [info.name for info in infos]
+    if provider is None or provider in names:
+        return
+    known = f"there is {', '.join(names)}" if names else ADVICE_WITHOUT_PROVIDERS
+    message = f"There is no provider {clean(provider)!r}; {known}."
+    raise click.UsageError(message)
+
+
+def _hint(infos: Sequence[ProviderInfo], *, hidden: int) -> None:
+    """Say what the table leaves out, and what to do when there is nothing."""
+    if not infos:
+        say(f"{ADVICE_WITHOUT_PROVIDERS[0].upper()}{ADVICE_WITHOUT_PROVIDERS[1:]}")
+    elif hidden:
+        count = "1 model" if hidden == 1 else f"{hidden} models"
+        say(f"{count} more cannot be asked now: `gaia models --all` says why.")

@@ -1,0 +1,156 @@
+"""What a failure looks like: its exit code, its JSON, its words."""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+import click
+
+from gaia_core.cli.shapes import shape_attempt
+from gaia_core.cli.tables import clean, group_reasons
+from gaia_core.cli.writing import print_json, say
+from gaia_core.errors import (
+    GaiaError,
+    InvalidRequestError,
+    NoCapableProviderError,
+    OutcomeUnknownError,
+    SettingsError,
+)
+
+EXAMPLES_PER_PROVIDER = 3
+"""How many reasons of one provider a failure shows."""
+
+
+class ExitCode(IntEnum):
+    """How ``gaia`` ends."""
+
+    DONE = 0
+    """Everything was done."""
+    FAILED = 1
+    """It was tried and failed."""
+    WRONG_USAGE = 2
+    """The arguments, the request or the settings are wrong; nothing was sent."""
+    PARTLY = 3
+    """Part of a batch failed."""
+    NOBODY = 4
+    """Nobody can serve it here and now; the reasons are printed."""
+    UNKNOWN = 5
+    """The answer was lost: it may have been made and charged."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+    PIPE_CLOSED = 141
+    """The reader of standard output went away."""
+
+
+def wants_json(words: Sequence[str]) -> bool:
+    """
+    Tell whether a command line asks for JSON, even one that cannot be parsed.
+
+    >>> wants_json(["models", "--json"]), wants_json(["generate", "--", "--json"])
+    (True, False)
+    """
+    options = words[: words.index("--")] if "--" in words else words
+    return "--json" in options
+
+
+def exit_code(error: BaseException) -> ExitCode:
+    """Choose how to end after an error."""
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if isinstance(error, click.UsageError | InvalidRequestError | SettingsError):
+        return ExitCode.WRONG_USAGE
+    if isinstance(error, NoCapableProviderError):
+        return ExitCode.NOBODY
+    if isinstance(error, OutcomeUnknownError):
+        return ExitCode.UNKNOWN
+    return ExitCode.FAILED
+
+
+def report(error: Exception, *, is_json: bool, is_verbose: bool) -> ExitCode:
+    """Tell a person or a program what went wrong."""
+    if is_json:
+        print_json(shape_error(error))
+    elif isinstance(error, click.UsageError):
+        error.show()
+    else:
+        say("\n".join(_lines(error)))
+    if is_verbose:
+        _show_traceback(error)
+    return exit_code(error)
+
+
+def shape_error(error: Exception) -> dict[str, Any]:
+    """Shape an error as ``--json`` prints it."""
+    return {
+        "error": _message(error),
+        "error_type": _error_type(error),
+        "suggested_action": _suggested_action(error),
+        "operation_id": getattr(error, "operation_id", None),
+        "attempts": [shape_attempt(one) for one in getattr(error, "attempts", ())],
+        "reasons": dict(getattr(error, "reasons", {})),
+    }
+
+
+def _message(error: Exception) -> str:
+    """Say what went wrong; foreign errors are named by their type only."""
+    if isinstance(error, NoCapableProviderError):
+        return str(error).partition("\n")[0]
+    if isinstance(error, GaiaError):
+        return _masked(str(error))
+    if isinstance(error, click.Abort):
+        return "Interrupted."
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    kind = type(error).__name__
+    return f"gaia failed with {kind}. `gaia -v …` shows where; please report it."
+
+
+def _error_type(error: Exception) -> str:
+    if isinstance(error, click.Abort):
+        return "interrupted"
+    if isinstance(error, click.UsageError):
+        return InvalidRequestError.error_type
+    return error.error_type if isinstance(error, GaiaError) else GaiaError.error_type
+
+
+def _suggested_action(error: Exception) -> str:
+    if isinstance(error, click.Abort):
+        return "retry"
+    if isinstance(error, click.UsageError):
+        return InvalidRequestError.suggested_action
+    kind = error if isinstance(error, GaiaError) else GaiaError
+    return kind.suggested_action
+
+
+def _lines(error: Exception) -> list[str]:
+    message = "\n".join(clean(line) for line in _message(error).splitlines())
+    if isinstance(error, click.Abort):
+        return [message]
+    reasons = getattr(error, "reasons", {})
+    return [
+        f"error: {message}",
+        *(f"  {line}" for line in group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)),
+        *_tried(error),
+    ]
+
+
+def _tried(error: Exception) -> list[str]:
+    """Name the attempts before the one the message is about."""
+    attempts = getattr(error, "attempts", ())
+    return [
+        clean(f"  tried {one.provider}/{one.model}: {one.error or one.outcome}")
+        for one in attempts[:-1]
+    ]
+
+
+def _show_traceback(error: Exception) -> None:
+    """Show where it happened, to those who asked for the log."""
+    from traceback import format_exception  # noqa: PLC0415 - only with -v
+
+    say(_masked("".join(format_exception(error))))
+
+
+def _masked(text: str) -> str:
+    from gaia_core.observability import mask  # noqa: PLC0415 - only when it is used
+
+    return mask(text)

@@ -1,0 +1,131 @@
+"""``gaia generate``: pictures from words."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from gaia_core.cli.options import (
+    Choices,
+    parse_outpaint,
+    parse_size,
+    work_options,
+)
+from gaia_core.cli.pictures import (
+    check_one_reader,
+    check_output,
+    read_picture,
+    read_text,
+)
+from gaia_core.cli.results import output_option, show_images
+from gaia_core.cli.sessions import Session
+from gaia_core.cli.work import serve
+from gaia_core.requests import GenerateRequest, Outpaint
+
+LABEL = "Generating"
+
+
+@click.command()
+@click.argument("prompt")
+@click.option(
+    "--size",
+    metavar="WIDTHxHEIGHT",
+    help="Pixels of the result; 1024x1024, or as large as --image.",
+)
+@click.option(
+    "-n", "num_images", type=int, default=1, metavar="COUNT", help="How many pictures."
+)
+@click.option("--seed", type=int, help="Makes the result repeatable.")
+@click.option(
+    "--negative", "negative_prompt", metavar="TEXT", help="What to leave out."
+)
+@click.option(
+    "--steps", "num_inference_steps", type=int, help="Number of denoising steps."
+)
+@click.option(
+    "--guidance", "guidance_scale", type=float, help="How closely to follow PROMPT."
+)
+@click.option("--style", metavar="TEXT", help="Art style, such as 'fantasy art'.")
+@click.option("--image", metavar="FILE", help="Start from this picture; - is stdin.")
+@click.option("--strength", type=float, help="How far to leave --image, 0 to 1.")
+@click.option(
+    "--mask", metavar="FILE", help="Repaint --image where this is white; - is stdin."
+)
+@click.option(
+    "--outpaint",
+    metavar="SIDE=PIXELS,…",
+    help="Extend --image: left=256,right=256.",
+)
+@click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="FILE",
+    help="Imitate this picture. May be repeated.",
+)
+@output_option
+@work_options
+@click.pass_obj
+def generate(
+    session: Session,
+    /,
+    choices: Choices,
+    prompt: str,
+    output: str | None,
+    **given: Any,
+) -> int:
+    r"""
+    Make pictures from PROMPT; - reads it from standard input.
+
+    \b
+    gaia generate "a red dragon over a ruined keep" -o dragon.png
+    gaia generate "a tavern" -n 3 -p runware --max-cost 0.05 --dry-run
+    """
+    check_one_reader(
+        {
+            "PROMPT": prompt,
+            "--image": given["image"],
+            "--mask": given["mask"],
+            "--reference": given["references"],
+        }
+    )
+    request = build_request(read_text(prompt), given, choices)
+    if not choices.is_dry_run:
+        check_output(output, num_images=request.num_images, is_json=choices.is_json)
+    is_numbered = request.num_images > 1
+    show = show_images(output, is_numbered=is_numbered, is_json=choices.is_json)
+    return serve(session, request, choices, LABEL, show)
+
+
+def build_request(
+    prompt: str, given: Mapping[str, Any], choices: Choices
+) -> GenerateRequest:
+    """Turn the options into a request, reading the pictures they name."""
+    fields = dict(given)
+    size, mask = fields.pop("size"), fields.pop("mask")
+    image = read_picture(fields["image"]) if fields["image"] else None
+    outpaint = parse_outpaint(fields["outpaint"]) if fields["outpaint"] else None
+    references = fields.pop("references")
+    fields["image"], fields["outpaint"] = image, outpaint
+    width, height = parse_size(size) if size else natural_size(image, outpaint)
+    return GenerateRequest(
+        prompt=prompt,
+        width=width,
+        height=height,
+        mask_image=read_picture(mask) if mask else None,
+        reference_images=[read_picture(path) for path in references],
+        **fields,
+        **choices.request_fields,
+    )
+
+
+def natural_size(image: Any, outpaint: Outpaint | None) -> tuple[int, int]:
+    """Give the size of a result nobody gave: the picture's, borders included."""
+    if image is None:
+        return 1024, 1024
+    if outpaint is None:
+        return image.width, image.height
+    return (
+        image.width + outpaint.left + outpaint.right,
+        image.height + outpaint.top + outpaint.bottom,
+    )

@@ -1,0 +1,182 @@
+"""The root of the command line: its commands, global options and way out."""
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gaia_core.cli.failures import ExitCode, report, wants_json
+from gaia_core.cli.sessions import Session, split_setting
+from gaia_core.cli.writing import gaia_version, print_line
+
+COMMANDS = {
+    "generate": "gaia_core.cli.generate:generate",
+    "upscale": "gaia_core.cli.edit:upscale",
+    "remove-background": "gaia_core.cli.edit:remove_background",
+    "enhance": "gaia_core.cli.words:enhance",
+    "describe": "gaia_core.cli.words:describe",
+    "models": "gaia_core.cli.catalog:models",
+    "providers": "gaia_core.cli.catalog:providers",
+    "plugins": "gaia_core.cli.plugins:plugins",
+    "doctor": "gaia_core.cli.doctor:doctor",
+    "config": "gaia_core.cli.config:config",
+}
+"""Every command and where it is defined, in the order ``--help`` shows them."""
+
+ALIASES = {"rmbg": "remove-background"}
+"""Other words a command answers to."""
+
+
+class RootGroup(click.Group):
+    """Imports a command when it is asked for; turns errors into exit codes."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's
+        """Name the commands in the order of their use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's
+        """Import a command, by its name or its alias."""
+        target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
+        if target is None:
+            return None
+        module, _, name = target.partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; name the nearest one when there is none."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            raise _with_advice(error, args[0]) from None
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's
+        **extra: Any,
+    ) -> Any:
+        """Run a command line and leave with its exit code."""
+        words = sys.argv[1:] if args is None else list(args)
+        if not standalone_mode:
+            return super().main(
+                words, prog_name, complete_var, standalone_mode=False, **extra
+            )
+        _forgive_encodings()
+        sys.exit(self._run(words, prog_name or "gaia", complete_var, extra))
+
+    def _run(
+        self,
+        words: list[str],
+        prog_name: str,
+        complete_var: str | None,
+        extra: dict[str, Any],
+    ) -> int:
+        session = extra.setdefault("obj", Session())
+        try:
+            try:
+                code = super().main(
+                    words, prog_name, complete_var, standalone_mode=False, **extra
+                )
+            except Exception as error:
+                if _is_closed_pipe(error):
+                    raise
+                code = report(
+                    error,
+                    is_json=wants_json(words),
+                    is_verbose=session.is_verbose,
+                )
+            sys.stdout.flush()
+        except OSError as error:
+            if not _is_closed_pipe(error):
+                raise
+            _let_go_of_stdout()
+            return ExitCode.PIPE_CLOSED
+        return code if isinstance(code, int) else ExitCode.DONE
+
+
+@click.group(
+    cls=RootGroup,
+    name="gaia",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Read the settings from this file.",
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a setting: providers.runware.priority=50. May be repeated.",
+)
+@click.option(
+    "-v", "--verbose", "is_verbose", is_flag=True, help="Log to standard error."
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, value: _show_version(context, is_wanted=value),
+    help="Show the version and exit.",
+)
+@click.pass_context
+def main(
+    context: click.Context,
+    config: Path | None,
+    settings: tuple[str, ...],
+    *,
+    is_verbose: bool,
+) -> None:
+    """Make, edit, enlarge and cut out pictures through any provider."""
+    session = context.ensure_object(Session)
+    session.config = config
+    session.overrides = dict(split_setting(text) for text in settings)
+    session.is_verbose = is_verbose
+    session.start_logging()
+
+
+def _show_version(context: click.Context, *, is_wanted: bool) -> None:
+    if is_wanted:
+        print_line(f"gaia {gaia_version()}")
+        context.exit()
+
+
+def _with_advice(error: click.UsageError, word: str) -> click.UsageError:
+    """Name the commands that a misspelt word comes near to."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip of the pen
+
+    near = get_close_matches(word, [*COMMANDS, *ALIASES], n=1)
+    advice = f" Did you mean '{near[0]}'?" if near else ""
+    return click.UsageError(f"There is no command '{word}'.{advice}", error.ctx)
+
+
+def _forgive_encodings() -> None:
+    """Write what a terminal cannot show as escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def _is_closed_pipe(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno == errno.EPIPE
+
+
+def _let_go_of_stdout() -> None:
+    """Spare Python's own last flush the closed pipe."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())

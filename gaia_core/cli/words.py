@@ -1,0 +1,46 @@
+"""``gaia enhance`` and ``gaia describe``: words for a picture, and from one."""
+
+import click
+
+from gaia_core.cli.options import Choices, work_options
+from gaia_core.cli.pictures import read_picture, read_text
+from gaia_core.cli.results import show_words
+from gaia_core.cli.sessions import Session
+from gaia_core.cli.work import serve
+from gaia_core.requests import DescribeImageRequest, EnhancePromptRequest
+
+
+@click.command()
+@click.argument("prompt")
+@click.option(
+    "--max-length",
+    type=int,
+    default=1_000,
+    show_default=True,
+    help="Longest answer, in characters.",
+)
+@work_options
+@click.pass_obj
+def enhance(session: Session, choices: Choices, prompt: str, max_length: int) -> int:
+    """Work PROMPT out into a better one; - reads it from standard input."""
+    request = EnhancePromptRequest(
+        prompt=read_text(prompt), max_length=max_length, **choices.request_fields
+    )
+    show = show_words(field="prompt", is_json=choices.is_json)
+    return serve(session, request, choices, "Enhancing", show)
+
+
+@click.command()
+@click.argument("image")
+@click.option("--question", metavar="TEXT", help="What to answer about it.")
+@work_options
+@click.pass_obj
+def describe(
+    session: Session, choices: Choices, image: str, question: str | None
+) -> int:
+    """Say what IMAGE shows; - reads it from standard input."""
+    request = DescribeImageRequest(
+        image=read_picture(image), question=question, **choices.request_fields
+    )
+    show = show_words(field="description", is_json=choices.is_json)
+    return serve(session, request, choices, "Describing", show)

@@ -1,0 +1,173 @@
+"""Asking for work: a plan for those who only look, a response for the others."""
+
+import sys
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from gaia_core import Gaia, NoCapableProviderError
+from gaia_core.cli.failures import EXAMPLES_PER_PROVIDER, ExitCode
+from gaia_core.cli.options import Choices
+from gaia_core.cli.progress import show_progress
+from gaia_core.cli.sessions import Session
+from gaia_core.cli.shapes import price_span, shape_plan
+from gaia_core.cli.tables import clean, group_reasons, print_table
+from gaia_core.cli.writing import print_json, print_line, say
+from gaia_core.requests import Request
+from gaia_core.responses import Response
+from gaia_core.selection import Candidate, Plan
+
+if TYPE_CHECKING:
+    from gaia_core.plugins import Plugins
+
+ADVICE_WITHOUT_PROVIDERS = "no provider is installed: pip install gaia-offline"
+"""What to do when there is nobody to ask."""
+
+VERBS: Mapping[str, str] = {
+    "GenerateRequest": "generate",
+    "UpscaleRequest": "upscale",
+    "RemoveBackgroundRequest": "remove_background",
+    "EnhancePromptRequest": "enhance_prompt",
+    "DescribeImageRequest": "describe_image",
+}
+"""Kind of a request to the method of `Gaia` that serves it."""
+
+Show = Callable[[Response], None]
+"""Prints what came back."""
+
+
+def serve(
+    session: Session, request: Request, choices: Choices, label: str, show: Show
+) -> int:
+    """Show the plan of a request, or have it served and show what came back."""
+    if choices.is_dry_run:
+        return _show_plan(session, request, choices)
+    response = _ask(session, request, choices, label)
+    _tell(response)
+    show(response)
+    return ExitCode.DONE
+
+
+def _ask(session: Session, request: Request, choices: Choices, label: str) -> Response:
+    session.silence()
+    with show_progress(label) as progress:
+
+        async def work(gaia: Gaia) -> Response:
+            verb = getattr(gaia, VERBS[type(request).__name__])
+            try:
+                response: Response = await verb(
+                    request,
+                    timeout=choices.timeout,
+                    progress=progress,
+                    **choices.preferences,
+                )
+            except NoCapableProviderError as error:
+                message = str(error).partition("\n")[0]
+                reasons = complete_reasons(error.reasons, request, gaia.plugins)
+                raise NoCapableProviderError(message, reasons) from None
+            return response
+
+        return session.run(work)
+
+
+def _tell(response: Response) -> None:
+    """Pass on what was not honoured, and who served it at which price."""
+    for warning in response.warnings:
+        say(clean(f"warning: {warning}"))
+    if sys.stderr.isatty():
+        cost = show_amount(response.cost_usd)
+        seconds = response.duration_ms / 1_000
+        who = f"{response.provider}/{response.model}"
+        say(clean(f"{who}, {cost}, {seconds:.1f} s"))
+
+
+# -- plans ------------------------------------------------------------------------
+
+
+def _show_plan(session: Session, request: Request, choices: Choices) -> int:
+    async def work(gaia: Gaia) -> tuple[Plan, dict[str, str]]:
+        plan = gaia.plan(gaia.plugins.prepare(request), **choices.preferences)
+        return plan, complete_reasons(plan.reasons, request, gaia.plugins)
+
+    plan, reasons = session.run(work)
+    if choices.is_json:
+        print_json(shape_plan(plan, reasons))
+    else:
+        _print_plan(plan, reasons, is_complete=choices.is_complete)
+    return ExitCode.DONE if plan.candidates else ExitCode.NOBODY
+
+
+def complete_reasons(
+    reasons: Mapping[str, str], request: Request, plugins: "Plugins"
+) -> dict[str, str]:
+    """Add the reasons selection cannot know: what is not installed or not loaded."""
+    failed = {one.plugin: f"failed to load: {one.reason}" for one in plugins.failures}
+    named = request.provider
+    known = [*plugins.providers, *plugins.disabled, *failed]
+    if named is not None:
+        missing = {} if named in known else {named: _not_installed(known)}
+        relevant = {name: why for name, why in failed.items() if name == named}
+        return {**reasons, **missing, **relevant}
+    nobody = {} if known else {"gaia": ADVICE_WITHOUT_PROVIDERS}
+    return {**reasons, **failed, **nobody}
+
+
+def _not_installed(known: list[str]) -> str:
+    if not known:
+        return f"not installed; {ADVICE_WITHOUT_PROVIDERS}"
+    return f"not installed; there is {', '.join(sorted(known))}"
+
+
+def _print_plan(plan: Plan, reasons: Mapping[str, str], *, is_complete: bool) -> None:
+    if plan.candidates:
+        rows = [
+            _row(place, candidate)
+            for place, candidate in enumerate(plan.candidates, start=1)
+        ]
+        print_table(("", "Provider", "Model", "Priority", "Price", "Quality"), rows)
+        print_line()
+        print_line(_estimate(plan))
+    else:
+        print_line(f"Nobody can serve this {plan.request.capability} request.")
+    if reasons:
+        print_line()
+        print_line("Passed over:")
+    for line in _reason_lines(reasons, is_complete=is_complete):
+        print_line(f"  {line}")
+
+
+def _reason_lines(reasons: Mapping[str, str], *, is_complete: bool) -> list[str]:
+    if is_complete:
+        return [clean(f"{name}: {reason}") for name, reason in reasons.items()]
+    return group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)
+
+
+def _row(place: int, candidate: Candidate) -> tuple[str, ...]:
+    quality = str(candidate.model.quality)
+    return (
+        str(place),
+        candidate.provider,
+        candidate.model.id,
+        str(candidate.priority),
+        show_amount(candidate.price_usd),
+        f"{quality} (substitute)" if candidate.is_substitute else quality,
+    )
+
+
+def _estimate(plan: Plan) -> str:
+    first, highest = price_span(plan)
+    if highest is None or first is None or highest == first:
+        return f"Estimate: {show_amount(first)}"
+    return f"Estimate: {show_amount(first)}, at most {show_amount(highest)}"
+
+
+def show_amount(value: Decimal | None) -> str:
+    """
+    Show an amount of US dollars.
+
+    >>> show_amount(Decimal("0.040000")), show_amount(Decimal(0)), show_amount(None)
+    ('$0.04', 'free', 'unknown')
+    """
+    if value is None:
+        return "unknown"
+    return f"${value.normalize():f}" if value else "free"
