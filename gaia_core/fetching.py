@@ -70,7 +70,9 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address)
     if any(ip in network for network in _REFUSED_NETWORKS):
         return False
-    return ip.is_global and (ip.version == 4 or ip in _GLOBAL_IPV6)  # noqa: PLR2004
+    return ip.is_global and (
+        isinstance(ip, ipaddress.IPv4Address) or ip in _GLOBAL_IPV6
+    )
 
 
 @attrs.define(eq=False, kw_only=True)

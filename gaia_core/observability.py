@@ -194,10 +194,10 @@ def _renderer(*, json: bool) -> "Processor":
         return JSONRenderer(ensure_ascii=False)
     if not sys.stderr.isatty():
         return _plain()
-    from structlog.dev import ConsoleRenderer, plain_traceback  # noqa: PLC0415
+    from structlog import dev  # noqa: PLC0415 - as above
 
     # The default formatter would print local variables, secrets among them.
-    return ConsoleRenderer(exception_formatter=plain_traceback)
+    return dev.ConsoleRenderer(exception_formatter=dev.plain_traceback)
 
 
 def _plain() -> "Processor":

@@ -72,11 +72,14 @@ def redacted(**fields: Any) -> dict[str, Any]:
     return dict(redact(None, "info", fields))
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+def run(code: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
     """Run a program of its own, as a person would."""
-    variables = {**os.environ, "PYTHONIOENCODING": "utf-8", **environment}
     return subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, env=variables
+        [sys.executable, "-c", code],
+        check=True,
+        cwd=Path(observability.__file__).parents[1],
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "TERM": "xterm"},
+        **(streams or {"capture_output": True}),
     )
 
 
@@ -309,12 +312,8 @@ def test_json_lines() -> None:
 def test_terminal() -> None:
     """A person at a terminal gets colours, but no secrets and no forged lines."""
     ours, theirs = pty.openpty()
-    code = LINE_WITH_EVERYTHING.replace("JSON", "False")
-    variables = {**os.environ, "PYTHONIOENCODING": "utf-8", "TERM": "xterm"}
 
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, stderr=theirs, env=variables
-    )
+    run(LINE_WITH_EVERYTHING.replace("JSON", "False"), stderr=theirs)
     shown = os.read(ours, 100_000).decode()
     os.close(ours)
     os.close(theirs)
