@@ -2,7 +2,6 @@
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -67,7 +66,7 @@ class _Draft:
             name: _provider(name, section, place / "providers" / name)
             for name, section in sections.items()
         }
-        return make(Settings, table, place, providers=providers)
+        return make(Settings, table, place, providers=providers, sources=self.sources)
 
 
 def _provider(name: str, section: Any, place: Place) -> ProviderSettings:
@@ -150,11 +149,14 @@ def _from_file(file: Path, environ: Mapping[str, str]) -> Iterator[_Given]:
             raise (place / key).unknown(_FILE_KEYS)
         if not isinstance(table, dict):
             raise (place / key).wrong(table, expected="a table")
-    for path, value in _leaves((), document.pop("gaia", {}) | document):
-        yield _resolved(_Given(path, value, str(file)), environ)
+    for key, table in (document.pop("gaia", {}) | document).items():
+        for path, value in _leaves((key,), table):
+            yield _resolved(_Given(path, value, str(file)), environ)
 
 
 def _document(file: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - 3 ms, and only with a file
+
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

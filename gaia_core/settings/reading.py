@@ -150,7 +150,7 @@ def read(kind: Any, value: Any, place: Place) -> Any:
     """Turn a value from outside into a type, strictly."""
     kind = _without_none(kind)
     if kind is Price and not isinstance(value, Mapping):
-        return make(Price, {"per_image": value}, place)
+        return _read_price(value, place)
     if attrs.has(kind):
         if not isinstance(value, Mapping):
             raise place.wrong(value, expected="a table")
@@ -159,6 +159,14 @@ def read(kind: Any, value: Any, place: Place) -> Any:
         item = typing.get_args(kind)[1]
         return {key: read(item, entry, place / key) for key, entry in value.items()}
     return _read_leaf(kind, value, place)
+
+
+def _read_price(value: Any, place: Place) -> Price:
+    """Read a plain number as the price of one picture."""
+    amount = read(Decimal, value, place)
+    if amount < 0:
+        raise place.wrong(value, expected="0 or more")
+    return Price(per_image=amount)
 
 
 def _read_leaf(kind: Any, value: Any, place: Place) -> Any:
