@@ -73,7 +73,7 @@ def typing(session: nox.Session) -> None:
         f"./plugins/{name}" for name in ROOMS if name not in UNINSTALLED_FOR_TYPING
     ]
     session.install(".", *rooms, "--group", "typing")
-    session.run("mypy", "gaia_core", "benchmarks", "noxfile.py", "conftest.py")
+    session.run("mypy", "gaia_core", "tests", "benchmarks", "noxfile.py", "conftest.py")
     for name in ROOMS:
         session.run("mypy", f"plugins/{name}/src")
 
