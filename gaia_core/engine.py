@@ -3,7 +3,8 @@ The way of a request from door to response.
 
 ::
 
-    request > door checks > plan > reserve > attempt > result > store > settle > response
+    request > door checks > plan > reserve > attempt
+            > result > store > settle > response
 
 `Gaia` is what a host holds: its doors check, plan, and send each operation on a
 [walk][gaia_core.walk.Walk]. No other two files know the whole way.
@@ -18,6 +19,7 @@ from typing import Any, Self, cast
 import attrs
 
 from gaia_core.cache import NoCache, ResultCache
+from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
 from gaia_core.context import Progress, ignore_progress
 from gaia_core.errors import NoCapableProviderError
@@ -41,7 +43,7 @@ from gaia_core.responses import (
     PromptResponse,
     Response,
 )
-from gaia_core.selection import Offer, Plan, Preferences, select
+from gaia_core.selection import Offer, Plan, Preferences, RankedOffers, select
 from gaia_core.settings import Policy, Settings, load_settings
 from gaia_core.storage import FileStorage, ImageStorage
 from gaia_core.walk import Services, Walk
@@ -67,11 +69,11 @@ class Gaia:
     settings: Settings
     cache: ResultCache
     _services: Services
-    _offers: tuple[Offer, ...] = attrs.field(default=(), init=False)
+    _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
     _detached: set[asyncio.Task[Response]] = attrs.field(factory=set, init=False)
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913  every part can be exchanged
         cls,
         settings: Settings | None = None,
         *,
@@ -196,9 +198,7 @@ class Gaia:
             ),
             latency=self._services.reliability.latency(),
         )
-        return select(
-            request, self._current(), preferences, self._services.reliability.admit
-        )
+        return select(request, self._offers, preferences, self._admit)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models of all providers, asking them anew."""
@@ -242,7 +242,7 @@ class Gaia:
         if found is not None:
             return found
         plan = self.plan(request, **choices)
-        if not plan.candidates:
+        if plan.best is None:
             message = f"Nobody can serve this {request.capability} request."
             raise NoCapableProviderError(message, plan.reasons)
         seconds = min(timeout or self.settings.deadline, self.settings.deadline)
@@ -280,6 +280,12 @@ class Gaia:
             get_logger().warning(
                 "gaia.detached_failed", error=type(task.exception()).__name__
             )
+
+    def _admit(self, offer: Offer, capability: Capability) -> str | None:
+        """Give the reason not to ask a provider at this moment, or None."""
+        info = self.plugins.providers[offer.name].info()
+        refused = self._services.reliability.admit(offer.name, capability)
+        return info.unavailable or refused
 
     def _current(self) -> tuple[Offer, ...]:
         """Put the providers' cards of this moment into what they offered."""

@@ -9,7 +9,7 @@ import attrs
 from gaia_core.catalog import ModelInfo, ProviderInfo
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
-from gaia_core.selection import Offer
+from gaia_core.selection import Offer, RankedOffers
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins, Provider
@@ -18,17 +18,17 @@ LIST_TIMEOUT = 10.0
 """Longest wait for a provider's list of models, in seconds."""
 
 
-async def gather_offers(plugins: "Plugins") -> tuple[Offer, ...]:
+async def gather_offers(plugins: "Plugins") -> RankedOffers:
     """
     Ask every provider for its card and its models, all at once.
 
     A provider that fails or takes too long offers nothing, and says why.
 
     Returns:
-        One offer per provider, those switched off included.
+        One offer per provider, best rank first, those switched off included.
     """
     offers = await asyncio.gather(*map(_offer_of, plugins.providers.values()))
-    return (*offers, *map(_switched_off, plugins.disabled))
+    return RankedOffers.of([*offers, *map(_switched_off, plugins.disabled)])
 
 
 def refreshed(offer: Offer, provider: "Provider") -> Offer:

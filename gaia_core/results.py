@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import attrs
 
+from gaia_core.errors import InvalidImageError, UnusableResultError
 from gaia_core.images import Image
 
 
@@ -53,7 +54,7 @@ class GeneratedImage:
         digital_source: How it came to be; None: as the request suggests.
 
     Raises:
-        InvalidImageError: If the bytes are no PNG, JPEG or WebP picture.
+        UnusableResultError: If the bytes are no PNG, JPEG or WebP picture.
     """
 
     data: bytes = attrs.field(repr=_length)
@@ -63,20 +64,22 @@ class GeneratedImage:
     height: int | None = None
     is_encoded_here: bool = False
     digital_source: DigitalSource | None = None
+    image: Image = attrs.field(init=False, repr=False, eq=False)
+    """The picture as a checked value; its size is the one in the bytes."""
+
+    @image.default
+    def _read(self) -> Image:
+        try:
+            return Image.from_bytes(self.data)
+        except InvalidImageError as error:
+            message = f"The provider answered with bytes that are no picture: {error}"
+            raise UnusableResultError(message) from error
 
     def __attrs_post_init__(self) -> None:
-        """Read from the bytes what was left out."""
-        if None not in (self.media_type, self.width, self.height):
-            return
-        image = Image.from_bytes(self.data)
+        """Take from the bytes what was left out."""
         for name in ("media_type", "width", "height"):
             if getattr(self, name) is None:
-                object.__setattr__(self, name, getattr(image, name))
-
-    @property
-    def image(self) -> Image:
-        """The picture as a checked value, its size read from the bytes."""
-        return Image.from_bytes(self.data)
+                object.__setattr__(self, name, getattr(self.image, name))
 
 
 def _strings(values: Iterable[str]) -> tuple[str, ...]:

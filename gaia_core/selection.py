@@ -5,8 +5,9 @@ Rank who can serve a request, and say why everybody else was passed over.
 What it needs to know comes in as values, what it decides goes out as a `Plan`.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
@@ -28,14 +29,6 @@ OPTIONAL_FIELDS = (
     "strength",
 )
 """A model that does not support one of these serves anyway, with a warning."""
-
-Admission = Callable[[str, Capability], str | None]
-"""Takes provider and capability; gives the reason not to ask it now, or None."""
-
-
-def admit_all(_provider: str, _capability: Capability) -> str | None:
-    """Admit every provider."""
-    return None
 
 
 @attrs.frozen(kw_only=True)
@@ -61,6 +54,30 @@ class Offer:
     def name(self) -> str:
         """The provider's name."""
         return self.info.name
+
+
+Admission = Callable[[Offer, Capability], str | None]
+"""Takes an offer and a capability; gives the reason not to ask now, or None."""
+
+
+def admit_available(offer: Offer, _capability: Capability) -> str | None:
+    """Admit every provider whose card says that it can work."""
+    return offer.info.unavailable
+
+
+class RankedOffers(tuple[Offer, ...]):
+    """Offers in order of priority and name, sorted once for many plans."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, offers: Iterable[Offer]) -> "RankedOffers":
+        """Sort some offers, unless they are sorted already."""
+        return offers if isinstance(offers, cls) else cls(sorted(offers, key=_rank))
+
+
+def _rank(offer: Offer) -> tuple[int, str]:
+    return (-offer.info.priority, offer.name)
 
 
 @attrs.frozen(kw_only=True)
@@ -126,19 +143,45 @@ class Plan:
     """
     Who will be asked, in order, and why nobody else.
 
+    Everything is worked out when first read: most plans are followed to their
+    first candidate and never looked at.
+
     Attributes:
         request: What is to be served.
         preferences: What the host wants beyond it.
-        candidates: Who can serve it, best first.
-        rejections: Everybody passed over, with the reason; worked out when first
-            read, for most plans are followed and not looked at.
     """
 
     request: Request
     preferences: Preferences
-    candidates: tuple[Candidate, ...]
-    _offers: tuple[Offer, ...]
+    _offers: RankedOffers
     _admit: Admission
+    _known: list[Candidate] = attrs.field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Prepare to rank; nothing is worked out yet."""
+        self._coming = _candidates(
+            self.request, self._offers, self.preferences, self._admit
+        )
+
+    def in_turn(self) -> Iterator[Candidate]:
+        """Give the candidates best first, each worked out when it is reached."""
+        for place in itertools.count():
+            if place == len(self._known):
+                following = next(self._coming, None)
+                if following is None:
+                    return
+                self._known.append(following)
+            yield self._known[place]
+
+    @property
+    def best(self) -> Candidate | None:
+        """Who is asked first; None: nobody can serve the request."""
+        return next(self.in_turn(), None)
+
+    @property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Who can serve it, best first."""
+        return tuple(self.in_turn())
 
     @cached_property
     def rejections(self) -> tuple[Rejection, ...]:
@@ -172,9 +215,9 @@ class Plan:
 
 def select(
     request: Request,
-    offers: Sequence[Offer],
+    offers: Iterable[Offer],
     preferences: Preferences | None = None,
-    admit: Admission = admit_all,
+    admit: Admission = admit_available,
 ) -> Plan:
     """
     Plan who serves a request.
@@ -186,26 +229,15 @@ def select(
         request: What is to be served.
         offers: What the providers have to offer.
         preferences: Policy, price ceiling, allowed providers.
-        admit: Tells whom not to ask now, and why (circuit breaker, limits).
+        admit: Tells whom not to ask now, and why (availability, circuit breaker).
 
     Returns:
         The plan; without candidates when nobody can serve the request.
     """
-    preferences = preferences or Preferences()
-    relevant = _relevant(offers, request)
-    groups = [
-        group
-        for offer in relevant
-        if _reject_offer(request, offer, preferences, admit) is None
-        and (group := _candidates_of(offer, request, preferences))
-    ]
-    order = _order(request, preferences)
-    groups.sort(key=lambda group: order(group[0]))
     return Plan(
         request=request,
-        preferences=preferences,
-        candidates=tuple(candidate for group in groups for candidate in group),
-        offers=relevant,
+        preferences=preferences or Preferences(),
+        offers=_relevant(RankedOffers.of(offers), request),
         admit=admit,
     )
 
@@ -227,12 +259,28 @@ def ignored_fields(request: Request, model: ModelInfo) -> tuple[str, ...]:
 # -- providers ----------------------------------------------------------------------
 
 
-def _relevant(offers: Sequence[Offer], request: Request) -> tuple[Offer, ...]:
+def _candidates(
+    request: Request, offers: RankedOffers, preferences: Preferences, admit: Admission
+) -> Iterator[Candidate]:
+    """Rank the candidates; under policy ``priority`` one provider at a time."""
+    groups: Iterable[list[Candidate]] = (
+        group
+        for offer in offers
+        if _reject_offer(request, offer, preferences, admit) is None
+        and (group := _candidates_of(offer, request, preferences))
+    )
+    if preferences.policy is not Policy.PRIORITY or request.provider is not None:
+        order = _order(request, preferences)
+        groups = sorted(groups, key=lambda group: order(group[0]))
+    return (candidate for group in groups for candidate in group)
+
+
+def _relevant(offers: RankedOffers, request: Request) -> RankedOffers:
     """Keep the offers whose rejection says something about a request."""
     if request.provider is None:
-        return tuple(offers)
+        return offers
     named = _may_serve_named(request.provider, offers)
-    return tuple(offer for offer in offers if offer.name in named)
+    return RankedOffers(offer for offer in offers if offer.name in named)
 
 
 def _may_serve_named(provider: str, offers: Iterable[Offer]) -> set[str]:
@@ -247,13 +295,11 @@ def _reject_offer(
     allowed = preferences.allowed_providers
     if offer.problem is not None:
         return offer.problem
-    if offer.info.unavailable is not None:
-        return offer.info.unavailable
     if allowed is not None and offer.name not in allowed:
         return f"not among the allowed providers ({', '.join(sorted(allowed))})"
     if request.capability not in offer.info.capabilities:
         return f"cannot do {request.capability}"
-    return admit(offer.name, request.capability)
+    return admit(offer, request.capability)
 
 
 # -- models -------------------------------------------------------------------------

@@ -57,6 +57,9 @@ from gaia_core.storage import ImageStorage
 
 Result = ImageResult | PromptResult | DescriptionResult
 
+_SMALL = 16_384
+"""Pixels a picture may have to be decoded faster than a thread starts."""
+
 _RESULT_OF: dict[str, type] = {
     "gaia_enhance_prompt": PromptResult,
     "gaia_describe_image": DescriptionResult,
@@ -123,7 +126,7 @@ class Walk:
         """Ask the candidates one after another, as far as each error allows."""
         error: Exception | None = None
         previous = ""
-        for candidate in self.plan.candidates:
+        for candidate in self.plan.in_turn():
             if candidate.is_substitute and not (
                 candidate.provider == previous and error and is_model_missing(error)
             ):
@@ -293,13 +296,13 @@ class Walk:
 
     def _operation(self) -> Operation:
         request = self.plan.request
-        prices = [c.price_usd for c in self.plan.candidates if c.price_usd is not None]
+        best = self.plan.best
         return Operation(
             id=self.operation_id,
             capability=request.capability,
             campaign_id=request.campaign_id,
             user_id=request.user_id,
-            reserved_usd=max(prices, default=Decimal(0)),
+            reserved_usd=(best and best.price_usd) or Decimal(0),
         )
 
     async def _close(self, error: Exception) -> GaiaError:
@@ -379,13 +382,21 @@ async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
     if not result.images:
         message = f"{candidate.provider} answered without a picture."
         raise UnusableResultError(message)
-    foreign = [image for image in result.images if not image.is_encoded_here]
     try:
-        for image in foreign:
-            await asyncio.to_thread(image.image.decode)
+        for picture in result.images:
+            if not picture.is_encoded_here:
+                await _decode(picture.image)
     except InvalidImageError as error:
         message = f"{candidate.provider} answered a damaged picture: {error}"
         raise UnusableResultError(message) from error
+
+
+async def _decode(image: Image) -> None:
+    """Decode a picture, a large one beside the event loop."""
+    if image.width * image.height <= _SMALL:
+        image.decode()
+    else:
+        await asyncio.to_thread(image.decode)
 
 
 def _words_of(error: BaseException) -> str:

@@ -1,20 +1,28 @@
 """Decide from an error what is known about money and repetition."""
 
-from gaia_core.errors import ModelError, OutcomeClass, ProviderError
+from gaia_core.errors import (
+    InvalidRequestError,
+    ModelError,
+    OutcomeClass,
+    ProviderError,
+)
 
 
 def classify(error: BaseException) -> OutcomeClass:
     """
     Tell what an attempt that ended with an error means.
 
-    Providers raise `ProviderError`; anything else that escapes a hook is
-    ambiguous, because nobody knows how far it came.
+    Providers raise `ProviderError`, or `InvalidRequestError` where what the
+    caller sent cannot be used; anything else that escapes a hook is ambiguous,
+    because nobody knows how far it came.
 
     >>> classify(KeyError("images"))
     <OutcomeClass.AMBIGUOUS: 'ambiguous'>
     """
     if isinstance(error, ProviderError):
         return error.outcome
+    if isinstance(error, InvalidRequestError):
+        return OutcomeClass.REJECTED_FINAL
     return OutcomeClass.AMBIGUOUS
 
 
