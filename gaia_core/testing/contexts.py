@@ -4,11 +4,16 @@ import time
 import uuid
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+import attrs
 
 from gaia_core.context import CallContext
 from gaia_core.errors import ProviderConnectionError
 from gaia_core.observability import get_logger
+
+if TYPE_CHECKING:
+    from gaia_core.images import Image
 
 _PATIENCE = 60.0
 
@@ -26,14 +31,28 @@ def context(**changes: Any) -> CallContext:
             ``progress=seen.append`` or ``fetch=my_fetch``. Without the latter
             nothing can be fetched.
     """
-    facts: dict[str, Any] = {
-        "operation_id": uuid.uuid4().hex,
-        "task_id": str(uuid.uuid4()),
-        "deadline": time.monotonic() + _PATIENCE,
-        "logger": get_logger(),
-        "fetch": _fetch_nothing,
-    }
-    return CallContext(**facts | changes)
+    return CallContext(**_facts() | changes)
+
+
+@attrs.frozen(kw_only=True)
+class WatchedContext(CallContext):
+    """
+    A context that keeps what a provider reports, just as it reports it.
+
+    Attributes:
+        fractions: The fractions so far.
+    """
+
+    fractions: list[float] = attrs.field(factory=list)
+
+    def progress(self, fraction: float, preview: "Image | None" = None) -> None:  # noqa: ARG002  the interface
+        """Keep a fraction, in or out of its range."""
+        self.fractions.append(fraction)
+
+    @classmethod
+    def ready(cls, **changes: Any) -> Self:
+        """Make one as `context` does."""
+        return cls(**_facts() | changes)
 
 
 @contextmanager
@@ -54,6 +73,16 @@ def capture_events() -> Iterator[list[MutableMapping[str, Any]]]:
 
     with capture_logs() as events:
         yield events
+
+
+def _facts() -> dict[str, Any]:
+    return {
+        "operation_id": uuid.uuid4().hex,
+        "task_id": str(uuid.uuid4()),
+        "deadline": time.monotonic() + _PATIENCE,
+        "logger": get_logger(),
+        "fetch": _fetch_nothing,
+    }
 
 
 async def _fetch_nothing(url: str) -> NoReturn:

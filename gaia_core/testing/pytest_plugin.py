@@ -79,7 +79,6 @@ def open_gaia(gaia_home: Path) -> OpenGaia:
     ``storage``, ``ledger``, ``reliability`` and ``cache`` as for `Gaia.open`.
     """
     from gaia_core import Gaia, Settings  # noqa: PLC0415 - only who asks pays
-    from gaia_core.settings import PluginSettings  # noqa: PLC0415 - as above
 
     def opened(*plugins: object, **choices: Any) -> Gaia:
         parts = {
@@ -87,11 +86,10 @@ def open_gaia(gaia_home: Path) -> OpenGaia:
             for name in ("storage", "ledger", "reliability", "cache")
             if name in choices
         }
-        settings: dict[str, Any] = {
-            "image_store": gaia_home / "images",
-            "plugins": PluginSettings(allow=frozenset()),
-        }
-        return Gaia.open(Settings(**settings | choices), plugins=plugins, **parts)
+        settings = Settings(**{"image_store": gaia_home / "images"} | choices)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("gaia_core.plugins.loading._installed", list)
+            return Gaia.open(settings, plugins=plugins, **parts)
 
     return opened
 
