@@ -136,10 +136,23 @@ def upscale(
     upscaler = _upscaler(model, photo_model)
     stages = _stages(factor)
     work = tuple(accumulate(stages, mul, initial=1))[:-1]
-    parts = _parts(progress or _ignore, [size * size for size in work])
+    parts = portions(progress, [size * size for size in work])
     for stage, part in zip(stages, parts, strict=True):
         pixels = _enlarge(pixels, stage, upscaler, part)
     return pixels
+
+
+def portions(progress: Progress | None, work: Sequence[float]) -> Iterator[Progress]:
+    """
+    Split one progress report into consecutive ones.
+
+    Args:
+        progress: Receives the whole, or nobody does.
+        work: The share of every portion, in any unit.
+    """
+    ends = tuple(accumulate(work, initial=0.0))
+    for start, end in pairwise(ends):
+        yield partial(_report, progress or _ignore, start / ends[-1], end / ends[-1])
 
 
 def _upscaler(model: str, photo_model: Path | None) -> Upscaler:
@@ -168,13 +181,6 @@ def _ignore(fraction: float) -> None:
     """Report progress to nobody."""
 
 
-def _parts(progress: Progress, work: Sequence[float]) -> Iterator[Progress]:
-    """Split one progress report into consecutive ones, by their share of the work."""
-    ends = tuple(accumulate(work, initial=0.0))
-    for start, end in pairwise(ends):
-        yield partial(_report, progress, start / ends[-1], end / ends[-1])
-
-
 def _report(progress: Progress, start: float, end: float, fraction: float) -> None:
     progress(start + (end - start) * fraction)
 
@@ -186,7 +192,7 @@ def _enlarge(
     draw = partial(_draw, upscaler, factor)
     if not has_alpha(pixels):
         return _in_windows(pixels, upscaler.tiling, factor, draw, progress)
-    first, second = _parts(progress, (1, _COLOUR_WORK))
+    first, second = portions(progress, (1, _COLOUR_WORK))
     alpha = _enlarge_alpha(pixels[..., 3], factor, first)
     colour = _in_windows(bleed(pixels), upscaler.tiling, factor, draw, second)
     return with_alpha(colour, alpha)
