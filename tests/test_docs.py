@@ -276,6 +276,8 @@ def test_fields_are_documented(value: type[attrs.AttrsInstance]) -> None:
 def _default_of(field: "attrs.Attribute[Any]") -> str:
     """Write a default as the tables show it."""
     default = field.default
+    if not field.init:
+        return "computed"
     if default is attrs.NOTHING:
         return "required"
     if factory := getattr(default, "factory", None):
