@@ -275,21 +275,24 @@ def test_fields_are_documented(value: type[attrs.AttrsInstance]) -> None:
 
 def _default_of(field: "attrs.Attribute[Any]") -> str:
     """Write a default as the tables show it."""
-    default = field.default
     if not field.init:
         return "computed"
+    default = field.default
     if default is attrs.NOTHING:
         return "required"
-    if factory := getattr(default, "factory", None):
-        return f"`{factory()!r}`"
-    if isinstance(default, frozenset):
-        return "`{" + ", ".join(map(str, sorted(default))) + "}`"
-    if isinstance(default, Decimal):
-        return f"`{default}`"
-    if inspect.isfunction(default):
-        return f"`{default.__name__}`"
-    value = default.value if isinstance(default, Enum) else default
-    return f"`{value!r}`".replace("'", '"')
+    factory = getattr(default, "factory", None)
+    return f"`{_shown(factory() if factory else default)}`"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, frozenset):
+        return "{" + ", ".join(map(str, sorted(value))) + "}"
+    if inspect.isfunction(value):
+        return value.__name__
+    if isinstance(value, Decimal):
+        return str(value)
+    plain = value.value if isinstance(value, Enum) else value
+    return repr(plain).replace("'", '"')
 
 
 # -- settings ---------------------------------------------------------------------
