@@ -43,7 +43,7 @@ class _Way(NamedTuple):
 _HUFFMAN = _Way(_AVERAGE, 1, zlib.Z_HUFFMAN_ONLY)
 _RUNS = _Way(_AVERAGE, 1, zlib.Z_RLE)
 _MATCHES = tuple(
-    _Way(kind, 4, zlib.Z_DEFAULT_STRATEGY) for kind in (_NONE, _SUB, _UP, _AVERAGE)
+    _Way(kind, 6, zlib.Z_DEFAULT_STRATEGY) for kind in (_NONE, _SUB, _UP, _AVERAGE)
 )
 _LITTLE = 0.2
 """Share of its raw size below which a band may hold matches in any filter."""
@@ -64,7 +64,7 @@ def write_png(
         text: Text chunks by keyword, as in `with_metadata`.
 
     Raises:
-        InvalidImageError: If the picture has no pixels.
+        InvalidImageError: If it has no pixels, or such as PNG cannot hold.
     """
     if 0 in picture.size:
         message = "A picture without pixels cannot be written."
@@ -249,7 +249,11 @@ def _suits_pillow(picture: "PillowImage") -> bool:
 
 def _by_pillow(picture: "PillowImage") -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    try:
+        picture.save(buffer, format="PNG")
+    except OSError as error:
+        message = f"PNG holds no {picture.mode} pixels: convert the picture to RGB."
+        raise InvalidImageError(message) from error
     return buffer.getvalue()
 
 
@@ -301,7 +305,7 @@ def _best_way(band: "PillowImage") -> _Way:
 
     def size(way: _Way) -> int:
         sample = b"".join(_scanlines(strip, way.filter, skip=1) for strip in strips)
-        return len(_deflate(sample, way))
+        return len(_deflate(sample, way._replace(level=1)))
 
     sizes = {way: size(way) for way in (_HUFFMAN, _RUNS, _MATCHES[_NONE])}
     raw = sum(strip.width * strip.height for strip in strips) * len(band.getbands())
