@@ -5,7 +5,6 @@ As crisp pixels, or painted: enlarged by the anime network and set before a back
 """
 
 from collections.abc import Mapping
-from math import ceil, log2
 from types import MappingProxyType
 
 import attrs
@@ -140,7 +139,7 @@ def _subject(
     # Room around the outline lets the networks round it off.
     large = np.pad(sprite, ((_ROOM, _ROOM), (_ROOM, _ROOM), (0, 0)))
     steps = _steps(size[0] / sprite.shape[1])
-    works = [4**index for index in range(len(steps))]
+    works = [NATIVE ** (2 * index) for index in range(len(steps))]
     for (factor, model), part in zip(steps, portions(progress, works), strict=True):
         large = upscale(large, factor, model=model, progress=part)
     room = _ROOM * large.shape[0] // (sprite.shape[0] + 2 * _ROOM)
@@ -150,10 +149,12 @@ def _subject(
 
 def _steps(zoom: float) -> list[tuple[int, str]]:
     """Plan the enlargements: the best network twice, the fast one for what is left."""
-    if zoom <= NATIVE:
-        return [(NATIVE, "anime")]
-    doublings = max(0, ceil(log2(zoom / NATIVE**2)))
-    return [(NATIVE, "anime")] * 2 + [(2, "fast")] * doublings
+    steps = [(NATIVE, "anime")]
+    if zoom > NATIVE:
+        steps.append((NATIVE, "anime"))
+    if zoom > NATIVE**2:
+        steps.append((NATIVE, "fast"))
+    return steps
 
 
 def _final_size(
