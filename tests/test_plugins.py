@@ -1,6 +1,6 @@
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -62,6 +62,7 @@ class Provider:
 
 Install = Callable[..., None]
 Load = Callable[..., Plugins]
+Wrapper = Generator[None, Any, Any]
 
 
 @pytest.fixture(name="site")
@@ -776,7 +777,7 @@ def test_names_of_instances_are_taken_once(load: Load) -> None:
 
 
 @hookimpl(wrapper=True)
-def _rewrite() -> Iterator[Any]:
+def _rewrite() -> Wrapper:
     """Put a word behind the prompt."""
     prepared = yield
     return attrs.evolve(prepared, prompt=f"{prepared.prompt}, at dusk")
@@ -790,9 +791,9 @@ class SimpleWrapper:
         self.mark = mark
 
     @hookimpl(wrapper=True)
-    def gaia_generate(self) -> Iterator[Any]:
+    def gaia_generate(self) -> Wrapper:
         """Change the result once it is there."""
-        answer = yield
+        answer: Awaitable[ImageResult] = yield
 
         async def signed() -> ImageResult:
             result = await answer
@@ -844,7 +845,7 @@ async def test_wrappers_of_a_provider_are_its_own(load: Load) -> None:
 
     class Wrapping(_provider("wrapping")):  # type: ignore[misc]
         @hookimpl(wrapper=True, specname="gaia_generate")
-        def sign(self) -> Iterator[Any]:
+        def sign(self) -> Wrapper:
             answer = yield
             answer.close()
             raise RuntimeError
@@ -862,7 +863,7 @@ def test_middleware_may_have_settings(load: Load) -> None:
         word: str = "dusk"
 
         @hookimpl(wrapper=True)
-        def gaia_prepare_request(self) -> Iterator[Any]:
+        def gaia_prepare_request(self) -> Wrapper:
             prepared = yield
             return attrs.evolve(prepared, style=self.word)
 

@@ -96,7 +96,7 @@ def test_documented_file_loads(file: Path) -> None:
     assert settings.max_cost_usd == Decimal("0.2")
     assert settings.database == "sqlite:///gaia.db"
     assert settings.image_store == Path("pictures")
-    assert settings.plugins.allow == {"runware", "flux"}
+    assert settings.plugins.allow == frozenset({"runware", "flux"})
     assert (runware.plugin, runware.enabled, runware.priority) == ("runware", True, 100)
     assert runware.fallback_models == ("runware:100@1",)
     assert runware.prices == {"runware:101@1": Price(per_image="0.0038")}
@@ -818,6 +818,19 @@ def test_provider_classes_take_every_type() -> None:
     assert (own.either, own._hidden) == ("x", 7)
 
 
+def test_types_for_the_checker_only_spoil_no_others() -> None:
+    """An annotation that cannot be resolved leaves the other fields typed."""
+
+    @attrs.define(eq=False, kw_only=True)
+    class Lazy:
+        size: "int"
+        client: "NoSuchClient | None" = None  # type: ignore[name-defined]  # noqa: F821 - the point of the test
+
+    lazy = make(Lazy, {"size": "3", "client": "raw"}, Place(("providers", "lazy")))
+
+    assert (lazy.size, lazy.client) == (3, "raw")
+
+
 def test_secret_variables_keep_fields_out_of_repr() -> None:
     """A field that a secret's variable gives does not show in `repr`."""
     assert "api_key" not in repr(_own(api_key=CANARY))
@@ -843,7 +856,9 @@ def test_text_fields_take_secrets() -> None:
             {"timout": 1}, "timout is unknown: did you mean timeout?", id="unknown"
         ),
         pytest.param(
-            {"cache": {}}, "cache is unknown; known are account, accounts", id="not-settable"
+            {"cache": {}},
+            "cache is unknown; known are account, accounts",
+            id="not-settable",
         ),
         pytest.param(
             {"endpoint": None}, "endpoint is not set, and has no default", id="missing"

@@ -227,9 +227,6 @@ class _Loader:
     def _register(self, name: str, value: object) -> str:
         """Register an object whole or, raising, not at all."""
         kind = kind_of(self.manager, value)
-        if self.manager.has_plugin(name):
-            message = f"another plugin is already called {name}"
-            raise PluginError(message)
         if self.manager.is_registered(value):
             message = f"it is one object, not a class: there is no second for {name}"
             raise PluginError(message)

@@ -176,7 +176,7 @@ def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
 
 def _is_reference(path: KeyPath, value: Any) -> bool:
     """Tell ``key = { env = "NAME" }`` from the section of a provider."""
-    is_section = path[:1] == ("providers",) and len(path) <= 2  # noqa: PLR2004
+    is_section = path[0] == "providers" and not path[2:]
     return (
         isinstance(value, Mapping)
         and value.keys() == {"env"}

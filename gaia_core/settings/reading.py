@@ -1,7 +1,9 @@
 """From what a person wrote to typed values, and what is wrong with it."""
 
 import difflib
+import sys
 import typing
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import Enum
@@ -134,8 +136,18 @@ def settable_fields(cls: type) -> "Mapping[str, attrs.Attribute[Any]]":
 def _types(cls: type) -> Mapping[str, Any]:
     try:
         return typing.get_type_hints(cls)
-    except NameError:  # a type only the type checker imports: values stay as given
-        return {}
+    except NameError:  # a type only the type checker imports: the others count
+        return {field.name: _type_of(field, cls) for field in attrs.fields(cls)}
+
+
+def _type_of(field: "attrs.Attribute[Any]", cls: type) -> Any:
+    """Resolve one annotation; what it names must be found where the class is."""
+    holder = type(cls.__name__, (), {"__annotations__": {field.name: field.type}})
+    names = ChainMap(*(vars(sys.modules[base.__module__]) for base in cls.__mro__))
+    try:
+        return typing.get_type_hints(holder, {}, names)[field.name]
+    except NameError:
+        return Any
 
 
 def _refused(error: Exception, table: Mapping[str, Any], place: Place) -> SettingsError:
