@@ -63,8 +63,10 @@ class CallContext:
         Fetch a result a provider points at, through the guarded fetcher.
 
         Raises:
-            ProviderConnectionError: If the address is not reachable.
-            ProviderRequestError: If the guard refuses the address.
+            ProviderTimeoutError: If it did not arrive; it is paid for already, so
+                it is never made again.
+            UnusableResultError: If the guard refuses the address or what lies
+                there.
         """
         async with asyncio.timeout_at(_on_loop_clock(self.deadline)):
             return await self._fetch(url)

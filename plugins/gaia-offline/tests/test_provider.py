@@ -1,0 +1,200 @@
+"""The embedded default, from request to picture."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gaia_core import (
+    Gaia,
+    GenerateRequest,
+    Image,
+    NoCapableProviderError,
+    ProviderRequestError,
+    RemoveBackgroundRequest,
+    Settings,
+    UpscaleRequest,
+)
+from gaia_core.png import read_text
+from gaia_core.testing import MemoryStorage, ProviderConformance
+from gaia_offline import OfflineProvider
+
+
+@pytest.fixture(name="gaia")
+async def _gaia() -> AsyncIterator[Gaia]:
+    """Give an open `Gaia` that has this provider only."""
+    settings = Settings()
+    async with Gaia.open(
+        settings, plugins=[OfflineProvider()], storage=MemoryStorage()
+    ) as gaia:
+        yield gaia
+
+
+class TestConformance(ProviderConformance):
+    """The embedded default keeps the contract."""
+
+    @pytest.fixture
+    def provider(self) -> OfflineProvider:
+        """Give the provider under test."""
+        return OfflineProvider()
+
+
+def _decoded(stored: PathLike[str]) -> Any:
+    return np.asarray(Image.open(stored).decode())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "model"),
+    [
+        pytest.param("a red dragon", "offline:tiles", id="a thing"),
+        pytest.param("a map of the Dragon Coast", "offline:maps", id="a map"),
+        pytest.param("a maple tree", "offline:tiles", id="map inside a word"),
+        pytest.param("floor plan of a crypt", "offline:maps", id="two words"),
+    ],
+)
+async def test_prompt_chooses_the_model(gaia: Gaia, prompt: str, model: str) -> None:
+    """A prompt that asks for a map gets one; every other gets a drawn thing."""
+    plan = gaia.plan(GenerateRequest(prompt=prompt, provider="offline"))
+
+    assert plan.candidates[0].model.id == model
+
+
+@pytest.mark.parametrize("prompt", ["an orc", "a town map"])
+async def test_same_seed_gives_the_same_bytes(gaia: Gaia, prompt: str) -> None:
+    """The same prompt and seed give the same file, and another seed another."""
+    request: dict[str, Any] = {
+        "prompt": prompt,
+        "width": 128,
+        "height": 128,
+        "provider": "offline",
+    }
+
+    first = await gaia.generate(GenerateRequest(**request, seed=7))
+    second = await gaia.generate(GenerateRequest(**request, seed=7))
+    other = await gaia.generate(GenerateRequest(**request, seed=8))
+
+    assert first.images[0].sha256 == second.images[0].sha256
+    assert first.images[0].sha256 != other.images[0].sha256
+
+
+async def test_unknown_words_are_named(gaia: Gaia) -> None:
+    """Words that mean nothing to the tile model are named in the warnings."""
+    response = await gaia.generate(
+        GenerateRequest(prompt="a zyqqwx sword", width=64, height=64)
+    )
+
+    assert any("zyqqwx" in warning for warning in response.warnings)
+
+
+async def test_seed_counts_up(gaia: Gaia) -> None:
+    """Several pictures carry the seeds that make each of them alone."""
+    several = await gaia.generate(
+        GenerateRequest(prompt="a ring", width=64, height=64, seed=3, num_images=2)
+    )
+    alone = await gaia.generate(
+        GenerateRequest(prompt="a ring", width=64, height=64, seed=4)
+    )
+
+    assert [image.seed for image in several.images] == [3, 4]
+    assert (_decoded(several.images[1]) == _decoded(alone.images[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        pytest.param({"finish": "oil"}, "painted, pixels", id="value"),
+        pytest.param({"colour": "red"}, "finish, backdrop", id="name"),
+    ],
+)
+async def test_wrong_option_is_refused(
+    gaia: Gaia, options: dict[str, str], said: str
+) -> None:
+    """An option that does not exist is refused with the ones that do."""
+    request = GenerateRequest(
+        prompt="a ring", provider="offline", provider_options={"offline": options}
+    )
+
+    with pytest.raises(ProviderRequestError, match=said):
+        await gaia.generate(request)
+
+
+async def test_transparent_backdrop(gaia: Gaia) -> None:
+    """Without a backdrop the thing stands alone, on transparency."""
+    response = await gaia.generate(
+        GenerateRequest(
+            prompt="a sword",
+            width=128,
+            height=128,
+            seed=1,
+            provider_options={"offline": {"backdrop": "none"}},
+        )
+    )
+
+    pixels = _decoded(response.images[0])
+    assert pixels.shape == (128, 128, 4)
+    assert pixels[0, 0, 3] == 0
+    assert pixels[..., 3].max() == 255
+
+
+async def test_drawn_then_enlarged_then_cut_out(gaia: Gaia) -> None:
+    """A drawn picture can be enlarged, and its subject cut out."""
+    drawn = await gaia.generate(
+        GenerateRequest(prompt="a potion", width=96, height=64, seed=2)
+    )
+    large = await gaia.upscale(UpscaleRequest(image=drawn.images[0], upscale_factor=2))
+    cut = await gaia.remove_background(RemoveBackgroundRequest(image=large.images[0]))
+
+    assert (large.images[0].width, large.images[0].height) == (192, 128)
+    assert _decoded(cut.images[0]).shape == (128, 192, 4)
+    assert cut.cost_usd == 0
+
+
+@pytest.mark.parametrize(
+    ("prompt", "source"),
+    [("a shield", "trainedAlgorithmicMedia"), ("a dungeon map", "/algorithmicMedia")],
+)
+async def test_picture_says_how_it_came_to_be(
+    gaia: Gaia, prompt: str, source: str
+) -> None:
+    """A file says who made it, and whether a trained model did."""
+    response = await gaia.generate(
+        GenerateRequest(prompt=prompt, width=64, height=64, seed=5)
+    )
+
+    text = read_text(response.images[0].read_bytes())
+    assert prompt in text["parameters"]
+    assert source in text["XML:com.adobe.xmp"]
+
+
+async def test_cancelled_work_stops(gaia: Gaia) -> None:
+    """A cancelled upscale frees the worker for the next request."""
+    drawn = await gaia.generate(
+        GenerateRequest(prompt="a map", width=640, height=640, seed=1)
+    )
+    task = asyncio.create_task(
+        gaia.upscale(
+            UpscaleRequest(image=drawn.images[0], model="offline:upscale-drawn")
+        )
+    )
+    await asyncio.sleep(0.5)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    after = await asyncio.wait_for(
+        gaia.generate(GenerateRequest(prompt="a ring", width=64, height=64)), 60
+    )
+
+    assert after.provider == "offline"
+
+
+async def test_photographic_upscaler_needs_its_weights(gaia: Gaia) -> None:
+    """Without its weights the photographic upscaler is not on offer."""
+    drawn = await gaia.generate(GenerateRequest(prompt="a ring", width=64, height=64))
+    request = UpscaleRequest(image=drawn.images[0], model="offline:upscale-photo")
+
+    with pytest.raises(NoCapableProviderError, match="offline:upscale-photo"):
+        await gaia.upscale(request)
