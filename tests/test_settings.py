@@ -782,6 +782,11 @@ class Own:
     mode: Literal["fast", "good"] = "fast"
     account: Account | None = None
     accounts: Mapping[str, Account] = attrs.field(factory=dict)
+    spares: tuple[Account, ...] = ()
+    colours: set[Policy] = attrs.field(factory=set)
+    passwords: tuple[str, ...] = ()
+    anything: Any = None
+    rest: list = attrs.field(factory=list)  # type: ignore[type-arg]
     either: int | str = 0
     _hidden: int = 0
     cache: dict[str, int] = attrs.field(factory=dict, init=False)
@@ -802,6 +807,11 @@ def test_provider_classes_take_every_type() -> None:
         mode="good",
         account={"quota": 5},
         accounts={"a": {"quota": 1, "region": "us"}},
+        spares=[{"quota": 2}],
+        colours="best, cheapest",
+        passwords=[Secret("a")],
+        anything=Secret("b"),
+        rest=[1, "c"],
         either="x",
         hidden=7,
     )
@@ -815,6 +825,10 @@ def test_provider_classes_take_every_type() -> None:
     )
     assert own.account == Account(quota=5)
     assert own.accounts == {"a": Account(quota=1, region="us")}
+    assert own.spares == (Account(quota=2),)
+    assert own.colours == {Policy.BEST, Policy.CHEAPEST}
+    assert own.passwords == ("a",)
+    assert (own.anything, own.rest) == (Secret("b"), [1, "c"])
     assert (own.either, own._hidden) == ("x", 7)
 
 
@@ -857,7 +871,7 @@ def test_text_fields_take_secrets() -> None:
         ),
         pytest.param(
             {"cache": {}},
-            "cache is unknown; known are account, accounts",
+            "cache is unknown; known are account, accounts, anything",
             id="not-settable",
         ),
         pytest.param(
@@ -872,6 +886,12 @@ def test_text_fields_take_secrets() -> None:
             {"mode": "best"}, "mode must be one of fast, good, not 'best'", id="literal"
         ),
         pytest.param({"account": 1}, "account must be a table, not 1", id="class"),
+        pytest.param({"rest": 1}, "rest must be a list, not 1", id="plain-list"),
+        pytest.param(
+            {"spares": [{"quota": 1}, {"quota": "x"}]},
+            "[providers.own.spares.1] quota must be a whole number, not 'x'",
+            id="list-of-classes",
+        ),
         pytest.param({"accounts": 1}, "accounts must be a table, not 1", id="table"),
         pytest.param({"timeout": -1}, "'timeout' must be > 0: -1.0", id="validator"),
     ],
@@ -883,8 +903,16 @@ def test_provider_classes_refuse_with_a_sentence(
     with pytest.raises(SettingsError) as caught:
         _own(**table)
 
-    assert str(caught.value).startswith("[providers.own] ")
+    assert str(caught.value).startswith("[providers.own")
     assert expected in str(caught.value)
+
+
+def test_items_of_lists_know_their_source(file: Path) -> None:
+    """A wrong value in a table of a list says which file it is in."""
+    place = Place(("providers", "own"), {"providers.own.spares": str(file)})
+
+    with pytest.raises(SettingsError, match=r"spares\.0\] quota .*gaia\.toml\)\.$"):
+        make(Own, {"endpoint": "x", "spares": [{"quota": True}]}, place)
 
 
 def test_kinds_that_nobody_knows_stay_as_they_are() -> None:

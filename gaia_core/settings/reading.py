@@ -67,6 +67,12 @@ class Place:
         found = (name for name in self.sources if name.startswith(inside))
         return self.sources.get(self.key) or self.sources.get(next(found, ""))
 
+    @property
+    def _source_above(self) -> str | None:
+        """Where the list or section that holds the value came from."""
+        keys = (".".join(self.path[:end]) for end in range(len(self.path), 1, -1))
+        return next(filter(None, map(self.sources.get, keys)), None)
+
     def wrong(self, value: Any, *, expected: str) -> SettingsError:
         """Say that a value is not what its key takes."""
         return self.error(because=f"must be {expected}, not {_quoted(value)}")
@@ -77,9 +83,13 @@ class Place:
 
     def error(self, *, because: str) -> SettingsError:
         """Say what is wrong here."""
-        source = f" ({self.source})" if self.source else ""
+        source = self.source or self._source_above
         section = Place(self.path[:-1]).section
-        return SettingsError(f"{section} {self.path[-1]} {because}{source}.")
+        return SettingsError(f"{section} {self.path[-1]} {because}{_note(source)}.")
+
+
+def _note(source: str | None) -> str:
+    return f" ({source})" if source else ""
 
 
 def _hint(key: str, known: Iterable[str]) -> str:
@@ -155,7 +165,7 @@ def _refused(error: Exception, table: Mapping[str, Any], place: Place) -> Settin
     words = scrub(str(error.args[0] if error.args else error), secrets_in(table))
     key = next((key for key in table if key in words), None)
     source = (place / key if key else place).source
-    return SettingsError(f"{place.section} {words}{f' ({source})' if source else ''}.")
+    return SettingsError(f"{place.section} {words}{_note(source)}.")
 
 
 def read(kind: Any, value: Any, place: Place) -> Any:
@@ -170,7 +180,12 @@ def read(kind: Any, value: Any, place: Place) -> Any:
     if typing.get_origin(kind) in _TABLES and isinstance(value, Mapping):
         item = typing.get_args(kind)[1]
         return {key: read(item, entry, place / key) for key, entry in value.items()}
-    return _read_leaf(kind, value, place)
+    try:
+        return _read_leaf(kind, value, place)
+    except SettingsError:
+        raise
+    except Exception:  # noqa: BLE001 - readers and cattrs raise all sorts
+        raise place.wrong(value, expected=_expected(kind)) from None
 
 
 def _read_price(value: Any, place: Place) -> Price:
@@ -182,16 +197,63 @@ def _read_price(value: Any, place: Place) -> Price:
 
 
 def _read_leaf(kind: Any, value: Any, place: Place) -> Any:
-    """Let cattrs turn a value into a type; keep it where cattrs knows no way."""
+    if kind is Any:
+        return value
+    if _is_list(kind):
+        return _read_list(kind, value, place)
+    if isinstance(value, Secret) and kind is not Secret:
+        value = value.reveal()
+    if kind in _READERS:
+        return _READERS[kind][1](value)
+    return kind(value) if _is_enum(kind) else _read_by_cattrs(kind, value)
+
+
+def _read_list(kind: Any, value: Any, place: Place) -> Any:
+    """Read a list; from the environment it comes as ``a, b``."""
+    if isinstance(value, str):
+        value = [item.strip() for item in value.split(",") if item.strip()]
+    if not isinstance(value, list | tuple | frozenset | set):
+        raise ValueError  # noqa: TRY004 - the caller says what is wrong
+    kinds = _item_kinds(kind, len(value))
+    items = [
+        read(one, item, place / str(index))
+        if attrs.has(one)
+        else _read_leaf(one, item, place)
+        for index, (one, item) in enumerate(zip(kinds, value, strict=True))
+    ]
+    return _LISTS[typing.get_origin(kind) or kind](items)
+
+
+def _item_kinds(kind: Any, length: int) -> Iterable[Any]:
+    kinds = typing.get_args(kind)
+    if typing.get_origin(kind) is tuple and kinds[-1] is not Ellipsis:
+        return kinds
+    return repeat(kinds[0] if kinds else Any, length)
+
+
+def _read_by_cattrs(kind: Any, value: Any) -> Any:
+    """Leave to cattrs what is rare, and to the class what cattrs does not know."""
     from cattrs.errors import StructureHandlerNotFoundError  # noqa: PLC0415 - 15 ms
 
-    is_secret = isinstance(value, Secret) and kind is not Secret
     try:
-        return _converter().structure(value.reveal() if is_secret else value, kind)
+        return _converter().structure(value, kind)
     except StructureHandlerNotFoundError:
         return value
-    except Exception:  # noqa: BLE001 - cattrs raises bare ones, too
-        raise place.wrong(value, expected=_expected(kind)) from None
+
+
+@cache
+def _converter() -> "cattrs.Converter":
+    import cattrs  # noqa: PLC0415 - 15 ms, and rarely needed
+
+    converter = cattrs.Converter()
+    for kind, (_, reader) in _READERS.items():
+        converter.register_structure_hook(kind, _hook(reader))
+    return converter
+
+
+def _hook(reader: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """Read a plain type, and the enums built on it (`StrEnum`)."""
+    return lambda value, kind: kind(value) if _is_enum(kind) else reader(value)
 
 
 def _without_none(kind: Any) -> Any:
@@ -200,22 +262,6 @@ def _without_none(kind: Any) -> Any:
         return kind
     kinds = [one for one in typing.get_args(kind) if one is not type(None)]
     return kinds[0] if len(kinds) == 1 else kind
-
-
-@cache
-def _converter() -> "cattrs.Converter":
-    import cattrs  # noqa: PLC0415 - 15 ms, and only where something is set
-
-    converter = cattrs.Converter()
-    for kind, (_, reader) in _READERS.items():
-        converter.register_structure_hook(kind, _hook(reader))
-    converter.register_structure_hook_func(_is_list, _read_list)
-    return converter
-
-
-def _hook(reader: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    """Read a plain type, and the enums built on it (`StrEnum`)."""
-    return lambda value, kind: kind(value) if _is_enum(kind) else reader(value)
 
 
 def _read_bool(value: Any) -> bool:
@@ -259,25 +305,11 @@ def _read_secret(value: Any) -> Secret:
 
 
 def _is_list(kind: Any) -> bool:
-    return typing.get_origin(kind) in _LISTS
+    return kind in _LISTS or typing.get_origin(kind) in _LISTS
 
 
 def _is_enum(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Enum)
-
-
-def _read_list(value: Any, kind: Any) -> Any:
-    """Read a list; from the environment it comes as ``a, b``."""
-    if isinstance(value, str):
-        value = [item.strip() for item in value.split(",") if item.strip()]
-    if not isinstance(value, list | tuple | frozenset | set):
-        raise ValueError  # noqa: TRY004 - the caller says what is wrong
-    items = typing.get_args(kind)
-    is_fixed = typing.get_origin(kind) is tuple and items[-1] is not Ellipsis
-    kinds = items if is_fixed else repeat(items[0], len(value))
-    structure = _converter().structure
-    read_items = [structure(*pair) for pair in zip(value, kinds, strict=True)]
-    return _LISTS[typing.get_origin(kind)](read_items)
 
 
 _LISTS: Mapping[Any, Any] = {
@@ -308,5 +340,6 @@ def _expected(kind: Any) -> str:
     if typing.get_origin(kind) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(kind)))}"
     if _is_list(kind):
-        return f"a list, each item {_expected(typing.get_args(kind)[0])}"
+        items = typing.get_args(kind)
+        return f"a list, each item {_expected(items[0])}" if items else "a list"
     return "a table" if typing.get_origin(kind) in _TABLES else str(kind)
