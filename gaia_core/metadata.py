@@ -102,13 +102,10 @@ def annotate(
     """
     if image.media_type != "image/png":
         return image.data
-    description = describe(
-        image,
-        request=request,
-        provider=provider,
-        model=model,
-        source=_source_within(image.data),
-    )
+    description = describe(image, request=request, provider=provider, model=model)
+    if image.digital_source is None:
+        source = _source_within(image.data) or description.source
+        description = attrs.evolve(description, source=source)
     return describe_png(image.data, description, keep_prompt=keep_prompt)
 
 
@@ -118,7 +115,6 @@ def describe(
     request: Request,
     provider: str,
     model: str,
-    source: DigitalSource | None = None,
 ) -> Description:
     """
     Say how a picture that answers a request was made.
@@ -131,14 +127,13 @@ def describe(
         request: What was asked for.
         provider: The provider that made it.
         model: The model that made it.
-        source: How it came to be; None: as the capability suggests.
     """
     facts = Description(
         provider=provider,
         model=model,
         width=image.width or 0,
         height=image.height or 0,
-        source=source or source_of(request),
+        source=image.digital_source or source_of(request),
         seed=image.seed,
         version=software_version(),
     )
@@ -264,4 +259,5 @@ def _scheduler(request: GenerateRequest, provider: str) -> str | None:
 def _quoted(value: object) -> str:
     """Quote a value the way the web UI does, so that its own reader finds it."""
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if set(text) & set(",:\n") else text
+    is_plain = not set(text) & set(",:\n") and not text.startswith('"')
+    return text if is_plain else json.dumps(text, ensure_ascii=False)
