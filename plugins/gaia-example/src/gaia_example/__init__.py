@@ -1,0 +1,5 @@
+"""Coats of arms for Gaia: the provider that the tutorial builds."""
+
+from gaia_example.provider import ExampleProvider
+
+__all__ = ["ExampleProvider"]
