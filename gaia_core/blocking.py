@@ -13,7 +13,7 @@ import asyncio
 import threading
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
@@ -79,33 +79,37 @@ class Gaia:
             self._thread.join()
             self._loop.close()
 
-    def generate(self, request: GenerateRequest, **choices: Any) -> ImageResponse:
+    def generate(
+        self, request: GenerateRequest, **choices: Unpack[engine.Choices]
+    ) -> ImageResponse:
         """Make pictures; see `gaia_core.Gaia.generate`."""
         return self._wait(self._gaia.generate(request, **choices))
 
-    def upscale(self, request: UpscaleRequest, **choices: Any) -> ImageResponse:
+    def upscale(
+        self, request: UpscaleRequest, **choices: Unpack[engine.Choices]
+    ) -> ImageResponse:
         """Enlarge a picture."""
         return self._wait(self._gaia.upscale(request, **choices))
 
     def remove_background(
-        self, request: RemoveBackgroundRequest, **choices: Any
+        self, request: RemoveBackgroundRequest, **choices: Unpack[engine.Choices]
     ) -> ImageResponse:
         """Cut out the subject of a picture."""
         return self._wait(self._gaia.remove_background(request, **choices))
 
     def enhance_prompt(
-        self, request: EnhancePromptRequest, **choices: Any
+        self, request: EnhancePromptRequest, **choices: Unpack[engine.Choices]
     ) -> PromptResponse:
         """Work a few words out into a prompt."""
         return self._wait(self._gaia.enhance_prompt(request, **choices))
 
     def describe_image(
-        self, request: DescribeImageRequest, **choices: Any
+        self, request: DescribeImageRequest, **choices: Unpack[engine.Choices]
     ) -> DescriptionResponse:
         """Say in words what a picture shows."""
         return self._wait(self._gaia.describe_image(request, **choices))
 
-    def plan(self, request: Request, **choices: Any) -> Plan:
+    def plan(self, request: Request, **choices: Unpack[engine.PlanChoices]) -> Plan:
         """Say who would be asked, in which order, at which price, and why."""
         return self._gaia.plan(request, **choices)
 
@@ -128,4 +132,10 @@ class Gaia:
         return self._wait(self._gaia.check_health(level))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        """Wait for some work; an interrupted wait cancels it."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise

@@ -14,15 +14,21 @@ import asyncio
 from collections.abc import Iterable
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Self, TypedDict, Unpack, cast
 
 import attrs
 
 from gaia_core.cache import NoCache, ResultCache
 from gaia_core.capabilities import Capability
-from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.catalog import (
+    Health,
+    HealthLevel,
+    ModelInfo,
+    ProviderInfo,
+    to_decimal,
+)
 from gaia_core.context import Progress, ignore_progress
-from gaia_core.errors import NoCapableProviderError
+from gaia_core.errors import InvalidRequestError, NoCapableProviderError
 from gaia_core.fetching import GuardedFetcher
 from gaia_core.ledger import Ledger, MemoryLedger, Operation
 from gaia_core.observability import get_logger
@@ -50,6 +56,34 @@ from gaia_core.walk import Services, Walk
 
 CLOSING_GRACE = 30.0
 """How long closing waits for work that was sent already, in seconds."""
+
+
+class PlanChoices(TypedDict, total=False):
+    """
+    What decides about a plan, instead of the settings' own.
+
+    Attributes:
+        policy: What comes first.
+        max_cost_usd: Ceiling of the operation; the settings' ceiling holds as well.
+        allowed_providers: The only ones to ask.
+    """
+
+    policy: Policy | str | None
+    max_cost_usd: Decimal | float | None
+    allowed_providers: Iterable[str] | None
+
+
+class Choices(PlanChoices, total=False):
+    """
+    What a host may choose for one call.
+
+    Attributes:
+        timeout: Longest wait in seconds; the settings' deadline holds as well.
+        progress: Called with a fraction from 0 to 1 and perhaps a preview.
+    """
+
+    timeout: float | None
+    progress: Progress
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -139,15 +173,15 @@ class Gaia:
 
     # -- verbs --------------------------------------------------------------------
 
-    async def generate(self, request: GenerateRequest, **choices: Any) -> ImageResponse:
+    async def generate(
+        self, request: GenerateRequest, **choices: Unpack[Choices]
+    ) -> ImageResponse:
         """
         Make pictures from words, and from a picture where one is given.
 
         Args:
             request: What to make.
-            **choices: ``policy``, ``max_cost_usd`` and ``allowed_providers``
-                instead of the settings' own; ``timeout`` in seconds;
-                ``progress``, called with a fraction and perhaps a preview.
+            **choices: What to choose for this call: see `Choices`.
 
         Raises:
             NoCapableProviderError: If nobody can serve it here and now.
@@ -157,45 +191,47 @@ class Gaia:
         """
         return cast("ImageResponse", await self._serve(request, **choices))
 
-    async def upscale(self, request: UpscaleRequest, **choices: Any) -> ImageResponse:
+    async def upscale(
+        self, request: UpscaleRequest, **choices: Unpack[Choices]
+    ) -> ImageResponse:
         """Enlarge a picture; choices and errors as in `generate`."""
         return cast("ImageResponse", await self._serve(request, **choices))
 
     async def remove_background(
-        self, request: RemoveBackgroundRequest, **choices: Any
+        self, request: RemoveBackgroundRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Cut out the subject of a picture; the rest as in `generate`."""
         return cast("ImageResponse", await self._serve(request, **choices))
 
     async def enhance_prompt(
-        self, request: EnhancePromptRequest, **choices: Any
+        self, request: EnhancePromptRequest, **choices: Unpack[Choices]
     ) -> PromptResponse:
         """Work a few words out into a prompt; the rest as in `generate`."""
         return cast("PromptResponse", await self._serve(request, **choices))
 
     async def describe_image(
-        self, request: DescribeImageRequest, **choices: Any
+        self, request: DescribeImageRequest, **choices: Unpack[Choices]
     ) -> DescriptionResponse:
         """Say in words what a picture shows; the rest as in `generate`."""
         return cast("DescriptionResponse", await self._serve(request, **choices))
 
     # -- questions ----------------------------------------------------------------
 
-    def plan(
-        self,
-        request: Request,
-        *,
-        policy: Policy | str | None = None,
-        max_cost_usd: Decimal | None = None,
-        allowed_providers: Iterable[str] | None = None,
-    ) -> Plan:
-        """Say who would be asked, in which order, at which price, and why."""
+    def plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
+        """
+        Say who would be asked, in which order, at which price, and why.
+
+        Args:
+            request: What is to be served.
+            **choices: What to choose for this call: see `PlanChoices`.
+        """
+        allowed = choices.get("allowed_providers")
         preferences = Preferences(
-            policy=Policy(policy or self.settings.policy),
-            max_cost_usd=_lowest(max_cost_usd, self.settings.max_cost_usd),
-            allowed_providers=(
-                None if allowed_providers is None else frozenset(allowed_providers)
+            policy=_policy(choices.get("policy") or self.settings.policy),
+            max_cost_usd=_lowest(
+                choices.get("max_cost_usd"), self.settings.max_cost_usd
             ),
+            allowed_providers=None if allowed is None else frozenset(allowed),
             latency=self._services.reliability.latency(),
         )
         return select(request, self._offers, preferences, self._admit)
@@ -235,7 +271,7 @@ class Gaia:
         *,
         timeout: float | None = None,  # noqa: ASYNC109  bounds waiting, not the work
         progress: Progress = ignore_progress,
-        **choices: Any,
+        **choices: Unpack[PlanChoices],
     ) -> Response:
         request = self.plugins.prepare(request)
         found = await self.cache.find(request)
@@ -245,7 +281,8 @@ class Gaia:
         if plan.best is None:
             message = f"Nobody can serve this {request.capability} request."
             raise NoCapableProviderError(message, plan.reasons)
-        seconds = min(timeout or self.settings.deadline, self.settings.deadline)
+        deadline = self.settings.deadline
+        seconds = deadline if timeout is None else min(timeout, deadline)
         walk = Walk(
             services=self._services, plan=plan, seconds=seconds, progress=progress
         )
@@ -326,6 +363,14 @@ class Gaia:
                 )
 
 
-def _lowest(*ceilings: Decimal | None) -> Decimal | None:
+def _policy(word: Policy | str) -> Policy:
+    try:
+        return Policy(word)
+    except ValueError:
+        message = f"policy must be one of {', '.join(Policy)}, not {word!r}."
+        raise InvalidRequestError(message) from None
+
+
+def _lowest(*ceilings: Decimal | float | None) -> Decimal | None:
     """Take the lowest of the ceilings that are set."""
-    return min((c for c in ceilings if c is not None), default=None)
+    return min((to_decimal(c) for c in ceilings if c is not None), default=None)
