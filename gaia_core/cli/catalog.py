@@ -12,7 +12,7 @@ from gaia_core.cli.sessions import Session
 from gaia_core.cli.shapes import shape_model, shape_provider
 from gaia_core.cli.tables import clean, print_table
 from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS, show_amount
-from gaia_core.cli.writing import print_json, say
+from gaia_core.cli.writing import print_json, say, sentence
 
 Listing = tuple[tuple[ProviderInfo, ...], tuple[ModelInfo, ...]]
 
@@ -163,7 +163,7 @@ def _check_name(provider: str | None, infos: Sequence[ProviderInfo]) -> None:
 def _hint(infos: Sequence[ProviderInfo], *, hidden: int) -> None:
     """Say what the table leaves out, and what to do when there is nothing."""
     if not infos:
-        say(f"{ADVICE_WITHOUT_PROVIDERS[0].upper()}{ADVICE_WITHOUT_PROVIDERS[1:]}")
+        say(sentence(ADVICE_WITHOUT_PROVIDERS))
     elif hidden:
         count = "1 model" if hidden == 1 else f"{hidden} models"
         say(f"{count} more cannot be asked now: `gaia models --all` says why.")

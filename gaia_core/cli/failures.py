@@ -125,7 +125,8 @@ def _suggested_action(error: Exception) -> str:
 def _lines(error: Exception) -> list[str]:
     message = "\n".join(clean(line) for line in _message(error).splitlines())
     if isinstance(error, click.Abort):
-        return [message]
+        # The empty line takes what the terminal shows of Ctrl-C.
+        return ["", message]
     reasons = getattr(error, "reasons", {})
     return [
         f"error: {message}",

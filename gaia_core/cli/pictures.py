@@ -1,5 +1,6 @@
 """Pictures in and out: files, standard input and standard output."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import click
 
 from gaia_core.cli.tables import clean
-from gaia_core.cli.writing import say
+from gaia_core.cli.writing import print_bytes, say
 from gaia_core.errors import InvalidImageError, StorageError
 from gaia_core.images import MAX_BYTES, SUFFIXES, Image
 from gaia_core.responses import StoredImage
@@ -78,12 +79,19 @@ def check_output(output: str | None, *, num_images: int, is_json: bool) -> None:
     if output == PIPE:
         _check_pipe(num_images=num_images, is_json=is_json)
         return
-    folder = Path(output) if is_folder(output) else Path(output).parent
+    if not output:
+        message = "-o is empty: name a file, a folder ending in /, or -."
+        raise click.UsageError(message)
+    path = Path(output)
+    folder = path if is_folder(output) else path.parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         message = f"The folder {folder} cannot be made: {error.strerror}."
         raise click.UsageError(message) from None
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        message = f"{path} cannot be written: access is denied."
+        raise click.UsageError(message)
 
 
 def _check_pipe(*, num_images: int, is_json: bool) -> None:
@@ -157,8 +165,6 @@ def _write(image: StoredImage, path: Path) -> None:
 
 
 def _write_to_pipe(images: Sequence[StoredImage]) -> None:
-    stdout = sys.stdout.buffer
-    stdout.write(images[0].read_bytes())
-    stdout.flush()
+    print_bytes(images[0].read_bytes())
     for image in images[1:]:
         say(f"warning: one picture more was made and is kept as {image.path}")

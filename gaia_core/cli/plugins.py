@@ -7,9 +7,9 @@ import click
 
 from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
-from gaia_core.cli.tables import clean, print_table
+from gaia_core.cli.tables import print_table
 from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS
-from gaia_core.cli.writing import print_json, print_line, say
+from gaia_core.cli.writing import print_json, print_line, say, sentence
 
 if TYPE_CHECKING:
     from gaia_core.plugins import InstalledPlugin, PluginFailure
@@ -33,12 +33,12 @@ def plugins(context: click.Context, *, is_json: bool) -> None:
         )
         return
     rows = [
-        *map(_plugin_row, found.installed),
+        *(_plugin_row(one) for one in found.installed if one.status != "failed"),
         *map(_failure_row, found.failures),
     ]
     print_table(("Plugin", "Distribution", "Kind", "Instances", "State"), rows)
     if not rows:
-        say(clean(ADVICE_WITHOUT_PROVIDERS))
+        say(sentence(ADVICE_WITHOUT_PROVIDERS))
 
 
 @plugins.command("new")

@@ -1,6 +1,5 @@
 """The root of the command line: its commands, global options and way out."""
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,13 @@ import click
 
 from gaia_core.cli.failures import ExitCode, report, wants_json
 from gaia_core.cli.sessions import Session, split_setting
-from gaia_core.cli.writing import gaia_version, print_line
+from gaia_core.cli.writing import (
+    StdoutError,
+    flush,
+    gaia_version,
+    print_line,
+    say,
+)
 
 COMMANDS = {
     "generate": "gaia_core.cli.generate:generate",
@@ -72,35 +77,36 @@ class RootGroup(click.Group):
                 words, prog_name, complete_var, standalone_mode=False, **extra
             )
         _forgive_encodings()
-        sys.exit(self._run(words, prog_name or "gaia", complete_var, extra))
+        self._main_shell_completion(extra, prog_name or "gaia", complete_var)
+        sys.exit(self._run(words, prog_name or "gaia", extra))
 
-    def _run(
-        self,
-        words: list[str],
-        prog_name: str,
-        complete_var: str | None,
-        extra: dict[str, Any],
-    ) -> int:
+    def _run(self, words: list[str], prog_name: str, extra: dict[str, Any]) -> int:
+        """Give the exit code; saying what went wrong may itself go wrong."""
         session = extra.setdefault("obj", Session())
         try:
             try:
-                code = super().main(
-                    words, prog_name, complete_var, standalone_mode=False, **extra
-                )
-            except Exception as error:
-                if _is_closed_pipe(error):
-                    raise
-                code = report(
-                    error,
-                    is_json=wants_json(words),
-                    is_verbose=session.is_verbose,
-                )
-            sys.stdout.flush()
-        except OSError as error:
-            if not _is_closed_pipe(error):
+                code = self._obey(words, prog_name, extra)
+            except StdoutError:
                 raise
-            _let_go_of_stdout()
-            return ExitCode.PIPE_CLOSED
+            except Exception as error:  # noqa: BLE001 - a person wants no traceback
+                is_json, is_verbose = wants_json(words), session.is_verbose
+                code = report(error, is_json=is_json, is_verbose=is_verbose)
+            flush()
+        except StdoutError as error:
+            return _lose_stdout(error)
+        return code
+
+    def _obey(self, words: list[str], prog_name: str, extra: dict[str, Any]) -> int:
+        """Run the command; unlike click, leave it to the caller how to end."""
+        try:
+            with self.make_context(prog_name, words, **extra) as context:
+                code = self.invoke(context)
+        except click.exceptions.Exit as way_out:
+            return way_out.exit_code
+        except (EOFError, KeyboardInterrupt) as error:
+            raise click.Abort from error
+        except BrokenPipeError as error:
+            raise StdoutError(error) from error
         return code if isinstance(code, int) else ExitCode.DONE
 
 
@@ -172,11 +178,11 @@ def _forgive_encodings() -> None:
             reconfigure(errors="backslashreplace")
 
 
-def _is_closed_pipe(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno == errno.EPIPE
-
-
-def _let_go_of_stdout() -> None:
-    """Spare Python's own last flush the closed pipe."""
+def _lose_stdout(error: StdoutError) -> ExitCode:
+    """End without standard output; spare Python's own last flush the trouble."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
+    if error.is_closed:
+        return ExitCode.PIPE_CLOSED
+    say(f"error: {error}")
+    return ExitCode.FAILED

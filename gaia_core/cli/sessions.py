@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import attrs
 import click
 
-from gaia_core import Gaia, load_settings
+from gaia_core import Gaia, PluginError, load_settings
 from gaia_core.cli.writing import say
 from gaia_core.settings import find_settings_file
 
@@ -80,10 +80,17 @@ class Session:
         Args:
             work: What to do with it.
             settings: What to go by, where they were read already.
+
+        Raises:
+            PluginError: If a plugin ends the program instead of failing.
         """
         with contextlib.redirect_stdout(sys.stderr):
             gaia = Gaia.open(settings or self.settings())
-            return asyncio.run(_inside(gaia, work))
+            try:
+                return asyncio.run(_inside(gaia, work))
+            except SystemExit as error:
+                message = "A plugin called exit(); `gaia -v …` shows which one."
+                raise PluginError(message) from error
 
 
 def split_setting(text: str) -> tuple[str, str]:

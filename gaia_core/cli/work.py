@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from gaia_core import Gaia, NoCapableProviderError
+from gaia_core import Gaia, GaiaError, NoCapableProviderError
 from gaia_core.cli.failures import EXAMPLES_PER_PROVIDER, ExitCode
 from gaia_core.cli.options import Choices
 from gaia_core.cli.progress import show_progress
@@ -44,7 +44,12 @@ def serve(
         return _show_plan(session, request, choices)
     response = _ask(session, request, choices, label)
     _tell(response)
-    show(response)
+    try:
+        show(response)
+    except GaiaError as error:
+        # It was made and paid: a caller needs to know which operation it was.
+        error.operation_id, error.attempts = response.operation_id, response.attempts
+        raise
     return ExitCode.DONE
 
 

@@ -1,0 +1,167 @@
+"""``gaia models`` and ``gaia providers``."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from gaia_core import Price
+from gaia_core.cli.catalog import show_price
+
+Gaia = Callable[..., Result]
+Install = Callable[..., Path]
+
+CATALOG = """
+    import attrs
+    from gaia_core import Capability, ModelInfo, Price
+    from gaia_core.testing import FakeProvider
+
+    def card(name, *capabilities, **fields):
+        return ModelInfo(
+            id=name, name=name, provider="studio", capabilities=capabilities, **fields
+        )
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        models: tuple = (
+            card("drawer", Capability.TEXT_TO_IMAGE, price=Price(per_image="0.04")),
+            card("cutter", Capability.BACKGROUND_REMOVAL, price=Price()),
+            card("film", Capability.TEXT_TO_IMAGE, kind="video"),
+        )
+"""
+KEYLESS = """
+    import attrs
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        priority: int = 50
+        unavailable: str | None = "KEY is not set"
+"""
+
+
+def _first_words(text: str) -> list[str]:
+    return [line.split()[0] for line in text.splitlines()[1:]]
+
+
+def test_models_are_listed(gaia: Gaia, install: Install) -> None:
+    """Each model that can be asked now has a line; the others are counted."""
+    install(source=CATALOG)
+    install("keyless", KEYLESS)
+
+    result = gaia("models")
+
+    assert result.exit_code == 0
+    assert _first_words(result.stdout) == ["drawer", "cutter"]
+    assert "2 more cannot be asked now" not in result.stdout
+    assert "2 models more cannot be asked now" in result.stderr
+
+
+def test_all_models_are_listed_with_their_state(gaia: Gaia, install: Install) -> None:
+    """``--all`` adds those that cannot be asked, each with the reason."""
+    install(source=CATALOG)
+    install("keyless", KEYLESS)
+
+    result = gaia("models", "--all")
+
+    assert _first_words(result.stdout) == ["fake", "drawer", "cutter", "film"]
+    assert "KEY is not set" in result.stdout
+    assert "makes video, not pictures" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (("--capability", "background-removal"), ["cutter"]),
+        (("--provider", "studio"), ["drawer", "cutter"]),
+        (("--provider", "keyless"), []),
+    ],
+    ids=["capability", "provider", "unavailable"],
+)
+def test_models_can_be_narrowed_down(
+    gaia: Gaia, install: Install, options: tuple[str, ...], expected: list[str]
+) -> None:
+    """Only models of a capability or a provider are listed."""
+    install(source=CATALOG)
+    install("keyless", KEYLESS)
+
+    result = gaia("models", *options)
+
+    assert _first_words(result.stdout) == expected
+
+
+def test_an_unknown_provider_is_wrong_usage(gaia: Gaia, install: Install) -> None:
+    """A provider that is not there is named, with those that are."""
+    install()
+
+    result = gaia("models", "-p", "nobody")
+
+    assert result.exit_code == 2
+    assert "There is no provider 'nobody'; there is studio." in result.stderr
+
+
+def test_models_as_json(gaia: Gaia, install: Install) -> None:
+    """The JSON card of a model holds limits, price and availability."""
+    install(source=CATALOG)
+
+    result = gaia("models", "--capability", "text-to-image", "--json")
+
+    (card,) = json.loads(result.stdout)["models"]
+    assert card["id"] == "drawer"
+    assert card["capabilities"] == ["text-to-image"]
+    assert card["price"] == {"per_image": 0.04}
+    assert card["unavailable"] is None
+    assert card["max_width"] == 1024
+
+
+def test_tables_hold_no_tabs(gaia: Gaia, install: Install) -> None:
+    """What goes into a pipe is aligned with spaces."""
+    install(source=CATALOG.replace('"cutter"', '"cut\\tter"'))
+
+    result = gaia("models")
+
+    assert "\t" not in result.stdout
+    assert "cut ter" in result.stdout
+
+
+def test_providers_are_listed(gaia: Gaia, install: Install) -> None:
+    """Each provider has a line with its rank and its state, best rank first."""
+    install(source=CATALOG)
+    install("keyless", KEYLESS)
+
+    result = gaia("providers")
+
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert lines[1][:3] == ["keyless", "50", "1"]
+    assert lines[1][-4:] == ["KEY", "is", "not", "set"]
+    assert lines[2][:3] == ["studio", "0", "3"]
+    assert lines[2][-1] == "ready"
+
+
+def test_providers_as_json(gaia: Gaia, install: Install) -> None:
+    """The JSON card of a provider says why it cannot work."""
+    install("keyless", KEYLESS)
+
+    result = gaia("providers", "--json")
+
+    (card,) = json.loads(result.stdout)["providers"]
+    assert card["name"] == "keyless"
+    assert card["unavailable"] == "KEY is not set"
+
+
+@pytest.mark.parametrize(
+    ("price", "text"),
+    [
+        (None, "unknown"),
+        (Price(), "free"),
+        (Price(per_image="0.04"), "$0.04/image"),
+        (Price(base=1, per_step="0.001"), "$1/request + $0.001/step"),
+    ],
+    ids=["unknown", "free", "image", "sum"],
+)
+def test_prices_are_shown_in_their_terms(price: Price | None, text: str) -> None:
+    """A price shows what it is counted by."""
+    assert show_price(price) == text

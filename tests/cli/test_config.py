@@ -1,0 +1,111 @@
+"""``gaia config``, ``--config`` and ``--set``."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Gaia = Callable[..., Result]
+
+
+@pytest.fixture(name="file")
+def _file(tmp_path: Path) -> Path:
+    """Give a settings file with a secret in it."""
+    file = tmp_path / "gaia.toml"
+    text = '[gaia]\npolicy = "best"\n[providers.studio]\napi_key = "sk-canary"\n'
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def _rows(result: Result) -> dict[str, tuple[str, str]]:
+    rows = json.loads(result.stdout)["settings"]
+    return {row["key"]: (row["value"], row["source"]) for row in rows}
+
+
+def test_settings_say_where_they_come_from(gaia: Gaia, file: Path) -> None:
+    """File and default are told apart."""
+    rows = _rows(gaia("--config", file, "config", "show", "--json"))
+
+    assert rows["policy"] == ("best", str(file))
+    assert rows["deadline"][1] == "default"
+
+
+def test_the_command_line_wins(gaia: Gaia, file: Path) -> None:
+    """``--set`` overrides the file, and is named as the source."""
+    rows = _rows(
+        gaia("--config", file, "--set", "policy=fastest", "config", "show", "--json")
+    )
+
+    assert rows["policy"] == ("fastest", "command line")
+
+
+def test_secrets_are_masked(gaia: Gaia, file: Path) -> None:
+    """No way of showing the settings shows a key."""
+    table = gaia("--config", file, "config", "show")
+    document = gaia("--config", file, "config", "show", "--json")
+
+    assert "providers.studio.api_key" in table.stdout
+    assert "sk-canary" not in table.stdout + document.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--set", "policy"), "--set takes KEY=VALUE"),
+        (("--set", "police=best"), "policy"),
+        (("--set", "policy=luck"), "luck"),
+        (("--config", "no.toml"), "no.toml, which is not a file"),
+    ],
+    ids=["no-value", "misspelt", "wrong", "no-file"],
+)
+def test_wrong_settings_are_wrong_usage(
+    gaia: Gaia, words: tuple[str, ...], message: str
+) -> None:
+    """What cannot be used ends with code 2 and is named."""
+    result = gaia(*words, "config", "show")
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_the_path_is_the_file_that_is_read(gaia: Gaia, file: Path) -> None:
+    """``gaia config path`` prints the file."""
+    result = gaia("--config", file, "config", "path")
+
+    assert result.stdout == f"{file}\n"
+
+
+def test_without_a_file_the_path_says_where_one_goes(gaia: Gaia) -> None:
+    """Standard output stays empty when no file is read."""
+    result = gaia("config", "path")
+    document = json.loads(gaia("config", "path", "--json").stdout)
+
+    assert result.exit_code == 0
+    assert result.stdout == ""
+    assert document["path"] is None
+    assert document["init"] in result.stderr
+
+
+def test_a_first_file_is_written(gaia: Gaia) -> None:
+    """``gaia config init`` writes a file that is read from then on."""
+    result = gaia("config", "init")
+
+    path = Path(result.stdout.strip())
+    assert tomllib.loads(path.read_text(encoding="utf-8")) == {}
+    assert gaia("config", "path").stdout == f"{path}\n"
+
+
+def test_a_file_is_overwritten_on_demand_only(gaia: Gaia, file: Path) -> None:
+    """``gaia config init`` leaves a file alone without ``--force``."""
+    refused = gaia("--config", file, "config", "init")
+    before = file.read_text(encoding="utf-8")
+    forced = gaia("--config", file, "config", "init", "--force")
+
+    assert refused.exit_code == 2
+    assert "is there already" in refused.stderr
+    assert "sk-canary" in before
+    assert forced.exit_code == 0
+    assert "sk-canary" not in file.read_text(encoding="utf-8")

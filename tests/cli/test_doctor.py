@@ -1,0 +1,141 @@
+"""``gaia doctor``: what works, what does not, what to do next."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import Result
+
+Gaia = Callable[..., Result]
+Install = Callable[..., Path]
+
+KEYLESS = """
+    import attrs
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        unavailable: str | None = "KEY is not set"
+"""
+DRAWER = """
+    import attrs
+    from gaia_core import Health, HealthLevel, hookimpl
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        capabilities: frozenset = attrs.field(
+            default=("text-to-image",), converter=frozenset
+        )
+
+        @hookimpl
+        async def gaia_check_health(self, level):
+            is_healthy = level is HealthLevel.CONFIGURED
+            reason = None if is_healthy else "the key is refused"
+            return Health(level=level, is_healthy=is_healthy, reason=reason)
+"""
+
+
+def _findings(result: Result) -> dict[tuple[str, str], dict[str, Any]]:
+    found = json.loads(result.stdout)["findings"]
+    return {(one["topic"], one["name"]): one for one in found}
+
+
+def test_a_working_installation_is_well(
+    gaia: Gaia, install: Install, store: Path
+) -> None:
+    """With a provider that generates and a store, the doctor is content."""
+    install()
+
+    result = gaia("doctor")
+
+    assert result.exit_code == 0
+    assert "Pictures can be made." in result.stdout
+    assert f"{store} can be written" in result.stdout
+    assert "next:" not in result.stdout
+
+
+def test_findings_as_json(gaia: Gaia, install: Install) -> None:
+    """Every finding has a topic, a name, a verdict, a detail and a next step."""
+    install(source=DRAWER)
+
+    result = gaia("doctor", "--json")
+
+    found = _findings(result)
+    assert json.loads(result.stdout)["can_generate"] is True
+    assert {topic for topic, _ in found} == {
+        *("gaia", "python", "settings", "image store"),
+        *("plugin", "provider", "capability"),
+    }
+    assert found["capability", "text-to-image"]["detail"] == "studio"
+    assert found["capability", "upscaling"] == {
+        "topic": "capability",
+        "name": "upscaling",
+        "is_ok": False,
+        "detail": "nobody serves it",
+        "next_step": "pip install gaia-offline",
+    }
+
+
+def test_online_asks_the_providers(gaia: Gaia, install: Install) -> None:
+    """``--online`` checks the keys; one that is refused counts."""
+    install(source=DRAWER)
+
+    offline, online = gaia("doctor", "--json"), gaia("doctor", "--online", "--json")
+
+    assert offline.exit_code == 0
+    assert online.exit_code == 1
+    assert _findings(online)["provider", "studio"]["detail"] == "the key is refused"
+
+
+def test_a_missing_key_is_pointed_out(gaia: Gaia, install: Install) -> None:
+    """Who could serve, but for a key, is named as the way to go."""
+    install("keyless", KEYLESS)
+
+    result = gaia("doctor")
+
+    assert result.exit_code == 1
+    assert "KEY is not set" in result.stdout
+    assert "next: text-to-image: see to keyless above" in result.stdout
+
+
+def test_a_broken_plugin_is_diagnosed(gaia: Gaia, install: Install) -> None:
+    """A plugin that could not be loaded is named with its distribution."""
+    install("broken", "raise RuntimeError('no such library')")
+
+    result = gaia("doctor", "--json")
+
+    finding = _findings(result)["plugin", "broken"]
+    assert finding["is_ok"] is False
+    assert "no such library" in finding["detail"]
+    assert finding["next_step"] == "update or uninstall gaia-broken"
+
+
+def test_a_store_that_cannot_be_written_is_found(
+    gaia: Gaia, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The doctor really writes; a store below a file is none."""
+    install()
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("IMAGE_STORAGE_PATH", str(tmp_path / "file" / "store"))
+
+    result = gaia("doctor")
+
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stdout
+    assert "No picture can be made yet." in result.stdout
+
+
+def test_wrong_settings_are_diagnosed(gaia: Gaia, tmp_path: Path) -> None:
+    """A settings file that cannot be read is a finding, not the end."""
+    file = tmp_path / "gaia.toml"
+    file.write_text("[gaia]\npolice = 1\n", encoding="utf-8")
+
+    result = gaia("--config", file, "doctor", "--json")
+
+    finding = _findings(result)["settings", ""]
+    assert result.exit_code == 1
+    assert finding["is_ok"] is False
+    assert "policy" in finding["detail"]

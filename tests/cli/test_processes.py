@@ -1,0 +1,281 @@
+"""The command line as a process: bytes, exit codes, signals, terminals, speed."""
+
+import json
+import os
+import signal
+import site
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gaia_core import Image
+
+Install = Callable[..., Path]
+Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
+
+ROOT = Path(__file__).parent.parent.parent
+GAIA = [sys.executable, "-m", "gaia_core.cli"]
+SLOW = """
+    import asyncio
+    from pathlib import Path
+
+    import attrs
+    from gaia_core import hookimpl
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        marker: str = ""
+
+        @hookimpl
+        async def gaia_generate(self, request, context):
+            Path(self.marker).touch()
+            await asyncio.sleep(60)
+"""
+HEAVY = (
+    *("PIL", "aiohttp", "aiosqlite", "cattrs", "fastapi", "openai", "pydantic"),
+    *("rich", "sqlalchemy", "structlog", "torch"),
+)
+
+
+def test_picture_bytes_go_through_pipes(shell: Shell, install: Install) -> None:
+    """What ``-o -`` writes, ``-`` reads, and nothing else is said."""
+    install()
+
+    made = shell("generate", "a dragon", "--size", "16", "-o", "-")
+    enlarged = shell("upscale", "-", "--factor", 2, "-o", "-", stdin=made.stdout)
+
+    assert Image.from_bytes(made.stdout).width == 16
+    assert Image.from_bytes(enlarged.stdout).width == 32
+    assert made.stderr == enlarged.stderr == b""
+
+
+def test_logs_are_quiet_until_asked_for(shell: Shell, install: Install) -> None:
+    """A normal run logs nothing; ``-v`` logs the operation."""
+    install()
+
+    quiet = shell("generate", "a dragon", "--size", "16")
+    verbose = shell("-v", "generate", "a dragon", "--size", "16")
+
+    assert quiet.stderr == b""
+    assert b"gaia.operation_finished" in verbose.stderr
+    assert len(verbose.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("models",), 0),
+        (("generate", "a dragon", "--set"), 2),
+        (("generate", "a dragon", "-p", "nobody"), 4),
+    ],
+    ids=["done", "wrong-usage", "nobody"],
+)
+def test_processes_end_with_their_code(
+    shell: Shell, install: Install, words: tuple[object, ...], code: int
+) -> None:
+    """The exit code reaches the shell."""
+    install()
+
+    assert shell(*words).returncode == code
+
+
+def test_without_providers_one_is_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is installed, the way to a first picture is named."""
+    run = _bare(tmp_path)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    made, planned = run("generate", "a dragon"), run("generate", "a", "--dry-run")
+    listed, examined = run("models", "--json"), run("doctor")
+
+    advice = "no provider is installed: pip install gaia-offline"
+    assert (made.returncode, planned.returncode) == (4, 4)
+    assert advice in made.stderr
+    assert advice in planned.stdout
+    assert json.loads(listed.stdout) == {"models": []}
+    assert advice in listed.stderr.lower()
+    assert examined.returncode == 1
+    assert "next: text-to-image: pip install gaia-offline" in examined.stdout
+
+
+def _bare(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Make an environment with everything but plugins; give what runs in it."""
+    bare = folder / "bare"
+    bare.mkdir()
+    for source in map(Path, [*site.getsitepackages(), ROOT]):
+        for entry in source.iterdir() if source.is_dir() else ():
+            if not _has_plugin(entry) and not (bare / entry.name).exists():
+                (bare / entry.name).symlink_to(entry)
+
+    def run(*words: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-S", "-m", "gaia_core.cli", *words],
+            env={**os.environ, "PYTHONPATH": str(bare)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return run
+
+
+def _has_plugin(entry: Path) -> bool:
+    names = entry / "entry_points.txt"
+    return names.is_file() and "[gaia]" in names.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["table", "json"])
+def test_a_reader_that_leaves_is_no_failure(
+    install: Install, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    """``gaia models | head`` ends quietly."""
+    install()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    process = subprocess.run(
+        [*GAIA, "models", *options],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+
+    os.close(writing)
+    assert process.returncode == 141
+    assert process.stderr == b""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_named(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output that cannot be written is a failure in one line."""
+    install()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [*GAIA, "models"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+
+    words = b"error: Standard output cannot be written: No space left on device.\n"
+    assert process.returncode == 1
+    assert process.stderr == words
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["words", "json"])
+def test_ctrl_c_ends_at_once(
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    options: tuple[str, ...],
+) -> None:
+    """An interrupt ends with code 130 and without a traceback."""
+    install(source=SLOW)
+    marker = tmp_path / "asked"
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    monkeypatch.setenv("GAIA_PROVIDERS__STUDIO__MARKER", str(marker))
+    process = subprocess.Popen(
+        [*GAIA, "generate", "a dragon", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    _wait_for(marker)
+
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert b"Traceback" not in stderr
+    assert b"Interrupted." in (stdout if options else stderr)
+
+
+def _wait_for(marker: Path) -> None:
+    patience = time.monotonic() + 30
+    while not marker.exists() and time.monotonic() < patience:
+        time.sleep(0.02)
+    assert marker.exists()
+
+
+def test_terminals_get_a_drawn_table(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal a table is drawn; a pipe gets plain columns."""
+    install()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+
+    drawn = _on_terminal([*GAIA, "models"])
+
+    assert "Model" in drawn
+    assert "─" in drawn
+
+
+def test_terminals_get_progress_and_a_summary(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a terminal a person sees a bar, then who made it at which price."""
+    install(source="from gaia_core.testing import FakeProvider as Plugin")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    monkeypatch.setenv("GAIA_PROVIDERS__STUDIO__DELAY", "0.3")
+
+    shown = _on_terminal([*GAIA, "generate", "a dragon", "--size", "16"])
+
+    assert "Generating" in shown
+    assert "studio/fake, free, 0." in shown
+
+
+def _on_terminal(command: list[str]) -> str:
+    """Run a command on a terminal of its own; give what it shows there."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            part = os.read(ours, 65_536)
+        except OSError:  # Linux says so when the other side is closed
+            break
+        if not part:
+            break
+        shown += part
+    process.wait(timeout=60)
+    os.close(ours)
+    return shown.decode(errors="replace")
+
+
+def test_listing_models_loads_nothing_heavy(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``gaia models`` into a pipe imports no slow package and no other command."""
+    install()
+    monkeypatch.delenv("GAIA_PLUGINS__ALLOW")  # any setting loads cattrs
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    code = (
+        "import contextlib, io, sys\n"
+        "from gaia_core.cli import main\n"
+        "with contextlib.suppress(SystemExit), "
+        "contextlib.redirect_stdout(io.StringIO()):\n"
+        "    main(['models'])\n"
+        "print(*sys.modules)\n"
+    )
+
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+
+    loaded = set(process.stdout.split())
+    assert "gaia_core.cli.catalog" in loaded
+    assert loaded & {*HEAVY, "gaia_core.cli.generate", "gaia_core.cli.doctor"} == set()
