@@ -150,6 +150,26 @@ def test_example_shows_every_key() -> None:
     assert expected - shown_keys == set()
 
 
+def test_reference_names_every_variable() -> None:
+    """The page of settings lists every key beside the variable that sets it."""
+    page = Path(__file__).parent.parent / "docs" / "reference" / "settings.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    provider = attrs.evolve(Settings(), providers={"name": ProviderSettings(name="")})
+
+    keys = [row.key for row in describe(provider)]
+
+    missing = [
+        key
+        for key in keys
+        if not any(
+            line.startswith(f"| `{key.rpartition('.')[2]}` |")
+            and f"`GAIA_{key.upper().replace('.', '__')}`" in line
+            for line in lines
+        )
+    ]
+    assert missing == []
+
+
 def test_section_may_be_empty(file: Path) -> None:
     """A section without keys is an instance with defaults."""
     settings = _load("[providers.studio]", file)

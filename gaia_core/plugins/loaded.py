@@ -67,8 +67,7 @@ class Provider:
         distribution: What installed it: name and version.
         instance: The plugin's own object.
         settings: Its section of the settings.
-        sources: Key to the variable that gave its value, where the section did
-            not.
+        sources: Key to where its value came from, for the keys of its own.
     """
 
     name: str
@@ -98,7 +97,14 @@ class Provider:
             info,
             name=self.name,
             priority=info.priority if priority is None else priority,
+            unavailable=info.unavailable and info.unavailable + self._unset(),
         )
+
+    def _unset(self) -> str:
+        """Name the variables that its section points at and that are not set."""
+        keys = (key for key, value in self.settings.options.items() if value is None)
+        notes = [f" ([providers.{self.name}] {k}: {self.sources.get(k)})" for k in keys]
+        return "".join(notes)
 
     def _unavailable(self, reason: str) -> ProviderInfo:
         secrets = secrets_in([self.settings.options, self._values()])

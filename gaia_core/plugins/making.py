@@ -36,7 +36,7 @@ class Made:
     Attributes:
         section: Its settings.
         value: The plugin's own object.
-        sources: Key to the variable that gave its value.
+        sources: Key to where its value came from, for the plugin's own keys.
         error: What went wrong.
     """
 
@@ -80,9 +80,9 @@ def make_instance(
     variables = _variables_for(fields, section.options, environ)
     options = {key: _value(name, environ) for key, name in variables.items()}
     origins = {key: f"environment: {name}" for key, name in variables.items()}
+    origins |= {key: (place / key).source or "code" for key in section.options}
     known = {(place / key).key: origin for key, origin in origins.items()}
-    place = Place(place.path, {**sources, **known})
-    value = make(loaded, {**options, **section.options}, place)
+    value = make(loaded, {**options, **section.options}, Place(place.path, known))
     return Made(section=section, value=value, sources=origins)
 
 

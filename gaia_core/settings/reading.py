@@ -123,7 +123,7 @@ def make(cls: type[T], table: Mapping[str, Any], place: Place, **ready: Any) -> 
     for key in table:
         if key not in fields:
             raise (place / key).unknown(fields)
-    kinds = _types(cls)
+    kinds = _types(cls) if table else {}
     values = {
         key: read(kinds.get(fields[key].name, Any), value, place / key)
         for key, value in table.items()
