@@ -108,7 +108,7 @@ def _bare(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Make an environment with everything but plugins; give what runs in it."""
     bare = folder / "bare"
     bare.mkdir()
-    for source in map(Path, [*site.getsitepackages(), ROOT]):
+    for source in (*map(Path, site.getsitepackages()), ROOT):
         for entry in source.iterdir() if source.is_dir() else ():
             if not _has_plugin(entry) and not (bare / entry.name).exists():
                 (bare / entry.name).symlink_to(entry)
