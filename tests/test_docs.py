@@ -17,7 +17,16 @@ import click
 import pytest
 
 import gaia_core
-from gaia_core import catalog, context, errors, hookspecs, requests, responses, results
+from gaia_core import (
+    catalog,
+    context,
+    errors,
+    hookspecs,
+    requests,
+    responses,
+    results,
+    testing,
+)
 from gaia_core.cli import main
 from gaia_core.settings import Settings
 
@@ -236,6 +245,12 @@ def test_outcome_classes_are_documented(outcome: errors.OutcomeClass) -> None:
 def test_public_names_are_documented(name: str) -> None:
     """Every public name has an entry on a page of the reference."""
     assert [page for page in REFERENCE.glob("*.md") if name in _entries(page)]
+
+
+@pytest.mark.parametrize("name", testing.__all__)
+def test_the_test_kit_is_documented(name: str) -> None:
+    """Every public name of the test kit has an entry in the reference."""
+    assert name in _entries(REFERENCE / "testing.md")
 
 
 def _verbs() -> list[str]:
