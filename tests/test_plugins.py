@@ -260,6 +260,66 @@ def test_discovery_does_not_depend_on_the_disk(install: Install) -> None:
     assert loaded == ["b-alpha 1.0", "a-zeta 1.0"]
 
 
+@pytest.mark.parametrize(
+    "entry_points",
+    [pytest.param(b"[gaia]\nno value", id="syntax"), pytest.param(b"\xff", id="text")],
+)
+def test_unreadable_distributions_harm_nobody(
+    install: Install, site: Path, entry_points: bytes
+) -> None:
+    """A distribution with a broken list of entry points spoils no other."""
+    install("hello", PROVIDER)
+    install("broken", PROVIDER)
+    (site / "gaia_broken-1.0.dist-info" / "entry_points.txt").write_bytes(entry_points)
+    settings = Settings(plugins=PluginSettings(allow=frozenset({"hello"})))
+
+    plugins = load_plugins(settings, environ={})
+
+    (failure,) = plugins.failures
+    assert list(plugins.providers) == ["hello"]
+    assert failure.distribution == "gaia-broken 1.0"
+    assert failure.reason.startswith("its entry points cannot be read: ")
+
+
+def test_older_copies_of_a_distribution_stay_hidden(
+    install: Install,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broken distribution brings back no copy that a newer one hides."""
+    install("hello", PROVIDER)
+    newer = tmp_path_factory.mktemp("newer")
+    (newer / "gaia_hello-2.0.dist-info").mkdir()
+    (newer / "gaia_hello-2.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: gaia_hello\nVersion: 2.0\n"
+    )
+    (newer / "gaia_hello-2.0.dist-info" / "entry_points.txt").write_text("[gaia]\nx")
+    monkeypatch.syspath_prepend(str(newer))
+    settings = Settings(plugins=PluginSettings(allow=frozenset({"hello"})))
+
+    plugins = load_plugins(settings, environ={})
+
+    assert plugins.providers == {}
+    assert plugins.failures[0].distribution == "gaia-hello 2.0"
+
+
+@pytest.mark.parametrize(
+    "described",
+    [pytest.param(b"", id="nothing"), pytest.param(b"\xff", id="no-text")],
+)
+def test_distributions_without_metadata_still_load(
+    install: Install, site: Path, described: bytes
+) -> None:
+    """A half installed distribution is named as well as can be."""
+    install("hello", PROVIDER)
+    (site / "gaia_hello-1.0.dist-info" / "METADATA").write_bytes(described)
+    settings = Settings(plugins=PluginSettings(allow=frozenset({"hello"})))
+
+    plugins = load_plugins(settings, environ={})
+
+    assert plugins.providers["hello"].distribution == "unknown"
+
+
 # -- containment ------------------------------------------------------------------
 
 

@@ -303,6 +303,15 @@ def test_environment_reaches_every_type(
     assert getattr(settings, field) == expected
 
 
+def test_empty_tables_take_nothing_away(file: Path) -> None:
+    """An empty table on the command line leaves the file's sections alone."""
+    file.write_text("[providers.runware]\npriority = 5", encoding="utf-8")
+
+    settings = load_settings(file, environ={}, overrides={"providers": {}})
+
+    assert settings.providers["runware"].priority == 5
+
+
 def test_environment_finds_sections_with_hyphens(file: Path) -> None:
     """A variable reaches a section whose name a variable cannot spell."""
     settings = _load(

@@ -6,20 +6,25 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
-from typing import Any, cast
 
 import attrs
 import pluggy
 
 from gaia_core import hookspecs
 from gaia_core.errors import PluginError
-from gaia_core.hookspecs import ENTRY_POINT_GROUP, PROJECT_NAME, hookimpl
+from gaia_core.hookspecs import PROJECT_NAME, hookimpl
 from gaia_core.plugins.checks import (
     MIDDLEWARE_MAY_ANSWER,
     check_contract,
     hooks_of,
     kind_of,
     words_of,
+)
+from gaia_core.plugins.discovery import (
+    PluginSource,
+    find_installed,
+    from_code,
+    from_entry_point,
 )
 from gaia_core.plugins.loaded import (
     HookCalls,
@@ -28,13 +33,10 @@ from gaia_core.plugins.loaded import (
     Plugins,
     Provider,
 )
-from gaia_core.plugins.making import Made, PluginSource, make_instance
+from gaia_core.plugins.making import Made, make_instance
 from gaia_core.requests import Request
 from gaia_core.secrets import Secret, is_secret_name, scrub, secrets_in
 from gaia_core.settings import ProviderSettings, Settings
-
-IN_CODE = "given in code"
-"""The distribution of a plugin that a host passed to `load_plugins`."""
 
 Sections = Sequence[ProviderSettings]
 
@@ -60,44 +62,14 @@ def load_plugins(
         What was loaded, and what was not, with the reasons.
     """
     loader = _Loader(settings=settings, environ=environ)
-    for point in _installed() if entry_points is None else entry_points:
-        loader.load_installed(_from_entry_point(point))
+    if entry_points is None:
+        entry_points, loader.failures = find_installed()
+    for point in entry_points:
+        loader.load_installed(from_entry_point(point))
     for item in extra:
-        loader.load(_from_code(item))
+        loader.load(from_code(item))
     loader.report_absent()
     return loader.finish()
-
-
-# -- where plugins come from ------------------------------------------------------
-
-
-def _installed() -> list[metadata.EntryPoint]:
-    """Find the entry points, in an order that does not depend on the disk."""
-    found = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    return sorted(found, key=lambda point: (point.name, _distribution(point)))
-
-
-def _from_entry_point(point: metadata.EntryPoint) -> PluginSource:
-    return PluginSource(
-        plugin=point.name, distribution=_distribution(point), load=point.load
-    )
-
-
-def _distribution(point: metadata.EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown"
-
-
-def _from_code(item: object) -> PluginSource:
-    return PluginSource(plugin=_name_of(item), distribution=IN_CODE, load=lambda: item)
-
-
-def _name_of(item: object) -> str:
-    """Ask a provider for its name; call anything else what Python calls it."""
-    try:
-        instance = item() if isinstance(item, type) else item
-        return str(cast("Any", instance).gaia_provider_info().name)
-    except Exception:  # noqa: BLE001 - the reason comes up again at load
-        return str(getattr(item, "__name__", type(item).__name__))
 
 
 # -- what becomes of them ---------------------------------------------------------

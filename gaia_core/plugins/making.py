@@ -1,6 +1,6 @@
 """From what an entry point names to an instance with its settings."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
@@ -10,22 +10,6 @@ from gaia_core.settings.reading import Place, make, settable_fields
 from gaia_core.settings.values import PROVIDER_KEYS, ProviderSettings
 
 Fields = Mapping[str, "attrs.Attribute[Any]"]
-
-
-@attrs.frozen(kw_only=True)
-class PluginSource:
-    """
-    Where a plugin comes from.
-
-    Attributes:
-        plugin: Its name.
-        distribution: What installed it: name and version.
-        load: Gives the class, module or object.
-    """
-
-    plugin: str
-    distribution: str
-    load: Callable[[], object] = attrs.field(repr=False)
 
 
 @attrs.frozen(kw_only=True)

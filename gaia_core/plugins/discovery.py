@@ -1,0 +1,103 @@
+"""Finding plugins: installed ones by entry point, others as a host gives them."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
+from typing import Any, cast
+
+import attrs
+
+from gaia_core.hookspecs import ENTRY_POINT_GROUP
+from gaia_core.plugins.checks import words_of
+from gaia_core.plugins.loaded import PluginFailure
+
+IN_CODE = "given in code"
+"""The distribution of a plugin that a host passed to `load_plugins`."""
+
+
+@attrs.frozen(kw_only=True)
+class PluginSource:
+    """
+    Where a plugin comes from.
+
+    Attributes:
+        plugin: Its name.
+        distribution: What installed it: name and version.
+        load: Gives the class, module or object.
+    """
+
+    plugin: str
+    distribution: str
+    load: Callable[[], object] = attrs.field(repr=False)
+
+
+def find_installed() -> tuple[list[metadata.EntryPoint], list[PluginFailure]]:
+    """
+    Find the entry points, in an order that does not depend on the disk.
+
+    Returns:
+        The entry points, and the distributions that cannot be read.
+    """
+    failures: list[PluginFailure] = []
+    try:
+        found: Iterable[Any] = metadata.entry_points(group=ENTRY_POINT_GROUP)
+    except Exception:  # noqa: BLE001 - one unreadable distribution spoils all
+        found = list(_find_one_by_one(failures))
+    points = sorted(found, key=lambda point: (point.name, distribution_of(point)))
+    return points, failures
+
+
+def _find_one_by_one(failures: list[PluginFailure]) -> Iterator[metadata.EntryPoint]:
+    """Read every distribution on its own, the first of each name."""
+    seen = set()
+    for distribution in metadata.distributions():
+        name, version = _name_and_version(distribution)
+        if name in seen:
+            continue
+        seen.update([name] if name else [])
+        try:
+            yield from distribution.entry_points.select(group=ENTRY_POINT_GROUP)
+        except Exception as error:  # noqa: BLE001 - contained, whatever it is
+            failures.append(
+                PluginFailure(
+                    plugin=name or "unknown",
+                    distribution=f"{name} {version}" if name else "unknown",
+                    reason=f"its entry points cannot be read: {words_of(error)}",
+                )
+            )
+
+
+def from_entry_point(point: metadata.EntryPoint) -> PluginSource:
+    """Take a plugin from what is installed."""
+    return PluginSource(
+        plugin=point.name, distribution=distribution_of(point), load=point.load
+    )
+
+
+def distribution_of(point: metadata.EntryPoint) -> str:
+    """Name what installed an entry point, with its version."""
+    name, version = _name_and_version(point.dist) if point.dist else ("", "")
+    return f"{name} {version}" if name else "unknown"
+
+
+def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+    """Read what a distribution says of itself; nothing where it says nothing."""
+    try:
+        name, version = distribution.name, distribution.version
+    except Exception:  # noqa: BLE001 - its metadata may be anything
+        return "", ""
+    return re.sub(r"[-_.]+", "-", name or "").lower(), version or ""
+
+
+def from_code(item: object) -> PluginSource:
+    """Take a plugin from a host's hands."""
+    return PluginSource(plugin=_name_of(item), distribution=IN_CODE, load=lambda: item)
+
+
+def _name_of(item: object) -> str:
+    """Ask a provider for its name; call anything else what Python calls it."""
+    try:
+        instance = item() if isinstance(item, type) else item
+        return str(cast("Any", instance).gaia_provider_info().name)
+    except Exception:  # noqa: BLE001 - the reason comes up again at load
+        return str(getattr(item, "__name__", type(item).__name__))
