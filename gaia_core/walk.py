@@ -211,7 +211,7 @@ class Walk:
             attempt,
             outcome=outcome,
             duration_ms=seconds * 1_000,
-            cost_usd=cost,
+            cost_usd=attempt.cost_usd if outcome is OutcomeClass.AMBIGUOUS else cost,
             error=None if error is None else _words_of(error),
         )
         self.attempts[-1] = ended
