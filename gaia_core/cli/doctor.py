@@ -26,13 +26,19 @@ if TYPE_CHECKING:
 LONGEST_CHECK = 30.0
 """How long all health checks together may take, in seconds."""
 
+EMBEDDED = "gaia-offline"
+"""The provider that needs no key, no GPU and no network."""
 INSTALL = {
+    Capability.TEXT_TO_IMAGE: EMBEDDED,
+    Capability.IMAGE_TO_IMAGE: "gaia-runware",
+    Capability.INPAINTING: "gaia-runware",
+    Capability.OUTPAINTING: "gaia-runware",
+    Capability.UPSCALING: EMBEDDED,
+    Capability.BACKGROUND_REMOVAL: EMBEDDED,
     Capability.PROMPT_ENHANCEMENT: "gaia-gemini",
     Capability.IMAGE_DESCRIPTION: "gaia-gemini",
 }
-"""What to install for what `EMBEDDED` cannot do."""
-EMBEDDED = "gaia-offline"
-"""The provider that needs no key, no GPU and no network."""
+"""What to install for a capability that nobody serves."""
 
 
 @attrs.frozen(kw_only=True)
@@ -259,7 +265,7 @@ def _advice(capability: Capability, able: Sequence[str]) -> str:
     """Advise to mend what is installed, or to install what is not."""
     if able:
         return f"see to {' or '.join(able)} above"
-    return f"pip install {INSTALL.get(capability, EMBEDDED)}"
+    return f"pip install {INSTALL[capability]}"
 
 
 def _unique(names: Iterable[str]) -> list[str]:
@@ -280,11 +286,20 @@ def _print(findings: Sequence[Finding], *, can_generate: bool) -> None:
     print_line(
         "Pictures can be made." if can_generate else "No picture can be made yet."
     )
-    for step in _unique(_next_steps(findings)):
-        print_line(f"  next: {step}")
+    for line in next_steps(findings):
+        print_line(f"  next: {line}")
 
 
-def _next_steps(findings: Iterable[Finding]) -> Iterable[str]:
+def next_steps(findings: Iterable[Finding]) -> list[str]:
+    """
+    Say each step once, with all that it is for.
+
+    >>> one = Finding(topic="capability", name="a", detail="no", next_step="do it")
+    >>> next_steps([one, attrs.evolve(one, name="b")])
+    ['do it (a, b)']
+    """
+    names: dict[str, list[str]] = {}
     for one in findings:
         if one.next_step is not None:
-            yield clean(f"{one.name or one.topic}: {one.next_step}")
+            names.setdefault(one.next_step, []).append(one.name or one.topic)
+    return [clean(f"{step} ({', '.join(these)})") for step, these in names.items()]

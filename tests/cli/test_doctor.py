@@ -98,7 +98,7 @@ def test_a_missing_key_is_pointed_out(gaia: Gaia, install: Install) -> None:
 
     assert result.exit_code == 1
     assert "KEY is not set" in result.stdout
-    assert "next: text-to-image: see to keyless above" in result.stdout
+    assert "next: see to keyless above (text-to-image, " in result.stdout
 
 
 def test_a_broken_plugin_is_diagnosed(gaia: Gaia, install: Install) -> None:

@@ -101,7 +101,7 @@ def test_without_providers_one_is_recommended(
     assert json.loads(listed.stdout) == {"models": []}
     assert advice in listed.stderr.lower()
     assert examined.returncode == 1
-    assert "next: text-to-image: pip install gaia-offline" in examined.stdout
+    assert "next: pip install gaia-offline (text-to-image, " in examined.stdout
 
 
 def _bare(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:

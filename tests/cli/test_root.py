@@ -167,6 +167,18 @@ def test_a_lost_answer_ends_with_its_own_code(gaia: Gaia, install: Install) -> N
     assert "sk-canary" not in result.stderr
 
 
+def test_a_failure_that_cost_nothing_is_no_open_question(
+    gaia: Gaia, install: Install
+) -> None:
+    """What is free and failed oddly ends with code 1."""
+    install(source=ODD.replace("0.04", "0"))
+
+    result = gaia("generate", "a dragon")
+
+    assert result.exit_code == 1
+    assert result.stderr == "error: studio failed with KeyError.\n"
+
+
 def test_messages_cannot_steer_a_terminal(gaia: Gaia, install: Install) -> None:
     """Control characters of a provider's message are taken out."""
     install(source=REFUSING)
