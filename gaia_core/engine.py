@@ -11,14 +11,16 @@ The way of a request from door to response.
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Self, TypedDict, Unpack, cast
 
 import attrs
 
 from gaia_core.cache import NoCache, ResultCache
+from gaia_core.calls import answer_of, contained, words_of
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import (
     Health,
@@ -28,7 +30,12 @@ from gaia_core.catalog import (
     to_decimal,
 )
 from gaia_core.context import Progress, ignore_progress
-from gaia_core.errors import InvalidRequestError, NoCapableProviderError
+from gaia_core.errors import (
+    GaiaError,
+    InvalidRequestError,
+    NoCapableProviderError,
+    PluginError,
+)
 from gaia_core.fetching import GuardedFetcher
 from gaia_core.ledger import Ledger, MemoryLedger, Operation
 from gaia_core.observability import get_logger
@@ -56,6 +63,10 @@ from gaia_core.walk import Services, Walk
 
 CLOSING_GRACE = 30.0
 """How long closing waits for work that was sent already, in seconds."""
+CANCEL_GRACE = 5.0
+"""How long a caller waits for cancelled work to end, in seconds."""
+CHECK_TIMEOUT = 15.0
+"""Longest wait for one provider's health check, in seconds."""
 
 
 class PlanChoices(TypedDict, total=False):
@@ -104,6 +115,7 @@ class Gaia:
     cache: ResultCache
     _services: Services
     _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
+    _not_started: Mapping[str, str] = attrs.field(factory=dict, init=False)
     _detached: set[asyncio.Task[Response]] = attrs.field(factory=set, init=False)
 
     @classmethod
@@ -154,8 +166,9 @@ class Gaia:
 
     async def __aenter__(self) -> Self:
         """Start the providers and ask what they offer."""
-        await self._tell_all("gaia_start")
-        self._offers = await gather_offers(self.plugins)
+        self._not_started = await self._tell_all("gaia_start")
+        await self._tell_middleware("gaia_start")
+        self._offers = await gather_offers(self.plugins, self._not_started)
         return self
 
     async def __aexit__(
@@ -165,9 +178,9 @@ class Gaia:
         trace: TracebackType | None,
     ) -> None:
         """Wait for work that was sent, then stop the providers."""
-        if self._detached:
-            await asyncio.wait(self._detached, timeout=CLOSING_GRACE)
-        await self._tell_all("gaia_stop", reverse=True)
+        await _finished(self._detached, patience=CLOSING_GRACE)
+        await self._tell_middleware("gaia_stop")
+        await self._tell_all("gaia_stop")
         await self._services.fetcher.close()
         await self._services.ledger.close()
 
@@ -238,7 +251,7 @@ class Gaia:
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the models of all providers, asking them anew."""
-        self._offers = await gather_offers(self.plugins)
+        self._offers = await gather_offers(self.plugins, self._not_started)
         return tuple(model for offer in self._offers for model in offer.models)
 
     def providers(self) -> tuple[ProviderInfo, ...]:
@@ -273,7 +286,7 @@ class Gaia:
         progress: Progress = ignore_progress,
         **choices: Unpack[PlanChoices],
     ) -> Response:
-        request = self.plugins.prepare(request)
+        request = self._prepared(request)
         found = await self.cache.find(request)
         if found is not None:
             return found
@@ -290,6 +303,16 @@ class Gaia:
         await self.cache.keep(request, response)
         return response
 
+    def _prepared(self, request: Request) -> Request:
+        """Let middleware change a request; its own errors are named as such."""
+        try:
+            return self.plugins.prepare(request)
+        except GaiaError:
+            raise
+        except Exception as error:
+            message = f"Middleware failed at the door: {type(error).__name__}."
+            raise PluginError(message) from error
+
     async def _wait_for(self, walk: "Walk") -> Response:
         """Wait for a walk; what was sent goes on when nobody waits any more."""
         task = asyncio.create_task(walk.run())
@@ -304,12 +327,13 @@ class Gaia:
             raise walk.too_late() from None
 
     async def _leave(self, walk: "Walk", task: asyncio.Task[Response]) -> None:
-        if walk.may_have_cost:
-            self._detached.add(task)
-            task.add_done_callback(self._forget)
-            return
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        """Let a walk that may have cost go on, and end any other."""
+        walk.is_left = True
+        self._detached.add(task)
+        task.add_done_callback(self._forget)
+        if not walk.may_have_cost:
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_GRACE)
 
     def _forget(self, task: asyncio.Task[Response]) -> None:
         self._detached.discard(task)
@@ -342,25 +366,65 @@ class Gaia:
                 level=HealthLevel.CONFIGURED, is_healthy=reason is None, reason=reason
             )
         try:
-            return cast("Health", await provider.call("gaia_check_health", level=level))
+            health = await answer_of(
+                provider, "gaia_check_health", patience=CHECK_TIMEOUT, level=level
+            )
         except Exception as error:  # noqa: BLE001  a plugin may raise anything
-            reason = f"the check failed: {type(error).__name__}"
+            reason = f"the check failed: {words_of(error)}"
             return Health(level=level, is_healthy=False, reason=reason)
+        if isinstance(health, Health):
+            return health
+        reason = f"the check gave {type(health).__name__}, not Health"
+        return Health(level=level, is_healthy=False, reason=reason)
 
-    async def _tell_all(self, hook: str, *, reverse: bool = False) -> None:
-        """Call an upkeep hook of every provider; one that fails harms nobody."""
-        providers = list(self.plugins.providers.values())
-        for provider in reversed(providers) if reverse else providers:
-            if not provider.implements(hook):
-                continue
-            try:
-                await provider.call(hook)
-            except Exception as error:  # noqa: BLE001  a plugin may raise anything
-                get_logger().warning(
-                    f"{hook.replace('_', '.', 1)}_failed",
-                    provider=provider.name,
-                    error=type(error).__name__,
-                )
+    async def _tell_all(self, hook: str) -> dict[str, str]:
+        """
+        Call an upkeep hook of every provider, the last to start the first to stop.
+
+        Returns:
+            Provider to the reason, for those that failed.
+        """
+        providers = [p for p in self.plugins.providers.values() if p.implements(hook)]
+        failed = {}
+        for provider in reversed(providers) if hook == "gaia_stop" else providers:
+            reason = await self._tell(partial(provider.call, hook), provider.name, hook)
+            if reason is not None:
+                failed[provider.name] = reason
+        return failed
+
+    async def _tell_middleware(self, hook: str) -> None:
+        for answer in self.plugins.call_middleware(hook):
+            await self._tell(partial(_same, answer), "middleware", hook)
+
+    async def _tell(
+        self, call: Callable[[], Awaitable[None]], name: str, hook: str
+    ) -> str | None:
+        """Call an upkeep hook; give the reason if it fails, which harms nobody."""
+        try:
+            await contained(call, name, patience=self.settings.plugins.load_timeout)
+        except Exception as error:  # noqa: BLE001  a plugin may raise anything
+            reason = words_of(error)
+            event = f"{hook.replace('_', '.', 1)}_failed"
+            get_logger().warning(event, provider=name, error=reason)
+            return f"{hook} failed: {reason}"
+        return None
+
+
+async def _finished(
+    tasks: Iterable[asyncio.Task[Response]], *, patience: float
+) -> None:
+    """Wait for tasks, and cancel what takes longer."""
+    waiting = set(tasks)
+    if not waiting:
+        return
+    _, late = await asyncio.wait(waiting, timeout=patience)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+
+
+def _same(answer: Awaitable[None]) -> Awaitable[None]:
+    return answer
 
 
 def _policy(word: Policy | str) -> Policy:

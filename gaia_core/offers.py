@@ -1,11 +1,12 @@
 """Ask every provider what it has to offer, and contain those that fail."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import attrs
 
+from gaia_core.calls import answer_of, words_of
 from gaia_core.catalog import ModelInfo, ProviderInfo
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
@@ -18,16 +19,28 @@ LIST_TIMEOUT = 10.0
 """Longest wait for a provider's list of models, in seconds."""
 
 
-async def gather_offers(plugins: "Plugins") -> RankedOffers:
+async def gather_offers(
+    plugins: "Plugins", problems: Mapping[str, str] | None = None
+) -> RankedOffers:
     """
     Ask every provider for its card and its models, all at once.
 
     A provider that fails or takes too long offers nothing, and says why.
 
+    Args:
+        plugins: The providers to ask.
+        problems: Provider to the reason why it is not to be asked.
+
     Returns:
         One offer per provider, best rank first, those switched off included.
     """
-    offers = await asyncio.gather(*map(_offer_of, plugins.providers.values()))
+    known = problems or {}
+    offers = await asyncio.gather(
+        *(
+            _offer_of(provider, known.get(name))
+            for name, provider in plugins.providers.items()
+        )
+    )
     return RankedOffers.of([*offers, *map(_switched_off, plugins.disabled)])
 
 
@@ -37,7 +50,7 @@ def refreshed(offer: Offer, provider: "Provider") -> Offer:
     return offer if info == offer.info else attrs.evolve(offer, info=info)
 
 
-async def _offer_of(provider: "Provider") -> Offer:
+async def _offer_of(provider: "Provider", known: str | None) -> Offer:
     info = provider.info()
     settings = provider.settings
     offer = Offer(
@@ -45,7 +58,7 @@ async def _offer_of(provider: "Provider") -> Offer:
         fallback_models=tuple(settings.fallback_models),
         fallback_providers=tuple(settings.fallback_providers),
     )
-    problem = _missing_hook(provider, info)
+    problem = known or _missing_hook(provider, info)
     if problem is not None:
         return attrs.evolve(offer, problem=problem)
     try:
@@ -54,7 +67,7 @@ async def _offer_of(provider: "Provider") -> Offer:
         reason = f"listing its models took longer than {LIST_TIMEOUT:g} s"
         return attrs.evolve(offer, problem=reason)
     except Exception as error:  # noqa: BLE001  a plugin may raise anything
-        reason = f"listing its models failed: {type(error).__name__}: {error}"
+        reason = f"listing its models failed: {words_of(error)}"
         return attrs.evolve(offer, problem=reason)
     return attrs.evolve(offer, models=tuple(_priced(models, provider)))
 
@@ -62,8 +75,7 @@ async def _offer_of(provider: "Provider") -> Offer:
 async def _models_of(provider: "Provider", info: ProviderInfo) -> Sequence[ModelInfo]:
     if not provider.implements("gaia_list_models"):
         return [_only_model(info)]
-    async with asyncio.timeout(LIST_TIMEOUT):
-        models = await provider.call("gaia_list_models")
+    models = await answer_of(provider, "gaia_list_models", patience=LIST_TIMEOUT)
     wrong = [type(model).__name__ for model in models if type(model) is not ModelInfo]
     if wrong:
         message = f"gaia_list_models must give ModelInfo, not {wrong[0]}"

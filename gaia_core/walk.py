@@ -8,13 +8,16 @@ The way of one operation, from the ledger's first line to its last.
 
 import asyncio
 import itertools
+import threading
 import time
 import uuid
+from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any, cast
 
 import attrs
 
+from gaia_core.calls import answer_of, words_of
 from gaia_core.context import CallContext, Progress
 from gaia_core.errors import (
     GaiaError,
@@ -38,6 +41,7 @@ from gaia_core.reliability import (
     is_model_missing,
     may_fall_back,
 )
+from gaia_core.requests import GenerateRequest, Request
 from gaia_core.responses import (
     Attempt,
     DescriptionResponse,
@@ -100,6 +104,7 @@ class Walk:
     started: float = attrs.field(factory=time.monotonic, init=False)
     attempts: list[Attempt] = attrs.field(factory=list, init=False)
     may_have_cost: bool = attrs.field(default=False, init=False)
+    is_left: bool = attrs.field(default=False, init=False)
 
     async def run(self) -> Response:
         """Take the operation from the ledger's first line to its last."""
@@ -107,6 +112,9 @@ class Walk:
         try:
             candidate, result = await self._ask_in_turn()
             response = await self._finish(candidate, result)
+        except asyncio.CancelledError:
+            await self._abandon()
+            raise
         except Exception as error:
             raise await self._close(error) from error
         self._log(OperationState.DONE)
@@ -136,7 +144,8 @@ class Walk:
                 return candidate, await self._ask(candidate)
             except Exception as failure:
                 error = failure
-                if not may_fall_back(failure, is_free=candidate.price_usd == 0):
+                is_free = candidate.price_usd == 0
+                if self._is_over() or not may_fall_back(failure, is_free=is_free):
                     raise
         raise cast("Exception", error)
 
@@ -150,10 +159,14 @@ class Walk:
                 wait = self.services.reliability.wait_before_repeat(
                     candidate.provider, repeats, error
                 )
-                if wait is None:
+                if wait is None or self._is_over(after=wait):
                     raise
             await asyncio.sleep(wait)
         raise AssertionError  # pragma: no cover  count() never ends
+
+    def _is_over(self, *, after: float = 0.0) -> bool:
+        """Tell whether nobody waits any more: then nothing new is begun."""
+        return self.is_left or time.monotonic() + after >= self.started + self.seconds
 
     async def _attempt(self, candidate: Candidate, *, task_id: str) -> Result:
         """Ask one provider once; the ledger knows before the provider does."""
@@ -174,8 +187,7 @@ class Walk:
         except Exception as error:
             await self._end(attempt, classify(error), start, error=error)
             raise
-        cost = candidate.price_usd if result.cost_usd is None else result.cost_usd
-        await self._end(attempt, OutcomeClass.OK, start, cost=cost)
+        await self._end(attempt, OutcomeClass.OK, start, charged=result.cost_usd)
         return result
 
     async def _call(self, candidate: Candidate, task_id: str) -> Result:
@@ -191,11 +203,30 @@ class Walk:
                 provider=candidate.provider,
             ),
             fetch=self.services.fetcher.fetch,
-            progress=self.progress,
+            progress=self._reporter(),
         )
         hook = HOOK_OF[request.capability]
-        result = await provider.call(hook, request=request, context=context)
+        result = await answer_of(provider, hook, request=request, context=context)
         return await _checked(result, candidate, hook)
+
+    def _reporter(self) -> Progress:
+        """Bring progress to the thread of the loop, where the host listens."""
+        loop, home = asyncio.get_running_loop(), threading.get_ident()
+
+        def report(fraction: float, preview: Image | None) -> None:
+            if threading.get_ident() == home:
+                self._report(fraction, preview)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(self._report, fraction, preview)
+
+        return report
+
+    def _report(self, fraction: float, preview: Image | None) -> None:
+        """Tell the host how far the work is; a host that fails ends no work."""
+        try:
+            self.progress(fraction, preview)
+        except Exception as error:  # noqa: BLE001  the host's own business
+            get_logger().warning("gaia.progress_failed", error=type(error).__name__)
 
     async def _end(
         self,
@@ -203,7 +234,7 @@ class Walk:
         outcome: OutcomeClass,
         start: float,
         *,
-        cost: Decimal | None = None,
+        charged: Decimal | None = None,
         error: Exception | None = None,
     ) -> None:
         seconds = time.monotonic() - start
@@ -211,11 +242,11 @@ class Walk:
             attempt,
             outcome=outcome,
             duration_ms=seconds * 1_000,
-            cost_usd=attempt.cost_usd if outcome is OutcomeClass.AMBIGUOUS else cost,
-            error=None if error is None else _words_of(error),
+            cost_usd=_cost(outcome, attempt.cost_usd, charged),
+            error=None if error is None else words_of(error),
         )
         self.attempts[-1] = ended
-        self.may_have_cost = outcome in (OutcomeClass.OK, OutcomeClass.UNUSABLE)
+        self.may_have_cost = ended.cost_usd != 0
         self.services.reliability.record(attempt.provider, outcome, seconds)
         await self.services.ledger.end_attempt(self.operation_id, ended)
 
@@ -270,13 +301,16 @@ class Walk:
         """Write Gaia's metadata into bytes encoded here; leave all others alone."""
         if not image.is_encoded_here:
             return image.image
-        data = annotate(
-            image,
-            request=self.plan.request,
-            model=result.model,
-            provider=result.provider,
-            keep_prompt=self.services.keep_prompt,
-        )
+        try:
+            data = annotate(
+                image,
+                request=self.plan.request,
+                model=result.model,
+                provider=result.provider,
+                keep_prompt=self.services.keep_prompt,
+            )
+        except InvalidImageError as error:
+            raise _damaged(result.provider, error) from error
         return Image.from_bytes(data)
 
     def _warnings(self, candidate: Candidate, result: Result) -> tuple[str, ...]:
@@ -290,7 +324,8 @@ class Walk:
             f"served by {candidate.name}"
             for attempt in self.attempts[:-1]
         )
-        return (*failed, *ignored, *result.warnings)
+        short = _shortfalls(self.plan.request, result)
+        return (*failed, *ignored, *short, *result.warnings)
 
     # -- failure ------------------------------------------------------------------
 
@@ -308,11 +343,17 @@ class Walk:
     async def _close(self, error: Exception) -> GaiaError:
         """Write the failure into the ledger and turn it into what a host sees."""
         failure = self._signed(self._public(error))
-        is_unknown = isinstance(failure, OutcomeUnknownError) or self.may_have_cost
+        is_unknown = isinstance(failure, OutcomeUnknownError)
         state = OperationState.UNKNOWN if is_unknown else OperationState.FAILED
-        await self.services.ledger.fail(self.operation_id, state, _words_of(failure))
+        await self.services.ledger.fail(self.operation_id, state, words_of(failure))
         self._log(state, error=type(failure).__name__)
         return failure
+
+    async def _abandon(self) -> None:
+        """Write into the ledger that the operation was cancelled."""
+        state = OperationState.UNKNOWN if self.may_have_cost else OperationState.FAILED
+        await self.services.ledger.fail(self.operation_id, state, "cancelled")
+        self._log(state, error="CancelledError")
 
     def _public(self, error: Exception) -> GaiaError:
         """Translate what escaped a hook; Gaia's own errors stay as they are."""
@@ -320,13 +361,13 @@ class Walk:
         is_open = attempt is not None and attempt.outcome is OutcomeClass.AMBIGUOUS
         if attempt is not None and is_open and attempt.cost_usd != 0:
             return self._unknown(
-                f"The answer of {attempt.provider} was lost ({_words_of(error)}); "
+                f"The answer of {attempt.provider} was lost ({words_of(error)}); "
                 "the picture may have been made and charged."
             )
         if isinstance(error, GaiaError):
             return error
         who = attempt.provider if attempt is not None else "Gaia"
-        return ProviderError(f"{who} failed with {_words_of(error)}.")
+        return ProviderError(f"{who} failed with {words_of(error)}.")
 
     def _unknown(self, message: str) -> GaiaError:
         advice = f"Look operation {self.operation_id} up before asking again."
@@ -387,8 +428,11 @@ async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
             if not picture.is_encoded_here:
                 await _decode(picture.image)
     except InvalidImageError as error:
-        message = f"{candidate.provider} answered a damaged picture: {error}"
-        raise UnusableResultError(message) from error
+        raise _damaged(candidate.provider, error) from error
+
+
+def _damaged(provider: str, error: InvalidImageError) -> UnusableResultError:
+    return UnusableResultError(f"{provider} answered a damaged picture: {error}")
 
 
 async def _decode(image: Image) -> None:
@@ -399,10 +443,27 @@ async def _decode(image: Image) -> None:
         await asyncio.to_thread(image.decode)
 
 
-def _words_of(error: BaseException) -> str:
-    """
-    Say what went wrong.
+def _cost(
+    outcome: OutcomeClass, price: Decimal | None, charged: Decimal | None
+) -> Decimal | None:
+    """Tell what an attempt cost, as far as known, or may have cost."""
+    if outcome is OutcomeClass.OK and charged is not None:
+        return charged
+    is_due = outcome in (
+        OutcomeClass.OK,
+        OutcomeClass.UNUSABLE,
+        OutcomeClass.AMBIGUOUS,
+    )
+    return price if is_due else Decimal(0)
 
-    Foreign errors are named by their type only: their words may hold a key.
-    """
-    return str(error) if isinstance(error, GaiaError) else type(error).__name__
+
+def _shortfalls(request: Request, result: Result) -> Iterator[str]:
+    """Say where pictures are fewer or of another size than asked for."""
+    if not isinstance(request, GenerateRequest) or not isinstance(result, ImageResult):
+        return
+    if len(result.images) != request.num_images:
+        yield f"{len(result.images)} pictures made, {request.num_images} asked for"
+    asked = f"{request.width}x{request.height}"
+    for made in sorted({f"{one.width}x{one.height}" for one in result.images}):
+        if made != asked and not any(made in words for words in result.warnings):
+            yield f"made {made}, not {asked}"

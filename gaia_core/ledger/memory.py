@@ -12,6 +12,8 @@ from gaia_core.responses import Attempt
 MAX_OPERATIONS = 10_000
 """How many operations are kept; the oldest are forgotten first."""
 
+_NOTHING = Decimal(0)
+
 
 @attrs.define(eq=False)
 class MemoryLedger:
@@ -45,7 +47,7 @@ class MemoryLedger:
             operation_id,
             state=OperationState.DONE,
             cost_usd=cost_usd,
-            reserved_usd=Decimal(0),
+            reserved_usd=_NOTHING,
             image_ids=image_ids,
         )
 
@@ -53,7 +55,10 @@ class MemoryLedger:
         """Close an operation that failed; an unknown outcome keeps its money held."""
         changes: dict[str, Any] = {"state": state, "error": error}
         if state is not OperationState.UNKNOWN:
-            changes["reserved_usd"] = Decimal(0)
+            attempts = self._operations[operation_id].attempts
+            costs = (attempt.cost_usd or _NOTHING for attempt in attempts)
+            changes["cost_usd"] = sum(costs, _NOTHING)
+            changes["reserved_usd"] = _NOTHING
         self._change(operation_id, **changes)
 
     async def get(self, operation_id: str) -> Operation | None:

@@ -90,7 +90,12 @@ class Ledger(Protocol):
         """Close an operation that succeeded: what it made, what it cost."""
 
     async def fail(self, operation_id: str, state: OperationState, error: str) -> None:
-        """Close an operation that failed, or whose outcome is unknown."""
+        """
+        Close an operation that failed, or whose outcome is unknown.
+
+        A failed one is settled at what its attempts are known to have cost; for
+        an unknown outcome the money stays held.
+        """
 
     async def get(self, operation_id: str) -> Operation | None:
         """Look an operation up."""
