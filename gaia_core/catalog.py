@@ -243,7 +243,7 @@ def estimate(request: Request, model: ModelInfo) -> Decimal | None:
 
 
 def _generation(request: GenerateRequest, model: ModelInfo) -> Work:
-    options = request.options_for(model.provider)
+    quality = request.options_for(model.provider).get("quality")
     inputs = [request.image, request.mask_image, *request.reference_images]
     return Work(
         width=request.width,
@@ -251,7 +251,7 @@ def _generation(request: GenerateRequest, model: ModelInfo) -> Work:
         num_images=request.num_images,
         num_inference_steps=request.num_inference_steps or model.default_steps,
         num_references=sum(image is not None for image in inputs),
-        quality=options.get("quality"),
+        quality=quality if isinstance(quality, str) else None,
     )
 
 

@@ -177,7 +177,7 @@ class Lora:
 
 
 def _loras(values: Iterable[Lora]) -> tuple[Lora, ...]:
-    loras = tuple(values) if isinstance(values, Iterable) else (values,)
+    loras = tuple(values) if isinstance(values, Iterable) else (None,)
     if not all(isinstance(lora, Lora) for lora in loras):
         message = 'loras must be a list of Lora, as in [Lora(model="…", weight=0.8)].'
         raise _refuse(message)

@@ -313,11 +313,11 @@ class FileStorage:
 
     def _is_complete(self, stored: StoredImage) -> bool:
         """Tell whether the picture of a pending record has come through."""
-        for path in (stored.path, self._pending_object(stored)):
-            data = _read_if_there(path)
-            if data is not None and _digest(data) == stored.sha256:
-                return True
-        return False
+        pending = self._pending_object(stored)
+        if _is_sound(pending, stored.sha256):
+            return True
+        pending.unlink(missing_ok=True)
+        return _is_sound(stored.path, stored.sha256)
 
     def _sweep(self, older_than: timedelta) -> int:
         with self._translated("remove what was left behind"):
@@ -486,6 +486,11 @@ def _read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _is_sound(path: Path, sha256: str) -> bool:
+    data = _read_if_there(path)
+    return data is not None and _digest(data) == sha256
 
 
 def _holds(path: Path, data: bytes) -> bool:

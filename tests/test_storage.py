@@ -5,9 +5,10 @@ import errno
 import hashlib
 import itertools
 import json
+import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ FACTS: dict[str, Any] = {
     "provider": "fake",
     "model": "fake:one",
 }
+PREPARED = 8
+"""Moments after which picture and record wait completely in ``pending``."""
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
@@ -96,14 +99,17 @@ class FragileDisk(QuickDisk):
         ]
         self._pass()
 
-    def _pass(self) -> None:
-        self.moments -= 1
-        if self.moments >= 0:
-            return
+    def cut(self) -> None:
+        """Lose what is not safe."""
         if self.is_forgetful:
             for _, undo in reversed(self._unsafe):
                 undo()
-        raise PowerCut
+
+    def _pass(self) -> None:
+        self.moments -= 1
+        if self.moments < 0:
+            self.cut()
+            raise PowerCut
 
 
 @attrs.define(eq=False)
@@ -346,6 +352,16 @@ def test_time_bounds_are_kept(
         asyncio.run(work(Path(folder)))
 
 
+async def test_bounds_take_in_the_first_moment_and_not_the_last(
+    storage: FileStorage,
+) -> None:
+    """Two spans that meet hold every picture once."""
+    stored = await storage.put(RED, **FACTS)
+
+    assert await storage.list(since=stored.created_at) == (stored,)
+    assert await storage.list(until=stored.created_at) == ()
+
+
 async def test_a_moment_needs_a_time_zone(storage: FileStorage) -> None:
     """Nobody has to guess which noon was meant."""
     naive = datetime(2026, 11, 22)  # noqa: DTZ001 - that is the point
@@ -505,45 +521,37 @@ async def test_a_store_that_is_a_file_is_explained(tmp_path: Path) -> None:
 # What it survives
 
 
-def _cut(root: Path, moments: float, *, is_forgetful: bool) -> bool:
+async def _cut(root: Path, moments: float, *, is_forgetful: bool) -> bool:
     """Put a picture and lose power on the way; tell whether it did."""
     storage = FileStorage(root, disk=FragileDisk(moments, is_forgetful))
     try:
-        asyncio.run(
-            storage.put(BLUE, campaign_id="c", **{**FACTS, "operation_id": "op-2"})
-        )
+        await storage.put(BLUE, campaign_id="c", **{**FACTS, "operation_id": "op-2"})
     except PowerCut:
         return True
     return False
 
 
-def _stores(*, is_forgetful: bool) -> Iterator[FileStorage]:
+async def _stores(root: Path, *, is_forgetful: bool) -> AsyncIterator[FileStorage]:
     """Make a store with one picture, for every moment the second is interrupted."""
     for moments in itertools.count():
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            storage = FileStorage(root, disk=QuickDisk())
-            asyncio.run(storage.put(RED, campaign_id="c", **FACTS))
-            if not _cut(root, moments, is_forgetful=is_forgetful):
-                assert moments > 20
-                return
-            yield storage
+        storage = FileStorage(root / str(moments), disk=QuickDisk())
+        await storage.put(RED, campaign_id="c", **FACTS)
+        if not await _cut(storage.root, moments, is_forgetful=is_forgetful):
+            assert moments > 20
+            return
+        yield storage
 
 
-def _check(storage: FileStorage) -> tuple[StoredImage, ...]:
+async def _check(storage: FileStorage) -> tuple[StoredImage, ...]:
     """Check that everything the store lists is there and sound."""
-
-    async def work() -> tuple[StoredImage, ...]:
-        listed = await storage.list()
-        for stored in listed:
-            data = await storage.read(stored.id)
-            assert hashlib.sha256(data).hexdigest() == stored.sha256
-            assert await storage.get(stored.id) == stored
-        assert await storage.list(campaign_id="c") == listed
-        assert listed[-1].operation_id == "op-1"
-        return tuple(listed)
-
-    return asyncio.run(work())
+    listed = await storage.list()
+    for stored in listed:
+        data = await storage.read(stored.id)
+        assert hashlib.sha256(data).hexdigest() == stored.sha256
+        assert await storage.get(stored.id) == stored
+    assert await storage.list(campaign_id="c") == listed
+    assert listed[-1].operation_id == "op-1"
+    return tuple(listed)
 
 
 forgetful = pytest.mark.parametrize(
@@ -552,26 +560,45 @@ forgetful = pytest.mark.parametrize(
 
 
 @forgetful
-def test_every_listed_picture_survives_a_power_cut(is_forgetful: bool) -> None:
+async def test_every_listed_picture_survives_a_power_cut(
+    tmp_path: Path, is_forgetful: bool
+) -> None:
     """Whenever it comes, what is listed is whole, and the rest can be swept."""
-    for storage in _stores(is_forgetful=is_forgetful):
-        before = _check(storage)
+    async for storage in _stores(tmp_path, is_forgetful=is_forgetful):
+        before = await _check(storage)
 
-        asyncio.run(storage.sweep(timedelta(0)))
+        await storage.sweep(timedelta(0))
 
-        assert _check(storage) == before
+        assert await _check(storage) == before
         assert _files(storage, "pending") == []
 
 
 @forgetful
-def test_an_interrupted_picture_is_finished(is_forgetful: bool) -> None:
+async def test_a_picture_the_store_said_it_keeps_is_kept(
+    tmp_path: Path, is_forgetful: bool
+) -> None:
+    """A power cut right after `put` costs nothing."""
+    disk = FragileDisk(math.inf, is_forgetful)
+    stored = await FileStorage(tmp_path, disk=disk).put(BLUE, campaign_id="c", **FACTS)
+
+    disk.cut()
+
+    storage = FileStorage(tmp_path)
+    assert await _check(storage) == (stored,)
+    assert await storage.list(operation_id="op-1") == (stored,)
+
+
+@forgetful
+async def test_an_interrupted_picture_is_finished(
+    tmp_path: Path, is_forgetful: bool
+) -> None:
     """Recovery adopts what was written completely, once, and nothing else."""
     finished = []
-    for storage in _stores(is_forgetful=is_forgetful):
-        adopted = asyncio.run(storage.recover("op-2"))
+    async for storage in _stores(tmp_path, is_forgetful=is_forgetful):
+        adopted = await storage.recover("op-2")
 
-        assert _check(storage)[:-1] == adopted
-        assert asyncio.run(storage.recover("op-2")) == adopted
+        assert (await _check(storage))[:-1] == adopted
+        assert await storage.recover("op-2") == adopted
         finished.append(len(adopted))
 
     assert finished == sorted(finished)
@@ -579,34 +606,56 @@ def test_an_interrupted_picture_is_finished(is_forgetful: bool) -> None:
 
 
 @forgetful
-def test_recovery_survives_a_power_cut(is_forgetful: bool) -> None:
+async def test_recovery_survives_a_power_cut(
+    tmp_path: Path, is_forgetful: bool
+) -> None:
     """A crash during recovery costs nothing but another recovery."""
     for moments in itertools.count():
-        with tempfile.TemporaryDirectory() as folder:
-            root = Path(folder)
-            storage = FileStorage(root, disk=QuickDisk())
-            asyncio.run(storage.put(RED, campaign_id="c", **FACTS))
-            # Far enough for picture and record to wait completely in `pending`.
-            _cut(root, 11, is_forgetful=False)
-            fragile = FileStorage(root, disk=FragileDisk(moments, is_forgetful))
-            try:
-                asyncio.run(fragile.recover("op-2"))
-            except PowerCut:
-                assert len(_check(storage)) in {1, 2}
-                asyncio.run(storage.recover("op-2"))
-                assert len(_check(storage)) == 2
-            else:
-                assert moments > 10
-                return
+        storage = FileStorage(tmp_path / str(moments), disk=QuickDisk())
+        await storage.put(RED, campaign_id="c", **FACTS)
+        await _cut(storage.root, PREPARED, is_forgetful=False)
+        fragile = FragileDisk(moments, is_forgetful)
+        try:
+            await FileStorage(storage.root, disk=fragile).recover("op-2")
+        except PowerCut:
+            assert len(await _check(storage)) in {1, 2}
+            await storage.recover("op-2")
+            assert len(await _check(storage)) == 2
+        else:
+            assert moments > 10
+            return
 
 
-def test_recovery_leaves_other_operations_alone(tmp_path: Path) -> None:
+async def test_recovery_leaves_other_operations_alone(tmp_path: Path) -> None:
     """What belongs to a name that only begins alike is not adopted."""
-    _cut(tmp_path, 11, is_forgetful=False)
+    await _cut(tmp_path, PREPARED, is_forgetful=False)
     storage = FileStorage(tmp_path)
 
-    assert asyncio.run(storage.recover("op")) == ()
-    assert len(asyncio.run(storage.recover("op-2"))) == 1
+    assert await storage.recover("op") == ()
+    assert await storage.list() == ()
+    assert len(await storage.recover("op-2")) == 1
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [lambda path: path.write_bytes(b"rotten"), lambda path: path.unlink()],
+    ids=["rotten", "missing"],
+)
+async def test_a_picture_that_did_not_come_through_is_not_adopted(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """A record alone is not enough, unless the store has the picture already."""
+    await _cut(tmp_path, PREPARED, is_forgetful=False)
+    storage = FileStorage(tmp_path)
+    for path in (tmp_path / "pending").glob("*.png"):
+        damage(path)
+
+    assert await storage.recover("op-2") == ()
+
+    stored = await storage.put(BLUE, **FACTS)
+    adopted = await storage.recover("op-2")
+    assert [image.path for image in adopted] == [stored.path]
+    assert await storage.read(adopted[0].id) == BLUE.data
 
 
 @pytest.mark.parametrize(
