@@ -30,6 +30,8 @@ ENVIRONMENT = {
     # One thread per inference: two sessions side by side then share two cores.
     "OMP_NUM_THREADS": "1",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    # Most of what is installed is never imported, so it need not be compiled.
+    "PIP_NO_COMPILE": "1",
     # Whatever a developer has set must not decide a test.
     "GAIA_CONFIG": None,
     "IMAGE_STORAGE_PATH": None,
@@ -52,7 +54,7 @@ def _groups(name: str) -> list[str]:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check rules and layout of all code."""
-    session.install("--group", "lint")
+    session.install("--group", "lint", env=ENVIRONMENT)
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -63,7 +65,7 @@ def typing(session: nox.Session) -> None:
     rooms = [
         f"./plugins/{name}" for name in ROOMS if name not in UNINSTALLED_FOR_TYPING
     ]
-    session.install(".", *rooms, "--group", "typing")
+    session.install(".", *rooms, "--group", "typing", env=ENVIRONMENT)
     # Two files may be called conftest.py: their folders tell them apart.
     session.run("mypy", "--explicit-package-bases", *CODE)
     for name in ROOMS:
@@ -129,6 +131,8 @@ def docs(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure start-up, overhead per call and PNG writing."""
-    session.install(".", "./plugins/gaia-offline", "--group", "bench")
+    session.install(
+        *(".", "./plugins/gaia-offline", "--group", "bench"), env=ENVIRONMENT
+    )
     for path in sorted(pathlib.Path("benchmarks").glob("*.py")):
         session.run("python", path, env=ENVIRONMENT)

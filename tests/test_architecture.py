@@ -283,18 +283,24 @@ def test_nothing_is_unpickled_or_evaluated(source: Source) -> None:
 @everything
 def test_modules_are_short(source: Source) -> None:
     """No module is longer than a reader's patience."""
-    assert len(source.path.read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+    length = len(source.path.read_text(encoding="utf-8").splitlines())
+
+    assert length <= MAX_LINES
 
 
 @everything
 def test_exemptions_say_why(source: Source) -> None:
-    """Every rule that is switched off for a line has its reason beside or above it."""
+    """
+    Every rule that is switched off for a line has its reason beside or above it.
+
+    An import inside a function needs none: it is always that the package is slow.
+    """
     lines = source.path.read_text(encoding="utf-8").splitlines()
 
     silent = [
         line.strip()
         for above, line in pairwise(["", *lines])
-        if re.search(r"# noqa(: [A-Z0-9, ]+)?$", line)
+        if re.search(r"# noqa(: (?!PLC0415$)[A-Z0-9, ]+)?$", line)
         and not above.strip().startswith("#")
     ]
 
