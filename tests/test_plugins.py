@@ -343,7 +343,7 @@ def test_distributions_without_metadata_still_load(
         pytest.param(
             "raise SystemExit(3)",
             "",
-            "it exits while loading (status 3)",
+            "it tries to end the program (status 3)",
             id="exits",
         ),
         pytest.param(
@@ -366,7 +366,7 @@ def test_distributions_without_metadata_still_load(
                     raise SystemExit
             """,
             "Provider",
-            "it exits while loading (status )",
+            "it tries to end the program (status )",
             id="constructor-exits",
         ),
         pytest.param("x = 1", "", "it has no gaia hook at all", id="no-hooks"),
@@ -1039,6 +1039,21 @@ async def test_upkeep_is_called_once_each(load: Load) -> None:
             lambda: None,
             "gaia_provider_info gave NoneType, not ProviderInfo",
             id="none",
+        ),
+        pytest.param(
+            lambda: sys.exit("no key"),
+            "gaia_provider_info failed: it tries to end the program (status no key)",
+            id="exits",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), priority="high"),  # type: ignore[arg-type]
+            "gaia_provider_info gave priority 'high', not a whole number",
+            id="priority",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), unavailable=True),  # type: ignore[arg-type]
+            "gaia_provider_info gave unavailable True, not a reason or None",
+            id="reason",
         ),
     ],
 )

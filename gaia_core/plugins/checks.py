@@ -113,7 +113,7 @@ def check_contract(value: object) -> None:
     """
     try:
         info = cast("Any", value).gaia_provider_info()
-    except Exception:  # noqa: BLE001 - middleware has none; a provider may fail
+    except (Exception, SystemExit):  # noqa: BLE001 - middleware has no card at all
         return
     if isinstance(info, ProviderInfo) and info.contract != CONTRACT:
         older = "gaia-core" if info.contract > CONTRACT else "the plugin"
@@ -132,5 +132,5 @@ def words_of(error: BaseException) -> str:
     if isinstance(error, ImportError):
         return f"it cannot be imported: {text}"
     if isinstance(error, SystemExit):
-        return f"it exits while loading (status {text})"
+        return f"it tries to end the program (status {text})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -99,5 +99,5 @@ def _name_of(item: object) -> str:
     try:
         instance = item() if isinstance(item, type) else item
         return str(cast("Any", instance).gaia_provider_info().name)
-    except Exception:  # noqa: BLE001 - the reason comes up again at load
+    except (Exception, SystemExit):  # noqa: BLE001 - it comes up again at load
         return str(getattr(item, "__name__", type(item).__name__))

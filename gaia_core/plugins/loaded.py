@@ -87,11 +87,15 @@ class Provider:
         """
         try:
             info = self.call(INFO)
-        except Exception as error:  # noqa: BLE001 - contained, whatever it is
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - all is contained
             return self._unavailable(f"{INFO} failed: {words_of(error)}")
-        if not isinstance(info, ProviderInfo):
-            kind = type(info).__name__
-            return self._unavailable(f"{INFO} gave {kind}, not ProviderInfo")
+        problem = _problem_of(info)
+        if problem is not None:
+            return self._unavailable(f"{INFO} gave {problem}")
+        return self._adapted(info)
+
+    def _adapted(self, info: ProviderInfo) -> ProviderInfo:
+        """Put what the settings say on the card."""
         priority = self.settings.priority
         return attrs.evolve(
             info,
@@ -145,6 +149,17 @@ class Provider:
 
     def _values(self) -> Mapping[str, Any]:
         return dict(_values_of(self.instance))
+
+
+def _problem_of(info: Any) -> str | None:
+    """Say what is wrong with a card, as far as ranking depends on it."""
+    if not isinstance(info, ProviderInfo):
+        return f"{type(info).__name__}, not ProviderInfo"
+    if not isinstance(info.priority, int):
+        return f"priority {info.priority!r}, not a whole number"
+    if not isinstance(info.unavailable, str | None):
+        return f"unavailable {info.unavailable!r}, not a reason or None"
+    return None
 
 
 def _values_of(instance: object) -> Iterator[tuple[str, Any]]:
