@@ -18,6 +18,9 @@ import pytest
 
 import gaia_core
 from gaia_core import (
+    Gaia,
+    Image,
+    Plan,
     catalog,
     context,
     errors,
@@ -253,14 +256,17 @@ def test_the_test_kit_is_documented(name: str) -> None:
     assert name in _entries(REFERENCE / "testing.md")
 
 
-def _verbs() -> list[str]:
-    return [name for name in dir(gaia_core.Gaia) if not name.startswith("_")]
+def _members() -> Iterator[str]:
+    for kind in (Gaia, Image, Plan):
+        fields = {field.name for field in attrs.fields(kind)}
+        names = {*fields, *vars(kind)}
+        yield from (f"{kind.__name__}.{name}" for name in names if name[0] != "_")
 
 
-@pytest.mark.parametrize("verb", _verbs())
-def test_what_a_host_can_call_is_documented(verb: str) -> None:
-    """Every method of `Gaia` has an entry on the page of the Python door."""
-    assert f"Gaia.{verb}" in _entries(REFERENCE / "python.md")
+@pytest.mark.parametrize("member", sorted(_members()))
+def test_what_a_host_can_call_is_documented(member: str) -> None:
+    """Every public member of what a host holds has an entry on the Python page."""
+    assert member in _entries(REFERENCE / "python.md")
 
 
 CLASSES = [
