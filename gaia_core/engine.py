@@ -128,6 +128,7 @@ class Gaia:
         ledger: Ledger | None = None,
         reliability: Reliability | None = None,
         cache: ResultCache | None = None,
+        discover: bool = True,
     ) -> Self:
         """
         Load settings and plugins.
@@ -139,13 +140,16 @@ class Gaia:
             ledger: Where operations are kept.
             reliability: What decides about repetition and admission.
             cache: Where answers are kept for equal requests.
+            discover: Whether installed plugins are loaded, too.
 
         Raises:
             SettingsError: If the settings cannot be used.
         """
         settings = settings or load_settings()
         services = Services(
-            plugins=load_plugins(settings, extra=plugins),
+            plugins=load_plugins(
+                settings, extra=plugins, entry_points=None if discover else ()
+            ),
             storage=storage or FileStorage(settings.image_store),
             ledger=ledger or MemoryLedger(),
             reliability=reliability or SingleTry(),

@@ -87,9 +87,7 @@ def open_gaia(gaia_home: Path) -> OpenGaia:
             if name in choices
         }
         settings = Settings(**{"image_store": gaia_home / "images"} | choices)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("gaia_core.plugins.loading._installed", list)
-            return Gaia.open(settings, plugins=plugins, **parts)
+        return Gaia.open(settings, plugins=plugins, discover=False, **parts)
 
     return opened
 
