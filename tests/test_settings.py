@@ -494,6 +494,11 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
             id="outside-a-section",
         ),
         pytest.param(
+            "[gaia.server]\nport = 1",
+            "[gaia] server belongs outside [gaia]: write [server] ({file}).",
+            id="in-the-wrong-section",
+        ),
+        pytest.param(
             "gaia = 3", "[gaia] gaia must be a table, not 3 ({file}).", id="no-section"
         ),
         pytest.param(

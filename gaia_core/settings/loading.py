@@ -141,17 +141,25 @@ def _user_file() -> Path:
 
 def _from_file(file: Path, environ: Mapping[str, str]) -> Iterator[_Given]:
     document = _document(file)
-    place = Place(sources=dict.fromkeys(document, str(file)))
-    for key, table in document.items():
-        if key in _GAIA_KEYS:
-            raise (place / key).error(because="belongs under [gaia]")
-        if key not in _FILE_KEYS:
-            raise (place / key).unknown(_FILE_KEYS)
-        if not isinstance(table, dict):
-            raise (place / key).wrong(table, expected="a table")
+    _check_tables(document, str(file))
     for key, table in (document.pop("gaia", {}) | document).items():
         for path, value in _leaves((key,), table):
             yield _resolved(_Given(path, value, str(file)), environ)
+
+
+def _check_tables(document: Mapping[str, Any], file: str) -> None:
+    """Refuse what stands outside its table, or in the wrong one."""
+    for key, table in document.items():
+        place = Place((key,), {key: file})
+        if key in _GAIA_KEYS:
+            raise place.error(because="belongs under [gaia]")
+        if key not in _FILE_KEYS:
+            raise place.unknown(_FILE_KEYS)
+        if not isinstance(table, dict):
+            raise place.wrong(table, expected="a table")
+    for key in OWN_TABLES.intersection(document.get("gaia", {})):
+        place = Place((key,), {key: file})
+        raise place.error(because=f"belongs outside [gaia]: write [{key}]")
 
 
 def _document(file: Path) -> dict[str, Any]:
