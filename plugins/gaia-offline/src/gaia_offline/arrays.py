@@ -2,6 +2,7 @@
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 """A picture: (height, width, 3 or 4), RGB or straight-alpha RGBA, 0-255."""
@@ -15,6 +16,10 @@ Floats = npt.NDArray[np.float32]
 OPAQUE = 255
 _RGB, _RGBA = 3, 4
 _DIMENSIONS = 3
+_BINOMIAL = tuple(np.float32(weight / 16) for weight in (1, 4, 6, 4, 1))
+_OCTAVES = ((3, 0.5), (7, 0.3), (17, 0.2), (45, 0.15))
+_FINEST = 45
+_SEED_BITS = 2**64 - 1  # a generator takes no negative seeds
 _TINY = np.float32(1e-6)
 
 
@@ -97,3 +102,56 @@ def _halve(values: Floats) -> Floats:
     blocks = padded.reshape(-(-height // 2), 2, -(-width // 2), 2, channels)
     average: Floats = blocks.mean(axis=(1, 3), dtype=np.float32)
     return average
+
+
+def soften(values: Floats) -> Floats:
+    """Blur (height, width, channels) by about one pixel, along both sides."""
+    for axis in (0, 1):
+        length = values.shape[axis]
+        edges = [(2, 2) if side == axis else (0, 0) for side in range(3)]
+        padded = np.pad(values, edges, mode="edge")
+        taps = (padded.take(range(i, i + length), axis) for i in range(len(_BINOMIAL)))
+        values = sum(
+            (tap * weight for tap, weight in zip(taps, _BINOMIAL, strict=True)),
+            start=np.zeros_like(values),
+        )
+    return values
+
+
+def smoothly(values: Floats, width: int, height: int) -> Floats:
+    """Enlarge (height, width, channels) numbers of any range without steps."""
+    planes = (Image.fromarray(values[..., index]) for index in range(values.shape[2]))
+    cubic = Image.Resampling.BICUBIC
+    return np.dstack(
+        [np.asarray(plane.resize((width, height), cubic)) for plane in planes]
+    )
+
+
+def mottle(width: int, height: int, seed: int, finest: int = 45) -> Floats:
+    """
+    Add up noise from coarse to fine.
+
+    Args:
+        width: Width in pixels.
+        height: Height in pixels.
+        seed: The same seed gives the same noise.
+        finest: How many grains of the finest noise fit along the longer side.
+
+    Returns:
+        (height, width), about -1 to 1, alike on either side.
+    """
+    random = np.random.default_rng(seed & _SEED_BITS)
+    longest = max(width, height)
+    total = np.zeros((height, width), np.float32)
+    for share, strength in _OCTAVES:
+        cells = finest * share // _FINEST
+        shape = (
+            max(2, cells * height // longest),
+            max(2, cells * width // longest),
+        )
+        noise = random.uniform(-1, 1, shape).astype(np.float32)
+        plane = Image.fromarray(noise)
+        total += strength * np.asarray(
+            plane.resize((width, height), Image.Resampling.BICUBIC)
+        )
+    return total

@@ -11,7 +11,7 @@ import attrs
 import numpy as np
 from PIL import Image, ImageFilter
 
-from gaia_offline.arrays import Floats, Pixels, check, to_bytes, to_unit
+from gaia_offline.arrays import Floats, Pixels, check, mottle, to_bytes, to_unit
 from gaia_offline.upscaling import NATIVE, Progress, portions, upscale
 
 Colour = tuple[int, int, int]
@@ -52,7 +52,6 @@ NO_BACKDROP = "none"
 _SHARE = 0.8
 _MOST_ZOOM = 1.6
 _ROOM = 2
-_OCTAVES = (3, 7, 17, 45)
 
 
 def enlarge_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -190,30 +189,12 @@ def _ground(scene: Backdrop, width: int, height: int, seed: int) -> Floats:
     """Paint the backdrop: (height, width, 3) of about 0-255, light in the middle."""
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     columns = np.linspace(-1, 1, width, dtype=np.float32)[None]
-    mottle = _mottle(width, height, seed)
-    distance = np.sqrt(columns**2 + (rows - 0.1) ** 2) + 0.12 * mottle
+    grain = mottle(width, height, seed)
+    distance = np.sqrt(columns**2 + (rows - 0.1) ** 2) + 0.12 * grain
     share = np.clip((distance - 0.25) / 1.15, 0, 1)[..., None] ** 1.5
     light, edge = (np.array(colour, np.float32) for colour in (scene.light, scene.edge))
     ground: Floats = light * (1 - share) + edge * share
-    return ground + scene.grain * mottle[..., None]
-
-
-def _mottle(width: int, height: int, seed: int) -> Floats:
-    """Add up noise from coarse to fine: (height, width), about -1 to 1."""
-    random = np.random.default_rng(seed)
-    longest = max(width, height)
-    total = np.zeros((height, width), np.float32)
-    for strength, cells in zip((0.5, 0.3, 0.2, 0.15), _OCTAVES, strict=True):
-        shape = (
-            max(2, cells * height // longest),
-            max(2, cells * width // longest),
-        )
-        noise = random.uniform(-1, 1, shape).astype(np.float32)
-        plane = Image.fromarray(noise)
-        total += strength * np.asarray(
-            plane.resize((width, height), Image.Resampling.BICUBIC)
-        )
-    return total
+    return ground + scene.grain * grain[..., None]
 
 
 def _shaded(ground: Floats, picture: Pixels, strength: float) -> Floats:

@@ -26,6 +26,8 @@ from gaia_offline.arrays import (
     bleed,
     check,
     has_alpha,
+    smoothly,
+    soften,
     to_bytes,
     with_alpha,
 )
@@ -51,7 +53,6 @@ Four and then four, reduced by half, would be seventeen units for the same size.
 _COLOURS = 3
 _COLOUR_WORK = 9  # against alpha
 _Values = TypeVar("_Values", Pixels, Floats)
-_BINOMIAL = tuple(np.float32(weight / 16) for weight in (1, 4, 6, 4, 1))
 _ALPHA_NOISE = 4  # what the networks add to or take from wholly clear and opaque parts
 
 
@@ -222,31 +223,8 @@ def _recolour(large: Pixels, window: Pixels) -> Pixels:
     """
     height, width = window.shape[:2]
     blocks = large.reshape(height, NATIVE, width, NATIVE, _COLOURS)
-    drift = _soften(window - blocks.mean(axis=(1, 3), dtype=np.float32))
-    return to_bytes(large + _smoothly(drift, large.shape[1], large.shape[0]))
-
-
-def _soften(values: Floats) -> Floats:
-    """Blur (height, width, channels) by about one pixel, along both sides."""
-    for axis in (0, 1):
-        length = values.shape[axis]
-        edges = [(2, 2) if side == axis else (0, 0) for side in range(3)]
-        padded = np.pad(values, edges, mode="edge")
-        taps = (padded.take(range(i, i + length), axis) for i in range(len(_BINOMIAL)))
-        values = sum(
-            (tap * weight for tap, weight in zip(taps, _BINOMIAL, strict=True)),
-            start=np.zeros_like(values),
-        )
-    return values
-
-
-def _smoothly(values: Floats, width: int, height: int) -> Floats:
-    """Enlarge (height, width, 3) numbers of any range without steps."""
-    planes = (Image.fromarray(values[..., index]) for index in range(_COLOURS))
-    cubic = Image.Resampling.BICUBIC
-    return np.dstack(
-        [np.asarray(plane.resize((width, height), cubic)) for plane in planes]
-    )
+    drift = soften(window - blocks.mean(axis=(1, 3), dtype=np.float32))
+    return to_bytes(large + smoothly(drift, large.shape[1], large.shape[0]))
 
 
 def _draw_alpha(factor: int, window: Pixels) -> Pixels:
