@@ -1,6 +1,8 @@
 """``gaia models`` and ``gaia providers``: who can make what, at which price."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import click
 
@@ -14,7 +16,14 @@ from gaia_core.cli.tables import clean, print_table
 from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS, show_amount
 from gaia_core.cli.writing import print_json, say, sentence
 
-Listing = tuple[tuple[ProviderInfo, ...], tuple[ModelInfo, ...]]
+
+class Listing(NamedTuple):
+    """Everybody there is, and how many plugins could not be loaded."""
+
+    infos: tuple[ProviderInfo, ...]
+    models: tuple[ModelInfo, ...]
+    num_failures: int
+
 
 _UNITS = {
     "base": "request",
@@ -48,9 +57,10 @@ def models(
     is_json: bool,
 ) -> None:
     """List the models that can be asked now, with what they do and cost."""
-    infos, found = session.run(_look_up)
+    listing = session.run(_look_up)
+    infos = listing.infos
     _check_name(provider, infos)
-    wanted = pick_models(found, capability=capability, provider=provider)
+    wanted = pick_models(listing.models, capability=capability, provider=provider)
     reasons = {info.name: info.unavailable for info in infos}
     ready = [
         one for one in wanted if one.kind == "image" and not reasons.get(one.provider)
@@ -64,7 +74,7 @@ def models(
             ("Model", "Provider", "Capabilities", "Price", "Quality", "State"),
             [_model_row(one, reasons.get(one.provider)) for one in shown],
         )
-    _hint(infos, hidden=len(wanted) - len(shown))
+    _hint(listing, hidden=len(wanted) - len(shown))
 
 
 @click.command()
@@ -72,26 +82,25 @@ def models(
 @click.pass_obj
 def providers(session: Session, *, is_json: bool) -> None:
     """List the providers, with their rank and why one cannot work now."""
-    infos, found = session.run(_look_up)
-    counts = {
-        info.name: sum(model.provider == info.name for model in found) for info in infos
-    }
+    listing = session.run(_look_up)
+    counts = Counter(model.provider for model in listing.models)
     if is_json:
-        rows = [shape_provider(info, counts[info.name]) for info in infos]
+        rows = [shape_provider(info, counts[info.name]) for info in listing.infos]
         print_json({"providers": rows})
     else:
         print_table(
             ("Provider", "Priority", "Models", "Capabilities", "State"),
-            [_provider_row(info, counts[info.name]) for info in infos],
+            [_provider_row(info, counts[info.name]) for info in listing.infos],
         )
-    _hint(infos, hidden=0)
+    _hint(listing, hidden=0)
 
 
 async def _look_up(gaia: Gaia) -> Listing:
     found = await gaia.models()
     infos = gaia.providers()
     places = {info.name: place for place, info in enumerate(infos)}
-    return infos, tuple(sorted(found, key=lambda model: places[model.provider]))
+    ranked = sorted(found, key=lambda model: places[model.provider])
+    return Listing(infos, tuple(ranked), len(gaia.plugins.failures))
 
 
 def pick_models(
@@ -160,10 +169,17 @@ def _check_name(provider: str | None, infos: Sequence[ProviderInfo]) -> None:
     raise click.UsageError(message)
 
 
-def _hint(infos: Sequence[ProviderInfo], *, hidden: int) -> None:
+def _hint(listing: Listing, *, hidden: int) -> None:
     """Say what the table leaves out, and what to do when there is nothing."""
-    if not infos:
-        say(sentence(ADVICE_WITHOUT_PROVIDERS))
-    elif hidden:
-        count = "1 model" if hidden == 1 else f"{hidden} models"
+    if hidden:
+        count = _count(hidden, "model")
         say(f"{count} more cannot be asked now: `gaia models --all` says why.")
+    if listing.num_failures:
+        count = _count(listing.num_failures, "plugin")
+        say(f"{count} could not be loaded: `gaia plugins` says why.")
+    elif not listing.infos:
+        say(sentence(ADVICE_WITHOUT_PROVIDERS))
+
+
+def _count(number: int, word: str) -> str:
+    return f"1 {word}" if number == 1 else f"{number} {word}s"

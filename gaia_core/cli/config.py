@@ -1,5 +1,6 @@
 """``gaia config``: every setting with where it came from, and a file to start."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import print_table
 from gaia_core.cli.writing import print_json, print_line, say
-from gaia_core.settings import describe, example_settings
+from gaia_core.settings import SettingRow, describe, example_settings
 from gaia_core.settings.loading import FILE_NAME
 
 
@@ -23,7 +24,7 @@ def config() -> None:
 @click.pass_obj
 def show(session: Session, *, is_json: bool) -> None:
     """Show every setting with its value and where that came from."""
-    rows = describe(session.settings())
+    rows = [*describe(session.settings()), *_own_settings(session)]
     if is_json:
         print_json({"settings": [row._asdict() for row in rows]})
         return
@@ -60,6 +61,12 @@ def init(session: Session, *, force: bool, is_json: bool) -> None:
         print_json({"path": str(target)})
     else:
         print_line(str(target))
+
+
+def _own_settings(session: Session) -> Iterator[SettingRow]:
+    """List what the providers themselves can be told and were not."""
+    for provider in session.plugins().providers.values():
+        yield from provider.describe()
 
 
 def _target(session: Session) -> Path:

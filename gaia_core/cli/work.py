@@ -106,21 +106,31 @@ def complete_reasons(
     reasons: Mapping[str, str], request: Request, plugins: "Plugins"
 ) -> dict[str, str]:
     """Add the reasons selection cannot know: what is not installed or not loaded."""
-    failed = {one.plugin: f"failed to load: {one.reason}" for one in plugins.failures}
+    known = {**_not_loaded(plugins), **reasons}
     named = request.provider
-    known = [*plugins.providers, *plugins.disabled, *failed]
-    if named is not None:
-        missing = {} if named in known else {named: _not_installed(known)}
-        relevant = {name: why for name, why in failed.items() if name == named}
-        return {**reasons, **missing, **relevant}
-    nobody = {} if known else {"gaia": ADVICE_WITHOUT_PROVIDERS}
-    return {**reasons, **failed, **nobody}
+    if named is None:
+        has_any = known or plugins.providers
+        return known if has_any else {"gaia": ADVICE_WITHOUT_PROVIDERS}
+    if named in plugins.providers:
+        return dict(reasons)
+    return {**reasons, named: known.get(named) or _not_installed(plugins)}
 
 
-def _not_installed(known: list[str]) -> str:
-    if not known:
-        return f"not installed; {ADVICE_WITHOUT_PROVIDERS}"
-    return f"not installed; there is {', '.join(sorted(known))}"
+def _not_loaded(plugins: "Plugins") -> dict[str, str]:
+    """Say of every plugin that is installed and not at work, why it is not."""
+    failed = {one.plugin: f"failed to load: {one.reason}" for one in plugins.failures}
+    skipped = {
+        one.plugin: one.status
+        for one in plugins.installed
+        if one.status not in {"loaded", "failed"}
+    }
+    return {**skipped, **failed}
+
+
+def _not_installed(plugins: "Plugins") -> str:
+    names = sorted(plugins.providers)
+    advice = f"there is {', '.join(names)}" if names else ADVICE_WITHOUT_PROVIDERS
+    return f"not installed; {advice}"
 
 
 def _print_plan(plan: Plan, reasons: Mapping[str, str], *, is_complete: bool) -> None:

@@ -93,6 +93,18 @@ def test_models_can_be_narrowed_down(
     assert _first_words(result.stdout) == expected
 
 
+def test_a_plugin_that_failed_is_not_passed_over_in_silence(
+    gaia: Gaia, install: Install
+) -> None:
+    """A list that lacks a plugin says so on standard error."""
+    install("broken", "raise RuntimeError")
+
+    result = gaia("models")
+
+    assert result.exit_code == 0
+    assert result.stderr == ("1 plugin could not be loaded: `gaia plugins` says why.\n")
+
+
 def test_an_unknown_provider_is_wrong_usage(gaia: Gaia, install: Install) -> None:
     """A provider that is not there is named, with those that are."""
     install()

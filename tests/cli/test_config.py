@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 
 Gaia = Callable[..., Result]
+Install = Callable[..., Path]
 
 
 @pytest.fixture(name="file")
@@ -69,6 +70,16 @@ def test_wrong_settings_are_wrong_usage(
 
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+def test_settings_of_providers_are_shown(gaia: Gaia, install: Install) -> None:
+    """What a provider could be told is shown with its default."""
+    install()
+
+    given = _rows(gaia("--set", "providers.studio.delay=2", "config", "show", "--json"))
+
+    assert given["providers.studio.delay"] == ("2", "command line")
+    assert given["providers.studio.is_local"] == ("false", "default")
 
 
 def test_the_path_is_the_file_that_is_read(gaia: Gaia, file: Path) -> None:

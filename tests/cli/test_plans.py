@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 Gaia = Callable[..., Result]
@@ -90,7 +91,10 @@ def test_a_plan_as_json(gaia: Gaia, install: Install) -> None:
 
     result = gaia(*PRICES[-2:], "generate", "a", "-n", 2, "--dry-run", "--json")
 
-    assert json.loads(result.stdout) == {
+    document = json.loads(result.stdout)
+    reasons = document.pop("reasons")
+    assert reasons["keyless"] == "STUDIO_KEY is not set"
+    assert document == {
         "capability": "text-to-image",
         "policy": "priority",
         "max_cost_usd": None,
@@ -107,7 +111,6 @@ def test_a_plan_as_json(gaia: Gaia, install: Install) -> None:
                 "is_substitute": False,
             }
         ],
-        "reasons": {"keyless": "STUDIO_KEY is not set"},
     }
 
 
@@ -173,6 +176,20 @@ def test_a_provider_that_is_not_there_is_named(gaia: Gaia, install: Install) -> 
 
     assert result.exit_code == 4
     assert "runware: not installed; there is studio" in result.stderr
+
+
+def test_a_plugin_that_is_not_allowed_is_named(
+    gaia: Gaia, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking for a provider the settings lock out says so."""
+    install()
+    install("locked")
+    monkeypatch.setenv("GAIA_PLUGINS__ALLOW", "studio")
+
+    result = gaia("generate", "a dragon", "-p", "locked")
+
+    assert result.exit_code == 4
+    assert "locked: not in plugins.allow" in result.stderr
 
 
 def test_other_verbs_have_plans_too(

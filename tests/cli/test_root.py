@@ -50,6 +50,10 @@ QUITTER = """
         @hookimpl
         async def gaia_generate(self, request, context):
             raise SystemExit(0)
+
+        @hookimpl
+        async def gaia_check_health(self, level):
+            raise SystemExit(0)
 """
 
 
@@ -192,10 +196,11 @@ def test_a_plugin_cannot_end_the_program(gaia: Gaia, install: Install) -> None:
     """A hook that calls ``exit`` is a failure, not a success."""
     install(source=QUITTER)
 
-    result = gaia("generate", "a dragon")
+    made, examined = gaia("generate", "a dragon"), gaia("doctor")
 
-    assert result.exit_code == 1
-    assert "exit()" in result.stderr
+    assert (made.exit_code, examined.exit_code) == (1, 1)
+    assert "exit" in made.stderr.lower()
+    assert "exit" in (examined.stdout + examined.stderr).lower()
 
 
 def test_verbose_shows_log_and_traceback(gaia: Gaia, install: Install) -> None:
