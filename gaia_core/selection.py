@@ -295,6 +295,8 @@ def _reject_offer(
     allowed = preferences.allowed_providers
     if offer.problem is not None:
         return offer.problem
+    if not offer.info.capabilities and offer.info.unavailable is not None:
+        return offer.info.unavailable
     if allowed is not None and offer.name not in allowed:
         return f"not among the allowed providers ({', '.join(sorted(allowed))})"
     if request.capability not in offer.info.capabilities:
