@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import site
 import subprocess
 import sys
 import time
@@ -108,8 +107,9 @@ def _bare(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
     """Make an environment with everything but plugins; give what runs in it."""
     bare = folder / "bare"
     bare.mkdir()
-    for source in (*map(Path, site.getsitepackages()), ROOT):
-        for entry in source.iterdir() if source.is_dir() else ():
+    packages = [Path(path) for path in sys.path if path.endswith("-packages")]
+    for source in (*packages, ROOT):
+        for entry in source.iterdir():
             if not _has_plugin(entry) and not (bare / entry.name).exists():
                 (bare / entry.name).symlink_to(entry)
 
