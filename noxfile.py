@@ -75,8 +75,10 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the core's own tests and doctests, and report coverage."""
-    _test_core(session)
-    session.run("coverage", "report", silent=False)
+    try:
+        _test_core(session)
+    finally:
+        session.run("coverage", "report")
 
 
 @nox.session(
