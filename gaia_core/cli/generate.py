@@ -23,9 +23,14 @@ from gaia_core.cli.work import serve
 from gaia_core.requests import GenerateRequest, Outpaint
 
 LABEL = "Generating"
+EXAMPLES = """\b
+gaia generate "a red dragon over a ruined keep" -o dragon.png
+gaia generate "a tavern at night" -n 3 --max-cost 0.05 --dry-run
+gaia generate "in winter" --image keep.png --strength 0.6 -o winter.png
+"""
 
 
-@click.command()
+@click.command(epilog=EXAMPLES)
 @click.argument("prompt")
 @click.option(
     "--size",
@@ -74,13 +79,7 @@ def generate(
     output: str | None,
     **given: Any,
 ) -> int:
-    r"""
-    Make pictures from PROMPT; - reads it from standard input.
-
-    \b
-    gaia generate "a red dragon over a ruined keep" -o dragon.png
-    gaia generate "a tavern" -n 3 -p runware --max-cost 0.05 --dry-run
-    """
+    """Make pictures from PROMPT; - reads it from standard input."""
     check_one_reader(
         {
             "PROMPT": prompt,

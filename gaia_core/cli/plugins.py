@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from gaia_core.plugins import InstalledPlugin, PluginFailure
 
 
+EXAMPLE = """\b
+gaia plugins new rune-forge
+cd gaia-rune-forge && pip install -e . --group tests && pytest
+"""
+
+
 @click.group(invoke_without_command=True)
 @json_option
 @click.pass_context
@@ -41,7 +47,7 @@ def plugins(context: click.Context, *, is_json: bool) -> None:
         say(sentence(ADVICE_WITHOUT_PROVIDERS))
 
 
-@plugins.command("new")
+@plugins.command("new", epilog=EXAMPLE)
 @click.argument("name")
 @click.option(
     "--directory",
@@ -54,13 +60,7 @@ def plugins(context: click.Context, *, is_json: bool) -> None:
 def new(
     _context: click.Context, name: str, directory: Path | None, *, is_json: bool
 ) -> None:
-    r"""
-    Write a new provider from a template: distribution gaia-NAME, tests included.
-
-    \b
-    gaia plugins new hello
-    cd gaia-hello && pip install -e . --group tests && pytest
-    """
+    """Write a new provider from a template: distribution gaia-NAME, with tests."""
     from gaia_core.cli.templates import write_template  # noqa: PLC0415 - only this command
 
     folder, files = write_template(name, directory)

@@ -76,6 +76,17 @@ def test_every_command_explains_itself(gaia: Gaia, name: str) -> None:
     assert result.stdout.startswith("Usage: gaia")
 
 
+@pytest.mark.parametrize(
+    "words", [("generate",), ("plugins", "new")], ids=["generate", "new"]
+)
+def test_examples_keep_their_lines(gaia: Gaia, words: tuple[str, ...]) -> None:
+    """Each example of a help page is a line that can be copied."""
+    result = gaia(*words, "--help")
+
+    assert f"\n  gaia {' '.join(words)} " in result.stdout
+    assert "\\b" not in result.stdout
+
+
 def test_a_misspelt_command_is_corrected(gaia: Gaia) -> None:
     """A slip of the pen is answered with the nearest command."""
     result = gaia("generat", "a dragon")
