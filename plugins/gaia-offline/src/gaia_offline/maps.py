@@ -244,8 +244,8 @@ _REGION = _spread(
 _TOWN = _spread(
     {
         "map maps town settlement streets street fantasy": _entry(),
-        "hamlet": _entry(population=150, irregularity=0.7),
-        "village": _entry(population=600, irregularity=0.6),
+        "hamlet": _entry(population=900, lot_size=6.0, irregularity=0.7),
+        "village": _entry(population=1400, irregularity=0.6),
         "city capital": _entry(population=14000, irregularity=0.35),
         "metropolis": _entry(population=26000, wealth=0.92, era=0.9, irregularity=0.18),
         "port harbour harbor coastal seaside": _entry(
@@ -262,7 +262,7 @@ _TOWN = _spread(
         "rich wealthy noble": _entry(wealth=0.9),
         "grid planned roman": _entry(layout="grid", era=0.9),
         "large big great": _entry(population=20000),
-        "small little tiny": _entry(population=400),
+        "small little tiny": _entry(population=900),
     }
 )
 _DUNGEON = _spread(

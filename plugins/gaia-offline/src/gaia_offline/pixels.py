@@ -86,17 +86,19 @@ def paint(  # noqa: PLR0913 - every choice about the picture has a name
     width: int,
     height: int,
     *,
+    is_crisp: bool = False,
     backdrop: str = "parchment",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Pixels:
     """
-    Turn a sprite into a painted picture.
+    Turn a sprite into a picture: set it before a backdrop, enlarged.
 
     Args:
         pixels: (h, w, 4), such as 32 by 32.
         width: Width of the result in pixels.
         height: Height of the result in pixels.
+        is_crisp: Whether every pixel stays a square, or the networks paint it.
         backdrop: A name from `BACKDROPS`, or "none" for a transparent one.
         seed: Decides how the backdrop is mottled.
         progress: Called with the finished fraction; raise in it to stop.
@@ -110,7 +112,10 @@ def paint(  # noqa: PLR0913 - every choice about the picture has a name
     """
     check(pixels)
     scene = _scene(backdrop)
-    subject = _subject(pixels, width, height, progress)
+    if is_crisp:
+        subject = _crisp_subject(pixels, width, height)
+    else:
+        subject = _subject(pixels, width, height, progress)
     picture = _centred(subject, width, height)
     if scene is None:
         return picture
@@ -127,6 +132,17 @@ def _scene(backdrop: str) -> Backdrop | None:
         message = f"There is no backdrop {backdrop!r}: choose {known}."
         raise ValueError(message)
     return BACKDROPS[backdrop]
+
+
+def _crisp_subject(pixels: Pixels, width: int, height: int) -> Pixels:
+    """Enlarge the visible part of a sprite by whole squares."""
+    sprite = _visible(pixels)
+    columns, rows = _final_size(sprite, pixels, width, height)
+    scale = min(columns // sprite.shape[1], rows // sprite.shape[0])
+    if scale:
+        return sprite.repeat(scale, axis=0).repeat(scale, axis=1)
+    small = Image.fromarray(sprite).resize((columns, rows), Image.Resampling.BOX)
+    return np.asarray(small)
 
 
 def _subject(

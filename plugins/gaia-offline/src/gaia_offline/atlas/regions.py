@@ -448,7 +448,7 @@ def _names(land: _Land, sheet: Sheet, towns: Sequence[_Town], culture: str) -> s
     requests += [label for label, _ in features]
     placer = mapwright.LabelPlacer(
         sheet.seed & 0x7FFFFFFF,
-        avoid_points=[land.at(town.cell) for town in towns],
+        avoid_points=[land.at(town.cell) for town in towns] + _furnished(sheet),
         bounds=(sheet.width - 30, sheet.height - 30),
     )
     kinds = ["town"] * len(towns) + [kind for _, kind in features]
@@ -538,6 +538,17 @@ def _written(sheet: Sheet, label: Any, kind: str) -> str:
         is_italic=kind != "town",
         spacing=4.0 if kind == "ocean" else 0.0,
     )
+
+
+def _furnished(sheet: Sheet) -> list[Point]:
+    """Return points all over the title, the compass and the scale."""
+    middle, right, bottom = sheet.width / 2, sheet.width - 112, sheet.height - 105
+    title_points = [(middle + 40 * step, 85.0) for step in range(-8, 9)]
+    rose = [
+        (right + 22 * x, bottom + 22 * y) for x in range(-3, 4) for y in range(-4, 4)
+    ]
+    scale = [(50.0 + 20 * step, sheet.height - 55) for step in range(14)]
+    return title_points + rose + scale
 
 
 def _furniture(sheet: Sheet, name: str, unit: float) -> str:

@@ -32,7 +32,7 @@ from gaia_offline.maps import MapSpec
 
 _NATIVE_SCALE = 8.0
 _POPULATION = 3000
-_FILLING = 0.4
+_FILLING = 0.35
 _LARGEST_RADIUS = 40.0
 _MOST_NAMES = 12
 
@@ -187,7 +187,11 @@ def _taken(plan: _Plan, sheet: Sheet, roads: list[tuple[Point, Point]]) -> Image
     """Mark where nothing may be set: the town, its roads, the sea and the borders."""
     mask = Image.new("L", (round(sheet.width), round(sheet.height)))
     pen = ImageDraw.Draw(mask)
-    pen.rectangle((0, 0, *mask.size), outline=255, width=28)
+    width, height = mask.size
+    pen.rectangle((0, 0, width, height), outline=255, width=28)
+    if sheet.is_furnished:
+        pen.rectangle((width - 190, height - 200, width, height), fill=255)
+        pen.rectangle((width // 2 - 300, 0, width // 2 + 300, 150), fill=255)
     for road in roads:
         pen.line(road, fill=255, width=46)
     pen.polygon([plan.at(point) for point in plan.town.footprint], fill=255)
