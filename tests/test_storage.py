@@ -23,7 +23,7 @@ from gaia_core.images import Image
 from gaia_core.requests import UpscaleRequest
 from gaia_core.responses import StoredImage
 from gaia_core.storage import Disk, FileStorage, ImageStorage
-from gaia_core.testing import MemoryStorage, jpeg, png
+from gaia_core.testing import MemoryStorage, capture_events, jpeg, png
 
 RED = Image.from_bytes(png(colour="red"))
 BLUE = Image.from_bytes(png(colour="blue"))
@@ -483,6 +483,23 @@ async def test_a_damaged_record_is_named(storage: FileStorage, record: bytes) ->
 
     with pytest.raises(StorageError, match=f"record of picture {stored.id} is damaged"):
         await storage.get(stored.id)
+
+
+async def test_a_damaged_record_does_not_hide_the_others(storage: FileStorage) -> None:
+    """A listing passes over it and says so."""
+    first = await storage.put(RED, **FACTS)
+    second = await storage.put(RED, **FACTS)
+    records = storage.root / "records"
+    path = records / second.id[:2] / f"{second.id}.json"
+    path.write_bytes((records / first.id[:2] / f"{first.id}.json").read_bytes())
+
+    with capture_events() as events:
+        found = await storage.list()
+
+    assert found == (first,)
+    assert [(event["event"], event["image_id"]) for event in events] == [
+        ("gaia.record_damaged", second.id)
+    ]
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,15 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from gaia_core.errors import StorageError
 from gaia_core.images import SUFFIXES, Image
+from gaia_core.observability import get_logger
 from gaia_core.responses import StoredImage
+from gaia_core.storage.disk import Disk
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -48,113 +50,8 @@ _CAUSES = {
 }
 
 
-class ImageStorage(Protocol):
-    """Where Gaia keeps pictures; implement it to keep them elsewhere."""
-
-    async def put(  # noqa: PLR0913
-        self,
-        image: Image,
-        *,
-        operation_id: str,
-        provider: str,
-        model: str,
-        prompt: str | None = None,
-        seed: int | None = None,
-        campaign_id: str | None = None,
-        user_id: str | None = None,
-    ) -> StoredImage:
-        """
-        Keep a picture and say where it lies.
-
-        Args:
-            image: The picture; its bytes are kept untouched.
-            operation_id: The operation that made it.
-            provider: The provider that made it.
-            model: The model that made it.
-            prompt: The prompt it was made from.
-            seed: The seed that made it.
-            campaign_id: The campaign it belongs to.
-            user_id: The user it belongs to.
-
-        Raises:
-            StorageError: If it cannot be written.
-        """
-        ...
-
-    async def get(self, image_id: str) -> StoredImage | None:
-        """Look a picture up by its id; None if there is none."""
-        ...
-
-    async def list(
-        self,
-        *,
-        campaign_id: str | None = None,
-        operation_id: str | None = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
-        limit: int = 100,
-    ) -> Sequence[StoredImage]:
-        """
-        List pictures, newest first.
-
-        Args:
-            campaign_id: Only those of this campaign.
-            operation_id: Only those of this operation.
-            since: Only those stored at this moment or later.
-            until: Only those stored before this moment.
-            limit: At most so many.
-        """
-        ...
-
-    async def read(self, image_id: str) -> bytes:
-        """
-        Read a picture and check it against its digest.
-
-        Raises:
-            StorageError: If there is none, or its file is missing or damaged.
-        """
-        ...
-
-    async def recover(self, operation_id: str) -> Sequence[StoredImage]:
-        """Finish what a crash left half stored, and list what there is."""
-        ...
-
-    async def sweep(self, older_than: timedelta = timedelta(hours=24)) -> int:
-        """Remove what a crash left behind longer ago; say how many files."""
-        ...
-
-
-class Disk:
-    """
-    The four acts that change the disk, each complete when it returns.
-
-    Tests hand `FileStorage` one that fails at a chosen act.
-    """
-
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a new file and wait until the disk has it."""
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-
-    def replace(self, source: Path, target: Path) -> None:
-        """Give a file its final name, in one step."""
-        source.replace(target)
-
-    def touch(self, path: Path) -> None:
-        """Make an empty file."""
-        path.touch()
-
-    def sync_folder(self, path: Path) -> None:
-        """Wait until the disk has the names in a folder."""
-        if os.name == "nt":  # Windows cannot, and needs not.
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+class _DamagedRecordError(StorageError):
+    """What lies under the name of a record is none."""
 
 
 def _utc_now() -> datetime:
@@ -177,6 +74,7 @@ class FileStorage:
     _disk: Disk = attrs.field(factory=Disk, kw_only=True)
     _now: Callable[[], datetime] = attrs.field(default=_utc_now, kw_only=True)
 
+    # One argument for each thing on record.
     async def put(  # noqa: PLR0913
         self,
         image: Image,
@@ -367,9 +265,17 @@ class FileStorage:
                 moment, _, image_id = entry.rpartition("-")
                 if not first <= moment < last or not _ID.fullmatch(image_id):
                     continue
-                # An entry without a record is what a crash left behind.
-                if (stored := self._get(image_id)) is not None:
+                if (stored := self._listed(image_id)) is not None:
                     yield stored
+
+    def _listed(self, image_id: str) -> StoredImage | None:
+        """Read a record; one that is damaged does not hide all others."""
+        try:
+            # An entry without a record is what a crash left behind.
+            return self._get(image_id)
+        except _DamagedRecordError:
+            get_logger().warning("gaia.record_damaged", image_id=image_id)
+            return None
 
     def _checked(self, data: bytes, image_id: str) -> StoredImage:
         stored = self._from_json(data)
@@ -379,7 +285,7 @@ class FileStorage:
                 f"The record of picture {image_id} is damaged. "
                 f"Restore {record} from a backup."
             )
-            raise StorageError(message)
+            raise _DamagedRecordError(message)
         return stored
 
     def _from_json(self, data: bytes) -> StoredImage | None:
