@@ -1,7 +1,7 @@
 """``gaia generate``: pictures from words."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
@@ -20,7 +20,10 @@ from gaia_core.cli.pictures import (
 from gaia_core.cli.results import output_option, show_images
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.work import serve
+from gaia_core.images import Image
 from gaia_core.requests import GenerateRequest, Outpaint
+
+T = TypeVar("T")
 
 LABEL = "Generating"
 EXAMPLES = """\b
@@ -101,24 +104,29 @@ def build_request(
 ) -> GenerateRequest:
     """Turn the options into a request, reading the pictures they name."""
     fields = dict(given)
-    size, mask = fields.pop("size"), fields.pop("mask")
-    image = read_picture(fields["image"]) if fields["image"] else None
-    outpaint = parse_outpaint(fields["outpaint"]) if fields["outpaint"] else None
-    references = fields.pop("references")
-    fields["image"], fields["outpaint"] = image, outpaint
-    width, height = parse_size(size) if size else natural_size(image, outpaint)
+    size, references = fields.pop("size"), fields.pop("references")
+    image = _unless_none(read_picture, fields.pop("image"))
+    outpaint = _unless_none(parse_outpaint, fields.pop("outpaint"))
+    width, height = natural_size(image, outpaint) if size is None else parse_size(size)
     return GenerateRequest(
         prompt=prompt,
         width=width,
         height=height,
-        mask_image=read_picture(mask) if mask else None,
-        reference_images=[read_picture(path) for path in references],
+        image=image,
+        mask_image=_unless_none(read_picture, fields.pop("mask")),
+        outpaint=outpaint,
+        reference_images=map(read_picture, references),
         **fields,
         **choices.request_fields,
     )
 
 
-def natural_size(image: Any, outpaint: Outpaint | None) -> tuple[int, int]:
+def _unless_none(read: Callable[[str], T], text: str | None) -> T | None:
+    """Read a value; an empty text is given, and wrong, not left out."""
+    return None if text is None else read(text)
+
+
+def natural_size(image: Image | None, outpaint: Outpaint | None) -> tuple[int, int]:
     """Give the size of a result nobody gave: the picture's, borders included."""
     if image is None:
         return 1024, 1024

@@ -40,11 +40,11 @@ ALIASES = {"rmbg": "remove-background"}
 class RootGroup(click.Group):
     """Imports a command when it is asked for; turns errors into exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         """Name the commands in the order of their use."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """Import a command, by its name or its alias."""
         target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if target is None:
@@ -67,7 +67,7 @@ class RootGroup(click.Group):
         args: Sequence[str] | None = None,
         prog_name: str | None = None,
         complete_var: str | None = None,
-        standalone_mode: bool = True,  # noqa: FBT001, FBT002  click's
+        standalone_mode: bool = True,  # noqa: FBT001, FBT002 - click's
         **extra: Any,
     ) -> Any:
         """Run a command line and leave with its exit code."""
@@ -76,7 +76,7 @@ class RootGroup(click.Group):
             return super().main(
                 words, prog_name, complete_var, standalone_mode=False, **extra
             )
-        _forgive_encodings()
+        _prepare_streams()
         self._main_shell_completion(extra, prog_name or "gaia", complete_var)
         sys.exit(self._run(words, prog_name or "gaia", extra))
 
@@ -170,10 +170,13 @@ def _with_advice(error: click.UsageError, word: str) -> click.UsageError:
     return click.UsageError(f"There is no command '{word}'.{advice}", error.ctx)
 
 
-def _forgive_encodings() -> None:
-    """Write what a terminal cannot show as escapes, instead of failing."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
+def _prepare_streams() -> None:
+    """Write what a stream cannot take as escapes, and into nothing if it is closed."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # It stays open until the program ends.
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        reconfigure = getattr(getattr(sys, name), "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
 

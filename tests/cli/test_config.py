@@ -120,3 +120,21 @@ def test_a_file_is_overwritten_on_demand_only(gaia: Gaia, file: Path) -> None:
     assert "sk-canary" in before
     assert forced.exit_code == 0
     assert "sk-canary" not in file.read_text(encoding="utf-8")
+
+
+def test_a_named_file_is_written_where_it_is_named(gaia: Gaia, tmp_path: Path) -> None:
+    """``--config`` chooses the file that ``gaia config init`` writes."""
+    target = tmp_path / "new" / "work.toml"
+
+    result = gaia("--config", target, "config", "init")
+
+    assert result.stdout == f"{target}\n"
+    assert target.is_file()
+
+
+def test_a_key_on_the_command_line_is_masked(gaia: Gaia) -> None:
+    """A secret given with ``--set`` is not shown either."""
+    result = gaia("--set", "server.token=sk-canary", "config", "show")
+
+    assert "sk-canary" not in result.stdout
+    assert "command line" in result.stdout

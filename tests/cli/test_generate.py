@@ -324,6 +324,7 @@ def test_what_plugins_print_is_no_result(gaia: Gaia, install: Install) -> None:
         (("--max-cost", "cheap"), "--max-cost takes US dollars"),
         (("--max-cost", "nan"), "--max-cost takes US dollars"),
         (("--mask", "no.png"), "cannot be read"),
+        (("--image", ""), "cannot be read"),
         (("--strength", "0.5"), "strength needs image"),
         (("-n", "9"), "num_images must be 1 to 8"),
         (("--policy", "luck"), "'luck' is not one of"),

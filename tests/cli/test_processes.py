@@ -154,6 +154,24 @@ def test_a_reader_that_leaves_is_no_failure(
     assert process.stderr == b""
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell")
+@pytest.mark.parametrize("closed", [">&-", "2>&-"], ids=["stdout", "stderr"])
+def test_closed_streams_are_no_failure(
+    install: Install, monkeypatch: pytest.MonkeyPatch, closed: str
+) -> None:
+    """A program that starts it without a stream gets no traceback."""
+    install()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    line = f'"$@" generate "a dragon" --size 16 {closed}'
+
+    process = subprocess.run(
+        ["/bin/sh", "-c", line, "sh", *GAIA], capture_output=True, check=False
+    )
+
+    assert process.returncode == 0
+    assert b"Traceback" not in process.stderr
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_is_named(
     install: Install, monkeypatch: pytest.MonkeyPatch
