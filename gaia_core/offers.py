@@ -8,6 +8,7 @@ import attrs
 
 from gaia_core.calls import answer_of, words_of
 from gaia_core.catalog import ModelInfo, ProviderInfo
+from gaia_core.errors import PluginError
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
 from gaia_core.selection import Offer, RankedOffers
@@ -79,7 +80,7 @@ async def _models_of(provider: "Provider", info: ProviderInfo) -> Sequence[Model
     wrong = [type(model).__name__ for model in models if type(model) is not ModelInfo]
     if wrong:
         message = f"gaia_list_models must give ModelInfo, not {wrong[0]}"
-        raise TypeError(message)
+        raise PluginError(message)
     return list(models)
 
 

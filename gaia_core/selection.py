@@ -187,17 +187,25 @@ class Plan:
     def rejections(self) -> tuple[Rejection, ...]:
         """Everybody passed over, with the reason."""
         chosen = {candidate.name for candidate in self.candidates}
-        return tuple(
+        passed_over = (
             rejection
             for offer in self._offers
             for rejection in self._rejections_of(offer)
             if rejection.name not in chosen
         )
+        return (*self._strangers(), *passed_over)
 
     @property
     def reasons(self) -> dict[str, str]:
         """Rejections as a mapping from name to reason."""
         return {rejection.name: rejection.reason for rejection in self.rejections}
+
+    def _strangers(self) -> Iterable[Rejection]:
+        """Reject a provider that the request names and nobody knows."""
+        name = self.request.provider
+        if name is not None and all(offer.name != name for offer in self._offers):
+            reason = "no provider of this name is loaded: see `gaia plugins`"
+            yield Rejection(name=name, reason=reason)
 
     def _rejections_of(self, offer: Offer) -> Iterable[Rejection]:
         reason = _reject_offer(self.request, offer, self.preferences, self._admit)

@@ -1,0 +1,689 @@
+"""The doors of Gaia: what comes in, what is asked of providers, what goes out."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import pytest
+
+from gaia_core import (
+    Capability,
+    Gaia,
+    GaiaError,
+    GeneratedImage,
+    GenerateRequest,
+    Health,
+    HealthLevel,
+    ImageResult,
+    InvalidRequestError,
+    ModelInfo,
+    NoCapableProviderError,
+    PluginError,
+    Policy,
+    Price,
+    ProviderInfo,
+    Quality,
+    Settings,
+    Speed,
+    UpscaleRequest,
+    engine,
+    hookimpl,
+)
+from gaia_core.cache import NoCache
+from gaia_core.requests import Request
+from gaia_core.responses import Response
+from gaia_core.settings import PluginSettings, ProviderSettings
+from gaia_core.testing import FakeProvider, MemoryStorage, capture_events, png
+from gaia_core.testing.pytest_plugin import OpenGaia
+
+DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+
+
+# -- opening --------------------------------------------------------------------------
+
+
+async def test_open_reads_the_settings(gaia_home: Any) -> None:
+    """Without settings Gaia goes by the file and the environment."""
+    (gaia_home / "gaia.toml").write_text('[gaia]\npolicy = "cheapest"\n')
+
+    async with Gaia.open(plugins=[FakeProvider()], discover=False) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert gaia.settings.policy is Policy.CHEAPEST
+    assert response.images[0].path.is_file()
+
+
+async def test_without_providers_every_request_is_refused(open_gaia: OpenGaia) -> None:
+    """An empty Gaia opens, and says that nobody can serve."""
+    async with open_gaia() as gaia:
+        with pytest.raises(NoCapableProviderError, match="text-to-image"):
+            await gaia.generate(DRAGON)
+
+
+async def test_providers_start_and_stop(open_gaia: OpenGaia) -> None:
+    """Providers are started before the first request and stopped at the end."""
+    provider = FakeProvider()
+
+    async with open_gaia(provider):
+        was_running = provider.is_running
+
+    assert was_running
+    assert not provider.is_running
+
+
+async def test_the_last_to_start_stops_first(open_gaia: OpenGaia) -> None:
+    """Providers stop in the reverse of the order they started in."""
+    order: list[str] = []
+
+    class Noting(FakeProvider):
+        @hookimpl
+        async def gaia_start(self) -> None:
+            order.append(f"start {self.name}")
+
+        @hookimpl
+        async def gaia_stop(self) -> None:
+            order.append(f"stop {self.name}")
+
+    async with open_gaia(Noting(name="a", priority=2), Noting(name="b")):
+        pass
+
+    assert order == ["start a", "start b", "stop b", "stop a"]
+
+
+async def test_middleware_starts_and_stops(open_gaia: OpenGaia) -> None:
+    """Middleware has the upkeep hooks, too."""
+    seen: list[str] = []
+
+    class Counting:
+        @hookimpl
+        async def gaia_start(self) -> None:
+            seen.append("start")
+
+        @hookimpl
+        async def gaia_stop(self) -> None:
+            seen.append("stop")
+
+    async with open_gaia(FakeProvider(), Counting()):
+        pass
+
+    assert seen == ["start", "stop"]
+
+
+async def _fail() -> None:
+    message = "no device"
+    raise OSError(message)
+
+
+async def _hang() -> None:
+    await asyncio.sleep(60)
+
+
+async def _exit() -> None:
+    raise SystemExit
+
+
+@pytest.mark.parametrize(
+    ("start", "reason"),
+    [
+        (_fail, "gaia_start failed: OSError"),
+        (_hang, "gaia_start failed: TimeoutError"),
+        (_exit, "gaia_start failed: broken gave up"),
+    ],
+    ids=["raises", "hangs", "exits"],
+)
+async def test_provider_that_does_not_start_is_passed_over(
+    open_gaia: OpenGaia, start: Any, reason: str
+) -> None:
+    """A provider that cannot start harms nobody, and says why it is not asked."""
+
+    class Broken(FakeProvider):
+        @hookimpl
+        async def gaia_start(self) -> None:
+            await start()
+
+    broken = Broken(name="broken", priority=9)
+
+    with capture_events() as events:
+        async with open_gaia(
+            broken, FakeProvider(), plugins=PluginSettings(load_timeout=0.05)
+        ) as gaia:
+            response = await gaia.generate(DRAGON)
+            reasons = gaia.plan(DRAGON).reasons
+            infos = {info.name: info for info in gaia.providers()}
+
+    assert response.provider == "fake"
+    assert reasons["broken"].startswith(reason)
+    assert str(infos["broken"].unavailable).startswith(reason)
+    assert "gaia.start_failed" in {event["event"] for event in events}
+
+
+async def test_provider_that_does_not_stop_holds_nobody_up(
+    open_gaia: OpenGaia,
+) -> None:
+    """Closing goes on when a provider hangs at its end."""
+
+    class Clinging(FakeProvider):
+        @hookimpl
+        async def gaia_stop(self) -> None:
+            await _hang()
+
+    other = FakeProvider()
+
+    with capture_events() as events:
+        async with open_gaia(
+            Clinging(name="clinging"), other, plugins=PluginSettings(load_timeout=0.05)
+        ):
+            pass
+
+    assert not other.is_running
+    assert "gaia.stop_failed" in {event["event"] for event in events}
+
+
+async def test_closing_ends_what_takes_too_long(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work nobody waits for is given some time, then its outcome is unknown."""
+    monkeypatch.setattr(engine, "CLOSING_GRACE", 0.05)
+    provider = FakeProvider(price_usd="0.04", delay=60)
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(GaiaError) as caught:
+            await gaia.generate(DRAGON, timeout=0.05)
+    operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert operation is not None
+    assert operation.state == "unknown"
+    assert operation.reserved_usd == Decimal("0.04")
+
+
+async def test_closing_ends_work_that_ignores_its_end(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A free hook that ignores being cancelled does not hold its caller."""
+    monkeypatch.setattr(engine, "CANCEL_GRACE", 0.05)
+
+    class Stubborn(FakeProvider):
+        @hookimpl
+        async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
+            try:
+                await asyncio.sleep(0.2)
+            except asyncio.CancelledError:
+                await asyncio.sleep(0.2)
+            return await FakeProvider.gaia_generate(self, request, context)
+
+    async with open_gaia(Stubborn()) as gaia:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        with pytest.raises(GaiaError):
+            await gaia.generate(DRAGON, timeout=0.02)
+        waited = loop.time() - start
+
+    assert waited < 0.2
+
+
+# -- choosing -------------------------------------------------------------------------
+
+
+def _model(name: str, **fields: Any) -> ModelInfo:
+    facts = {
+        "id": name,
+        "name": name,
+        "provider": name,
+        "capabilities": set(Capability),
+    }
+    return ModelInfo(**facts | fields)
+
+
+CHEAP = FakeProvider(
+    name="cheap", models=[_model("cheap", price=Price(per_image="0.001"))]
+)
+QUICK = FakeProvider(
+    name="quick",
+    priority=5,
+    models=[_model("quick", speed=Speed.FAST, price=Price(per_image="0.02"))],
+)
+FINE = FakeProvider(
+    name="fine",
+    priority=-5,
+    models=[_model("fine", quality=Quality.VERY_HIGH, price=Price(per_image="0.2"))],
+)
+
+
+@pytest.mark.parametrize(
+    ("choices", "expected"),
+    [
+        ({}, "quick"),
+        ({"policy": "cheapest"}, "cheap"),
+        ({"policy": Policy.FASTEST}, "quick"),
+        ({"policy": "best"}, "fine"),
+        ({"policy": "best", "max_cost_usd": 0.1}, "quick"),
+        ({"max_cost_usd": Decimal("0.01")}, "cheap"),
+        ({"allowed_providers": ["fine", "cheap"]}, "cheap"),
+        ({"policy": None, "max_cost_usd": None, "allowed_providers": None}, "quick"),
+    ],
+    ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
+)
+async def test_choices_of_a_call(
+    open_gaia: OpenGaia, choices: dict[str, Any], expected: str
+) -> None:
+    """A call may choose policy, ceiling and providers for itself."""
+    async with open_gaia(CHEAP, QUICK, FINE, storage=MemoryStorage()) as gaia:
+        response = await gaia.generate(DRAGON, **choices)
+        plan = gaia.plan(DRAGON, **choices)
+
+    assert response.provider == expected
+    assert plan.candidates[0].provider == expected
+
+
+async def test_lower_ceiling_holds(open_gaia: OpenGaia) -> None:
+    """A call cannot raise the ceiling of the settings, only lower it."""
+    async with open_gaia(CHEAP, QUICK, FINE, max_cost_usd=Decimal("0.01")) as gaia:
+        generous = gaia.plan(DRAGON, max_cost_usd=5)
+        mean = gaia.plan(DRAGON, max_cost_usd=0)
+
+    assert [candidate.provider for candidate in generous.candidates] == ["cheap"]
+    assert mean.candidates == ()
+    assert mean.reasons["quick/quick"] == "costs $0.02, the ceiling is $0"
+
+
+async def test_unknown_policy_is_refused(open_gaia: OpenGaia) -> None:
+    """A policy that does not exist is an error that lists those that do."""
+    async with open_gaia(CHEAP) as gaia:
+        with pytest.raises(InvalidRequestError, match="priority, cheapest"):
+            await gaia.generate(DRAGON, policy="random")
+
+
+async def test_named_provider_alone_is_asked(open_gaia: OpenGaia) -> None:
+    """A request that names a provider goes there or nowhere."""
+    first = FakeProvider.failing(GaiaError("no"), name="first")
+    second = FakeProvider(name="second", priority=9)
+
+    async with open_gaia(first, second) as gaia:
+        plan = gaia.plan(attrs.evolve(DRAGON, provider="first"))
+        with pytest.raises(
+            NoCapableProviderError, match="third: no provider of this name"
+        ):
+            await gaia.generate(attrs.evolve(DRAGON, provider="third"))
+
+    assert [candidate.provider for candidate in plan.candidates] == ["first"]
+    assert second.calls == []
+
+
+async def test_nobody_left_lists_every_reason(open_gaia: OpenGaia) -> None:
+    """When nobody can serve, the error says of everybody why not."""
+    keyless = FakeProvider(name="keyless", unavailable="KEY is not set")
+    upscaler = FakeProvider(name="upscaler", capabilities={Capability.UPSCALING})
+    small = FakeProvider(name="small", models=[_model("small", max_width=32)])
+    off = FakeProvider(name="off")
+    section = ProviderSettings(name="off", enabled=False)
+
+    async with open_gaia(
+        keyless, upscaler, small, off, providers={"off": section}
+    ) as gaia:
+        with pytest.raises(NoCapableProviderError) as caught:
+            await gaia.generate(DRAGON)
+
+    assert caught.value.reasons == {
+        "keyless": "KEY is not set",
+        "off": "switched off: [providers.off] enabled = false",
+        "small/small": "makes at most 32x1024, not 64x64",
+        "upscaler": "cannot do text-to-image",
+    }
+
+
+async def test_availability_is_asked_for_every_plan(open_gaia: OpenGaia) -> None:
+    """A key that turns up, or goes, counts from the next request on."""
+    provider = FakeProvider(unavailable="KEY is not set")
+
+    async with open_gaia(provider) as gaia:
+        before = gaia.plan(DRAGON).candidates
+        provider.unavailable = None
+        after = gaia.plan(DRAGON).candidates
+        shown = gaia.providers()[0].unavailable
+
+    assert before == ()
+    assert len(after) == 1
+    assert shown is None
+
+
+async def test_models_are_listed_anew(open_gaia: OpenGaia) -> None:
+    """`models` asks the providers again, and plans go by the answer."""
+    provider = FakeProvider(models=[_model("old")])
+
+    async with open_gaia(provider) as gaia:
+        provider.models = (_model("new"),)
+        models = await gaia.models()
+        plan = gaia.plan(DRAGON)
+
+    assert [model.id for model in models] == ["new"]
+    assert plan.candidates[0].model.id == "new"
+
+
+async def test_providers_are_listed_in_order(open_gaia: OpenGaia) -> None:
+    """Providers come best rank first, then by name."""
+    names = {"b": 0, "a": 0, "c": 5}
+    providers = [FakeProvider(name=n, priority=p) for n, p in names.items()]
+
+    async with open_gaia(*providers) as gaia:
+        listed = [info.name for info in gaia.providers()]
+
+    assert listed == ["c", "a", "b"]
+
+
+# -- middleware -----------------------------------------------------------------------
+
+
+class _HouseStyle:
+    """Gives every picture a style."""
+
+    @hookimpl(wrapper=True)
+    def gaia_prepare_request(self, request: Request) -> Any:  # noqa: ARG002  the interface
+        """Put a style where there is none."""
+        prepared = yield
+        if isinstance(prepared, GenerateRequest):
+            return attrs.evolve(prepared, style=prepared.style or "ink")
+        return prepared
+
+
+class _Marking:
+    """Puts a mark on every result."""
+
+    @hookimpl(wrapper=True)
+    def gaia_generate(self, request: Any, context: Any) -> Any:  # noqa: ARG002  the interface
+        """Change the result once it is there."""
+        answer = yield
+
+        async def marked() -> ImageResult:
+            result: ImageResult = await answer
+            return attrs.evolve(result, warnings=["marked"])
+
+        return marked()
+
+
+async def test_middleware_changes_requests_and_results(open_gaia: OpenGaia) -> None:
+    """A wrapper at the door and one around the work both have their say."""
+    provider = FakeProvider()
+
+    async with open_gaia(provider, _HouseStyle(), _Marking()) as gaia:
+        response = await gaia.generate(DRAGON)
+        await gaia.upscale(UpscaleRequest(image=png()))
+
+    assert provider.requests[0].style == "ink"  # type: ignore[attr-defined]
+    assert response.warnings == ("marked",)
+
+
+async def test_request_is_prepared_once(open_gaia: OpenGaia) -> None:
+    """The door is passed once per operation, however many providers are asked."""
+    seen: list[Request] = []
+
+    class Counting:
+        @hookimpl(wrapper=True)
+        def gaia_prepare_request(self, request: Request) -> Any:
+            seen.append(request)
+            return (yield)
+
+    busy = FakeProvider.failing(OSError("reset"), name="busy", priority=5)
+
+    async with open_gaia(busy, FakeProvider(), Counting()) as gaia:
+        await gaia.generate(DRAGON)
+
+    assert seen == [DRAGON]
+
+
+async def test_middleware_that_fails_is_named(open_gaia: OpenGaia) -> None:
+    """Foreign errors at the door become Gaia's own, and nothing is sent."""
+    provider = FakeProvider()
+
+    class Broken:
+        @hookimpl(wrapper=True)
+        def gaia_prepare_request(self, request: Request) -> Any:
+            yield
+            raise KeyError(request.capability)
+
+    async with open_gaia(provider, Broken()) as gaia:
+        with pytest.raises(PluginError, match="KeyError") as caught:
+            await gaia.generate(DRAGON)
+
+    assert provider.calls == []
+    assert "text-to-image" not in str(caught.value)
+
+
+async def test_middleware_may_refuse(open_gaia: OpenGaia) -> None:
+    """A refusal in Gaia's own words reaches the host as it is."""
+
+    class Strict:
+        @hookimpl(wrapper=True)
+        def gaia_prepare_request(self, request: Request) -> Any:  # noqa: ARG002  the interface
+            yield
+            message = "no dragons here"
+            raise InvalidRequestError(message)
+
+    async with open_gaia(FakeProvider(), Strict()) as gaia:
+        with pytest.raises(InvalidRequestError, match="no dragons"):
+            await gaia.generate(DRAGON)
+
+
+# -- the cache ------------------------------------------------------------------------
+
+
+class _Cache(NoCache):
+    """Keeps one answer per request."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Response] = {}
+
+    async def find(self, request: Request) -> Response | None:
+        """Find it by the request's own words."""
+        return self.kept.get(repr(request))
+
+    async def keep(self, request: Request, response: Response) -> None:
+        """Keep it."""
+        self.kept[repr(request)] = response
+
+
+async def test_cache_answers_before_anybody_is_asked(open_gaia: OpenGaia) -> None:
+    """An equal request is answered from the cache."""
+    provider = FakeProvider()
+
+    async with open_gaia(provider, cache=_Cache()) as gaia:
+        first = await gaia.generate(DRAGON)
+        second = await gaia.generate(DRAGON)
+        await gaia.generate(attrs.evolve(DRAGON, seed=1))
+
+    assert second is first
+    assert len(provider.calls) == 2
+
+
+# -- health ---------------------------------------------------------------------------
+
+
+async def _no_answer(_level: HealthLevel) -> Any:
+    await asyncio.sleep(60)
+
+
+async def _wrong_answer(_level: HealthLevel) -> Any:
+    return {"status": "ok"}
+
+
+async def _raise(_level: HealthLevel) -> Any:
+    message = "key sk-123"
+    raise OSError(message)
+
+
+@pytest.mark.parametrize(
+    ("check", "reason"),
+    [
+        (_no_answer, "the check failed: TimeoutError"),
+        (_wrong_answer, "the check gave dict, not Health"),
+        (_raise, "the check failed: OSError"),
+    ],
+    ids=["hangs", "wrong type", "raises"],
+)
+async def test_failing_check_is_unhealthy(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch, check: Any, reason: str
+) -> None:
+    """A check that fails says so, and the others are checked all the same."""
+    monkeypatch.setattr(engine, "CHECK_TIMEOUT", 0.05)
+
+    class Sick(FakeProvider):
+        @hookimpl
+        async def gaia_check_health(self, level: HealthLevel) -> Health:
+            health: Health = await check(level)
+            return health
+
+    async with open_gaia(Sick(name="sick"), FakeProvider()) as gaia:
+        found = await gaia.check_health(HealthLevel.REACHABLE)
+
+    assert found["fake"].is_healthy
+    assert not found["sick"].is_healthy
+    assert found["sick"].reason == reason
+
+
+async def test_unavailable_provider_is_not_checked(open_gaia: OpenGaia) -> None:
+    """Why a provider cannot work is known without asking it."""
+    provider = FakeProvider(unavailable="KEY is not set")
+
+    async with open_gaia(provider) as gaia:
+        found = await gaia.check_health(HealthLevel.AUTHORISED)
+
+    assert found["fake"] == Health(
+        level=HealthLevel.CONFIGURED, is_healthy=False, reason="KEY is not set"
+    )
+
+
+# -- providers that break the rules ---------------------------------------------------
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Liar:
+    """Declares what it has no hook for."""
+
+    name: str = "liar"
+    priority: int = 0
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Promise everything."""
+        return ProviderInfo(
+            name=self.name, capabilities=set(Capability), priority=self.priority
+        )
+
+
+class _Faceless(FakeProvider):
+    """Has no card once it is loaded."""
+
+    looks: int = 0
+
+    @hookimpl
+    def gaia_provider_info(self) -> Any:
+        """Answer while it is loaded, and fail afterwards."""
+        _Faceless.looks += 1
+        if _Faceless.looks > 2:
+            raise KeyError(self.name)
+        return FakeProvider.gaia_provider_info(self)
+
+
+class _Listless(FakeProvider):
+    """Fails to list its models."""
+
+    @hookimpl
+    async def gaia_list_models(self) -> Any:
+        """Fail."""
+        message = "key sk-123"
+        raise OSError(message)
+
+
+class _Leaving(FakeProvider):
+    """Tries to end the process."""
+
+    @hookimpl
+    async def gaia_list_models(self) -> Any:
+        """Exit."""
+        raise SystemExit
+
+
+class _Careless(FakeProvider):
+    """Lists something else than models."""
+
+    @hookimpl
+    async def gaia_list_models(self) -> Any:
+        """Give names instead of cards."""
+        return ["sdxl", "flux"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (_Liar, "declares background-removal but implements no"),
+        (_Listless, "listing its models failed: OSError"),
+        (_Leaving, "listing its models failed: broken gave up"),
+        (_Careless, "gaia_list_models must give ModelInfo, not str"),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+async def test_broken_provider_harms_nobody(
+    open_gaia: OpenGaia, broken: Callable[..., object], reason: str
+) -> None:
+    """A provider that breaks the contract is passed over with the reason."""
+    async with open_gaia(broken(name="broken", priority=9), FakeProvider()) as gaia:
+        response = await gaia.generate(DRAGON)
+        reasons = gaia.plan(DRAGON).reasons
+
+    assert response.provider == "fake"
+    assert reason in reasons["broken"]
+    assert "sk-123" not in reasons["broken"]
+
+
+async def test_provider_without_a_card_harms_nobody(open_gaia: OpenGaia) -> None:
+    """A card that can no longer be read makes its provider unavailable."""
+    async with open_gaia(_Faceless(name="broken", priority=9), FakeProvider()) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert response.provider == "fake"
+
+
+async def test_slow_list_of_models_is_left_behind(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A provider that takes too long to list its models offers nothing."""
+    monkeypatch.setattr("gaia_core.offers.LIST_TIMEOUT", 0.05)
+
+    class Slow(FakeProvider):
+        @hookimpl
+        async def gaia_list_models(self) -> Any:
+            await asyncio.sleep(60)
+
+    async with open_gaia(Slow(name="slow"), FakeProvider()) as gaia:
+        reasons = gaia.plan(DRAGON).reasons
+
+    assert reasons["slow"] == "listing its models took longer than 0.05 s"
+
+
+# -- many at once ---------------------------------------------------------------------
+
+
+async def test_many_requests_at_once(open_gaia: OpenGaia) -> None:
+    """Requests at once share nothing: each has its operation and its picture."""
+    provider = FakeProvider(delay=0.02)
+    requests = [attrs.evolve(DRAGON, seed=seed) for seed in range(50)]
+
+    async with open_gaia(provider, storage=MemoryStorage()) as gaia:
+        responses = await asyncio.gather(*map(gaia.generate, requests))
+
+    assert [response.images[0].seed for response in responses] == list(range(50))
+    assert len({response.operation_id for response in responses}) == 50
+    assert len(set(provider.charges)) == 50
+
+
+def test_settings_and_choices_agree() -> None:
+    """Everything a call may choose about the plan is a setting or a list of names."""
+    choices: Mapping[str, Any] = engine.PlanChoices.__annotations__
+
+    assert set(choices) - {"allowed_providers"} <= set(attrs.fields_dict(Settings))
+
+
+def test_generated_image_is_named_in_its_repr() -> None:
+    """Bytes never fill the log: pictures show their length."""
+    assert "bytes>" in repr(GeneratedImage(data=png()))
