@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeAlias
 
@@ -89,7 +89,7 @@ class Image:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
-            message = f"The picture {path} cannot be read: {error.strerror}."
+            message = f"The picture {fspath(path)} cannot be read: {error.strerror}."
             raise InvalidImageError(message) from error
         return cls.from_bytes(data)
 

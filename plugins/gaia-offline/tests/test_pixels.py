@@ -63,6 +63,25 @@ def test_the_subject_stands_in_the_middle(sprite: Pixels) -> None:
     assert np.ptp(rows) == pytest.approx(160, abs=8)
 
 
+@SIZES
+def test_crisp_sprites_have_the_size(sprite: Pixels, width: int, height: int) -> None:
+    """A crisp picture has exactly the size, with the subject before the backdrop."""
+    picture = paint(sprite, width, height, is_crisp=True)
+
+    assert picture.shape == (height, width, 3)
+
+
+def test_crisp_sprites_keep_their_squares(sprite: Pixels) -> None:
+    """Crisp, every pixel of the subject becomes a square of its own colour."""
+    picture = paint(sprite, 200, 200, is_crisp=True, backdrop="none")
+
+    shown = picture[picture[..., 3] > 0]
+    assert set(map(tuple, shown.tolist())) == {
+        (230, 180, 40, 255),
+        (40, 70, 200, 255),
+    }
+
+
 def test_painting_keeps_the_colours(sprite: Pixels) -> None:
     """What was blue is blue in the painting."""
     picture = paint(sprite, 128, 128)

@@ -14,7 +14,7 @@ from gaia_core import (
 from gaia_offline import background, maps, pixels, tiles, upscaling
 from gaia_offline.arrays import Pixels
 from gaia_offline.models import MAPS, NETWORK_OF, TILES, UPSCALE_FAST
-from gaia_offline.payloads import Drawing
+from gaia_offline.payloads import CRISP, Drawing
 from gaia_offline.replies import picture, pixels_of
 from gaia_offline.workers import Report
 
@@ -91,11 +91,14 @@ def _draw_tile(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[s
 
 def _finish(tile: Pixels, drawing: Drawing, report: Report) -> Pixels:
     """Bring a tile to the size asked for, in the finish asked for."""
-    size = (drawing.width, drawing.height)
-    if drawing.finish == "pixels":
-        return pixels.enlarge_pixels(tile, *size)
     return pixels.paint(
-        tile, *size, backdrop=drawing.backdrop, seed=drawing.seed, progress=report
+        tile,
+        drawing.width,
+        drawing.height,
+        is_crisp=drawing.finish == CRISP,
+        backdrop=drawing.backdrop,
+        seed=drawing.seed,
+        progress=report,
     )
 
 

@@ -10,7 +10,8 @@ from gaia_core import GenerateRequest, ProviderRequestError
 from gaia_offline import pixels
 from gaia_offline.models import MAPS, NAME
 
-FINISHES = ("painted", "pixels")
+CRISP = "pixels"
+FINISHES = (CRISP, "painted")
 BACKDROPS = (*pixels.BACKDROPS, pixels.NO_BACKDROP)
 
 _SEED_BITS = 32
@@ -30,7 +31,7 @@ class Drawing:
         negative_prompt: What to steer away from.
         num_inference_steps: Steps of the tile model; None: its default.
         guidance_scale: Guidance of the tile model; None: its default.
-        finish: ``painted`` goes through the upscaler, ``pixels`` keeps the grid.
+        finish: ``pixels`` keeps the grid, ``painted`` goes through the upscaler.
         backdrop: What lies behind the thing.
     """
 
