@@ -106,14 +106,14 @@ def complete_reasons(
     reasons: Mapping[str, str], request: Request, plugins: "Plugins"
 ) -> dict[str, str]:
     """Add the reasons selection cannot know: what is not installed or not loaded."""
-    known = {**_not_loaded(plugins), **reasons}
-    named = request.provider
-    if named is None:
-        has_any = known or plugins.providers
-        return known if has_any else {"gaia": ADVICE_WITHOUT_PROVIDERS}
-    if named in plugins.providers:
+    not_loaded, named = _not_loaded(plugins), request.provider
+    if named in {*plugins.providers, *plugins.disabled}:
         return dict(reasons)
-    return {**reasons, named: known.get(named) or _not_installed(plugins)}
+    if named is not None:
+        return {**reasons, named: not_loaded.get(named) or _not_installed(plugins)}
+    has_any = reasons or not_loaded or plugins.providers
+    nobody = {} if has_any else {"gaia": ADVICE_WITHOUT_PROVIDERS}
+    return {**not_loaded, **reasons, **nobody}
 
 
 def _not_loaded(plugins: "Plugins") -> dict[str, str]:

@@ -192,6 +192,19 @@ def test_a_plugin_that_is_not_allowed_is_named(
     assert "locked: not in plugins.allow" in result.stderr
 
 
+def test_a_provider_that_is_switched_off_is_named(gaia: Gaia, install: Install) -> None:
+    """Asking for a provider the settings switch off says so."""
+    install()
+
+    result = gaia(
+        *("--set", "providers.studio.enabled=false"),
+        *("generate", "a dragon", "-p", "studio"),
+    )
+
+    assert result.exit_code == 4
+    assert "studio: switched off" in result.stderr
+
+
 def test_other_verbs_have_plans_too(
     gaia: Gaia, install: Install, picture: Path
 ) -> None:
