@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import attrs
@@ -39,6 +40,12 @@ from gaia_core.testing import FakeProvider, MemoryStorage, capture_events, png
 from gaia_core.testing.pytest_plugin import OpenGaia
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+
+
+@pytest.fixture(name="open_gaia")
+def _open_gaia(open_gaia: OpenGaia) -> OpenGaia:
+    """Keep pictures in memory, unless a test says otherwise: the disk is slow."""
+    return partial(open_gaia, storage=MemoryStorage())
 
 
 # -- opening --------------------------------------------------------------------------
@@ -269,7 +276,7 @@ async def test_choices_of_a_call(
     open_gaia: OpenGaia, choices: dict[str, Any], expected: str
 ) -> None:
     """A call may choose policy, ceiling and providers for itself."""
-    async with open_gaia(CHEAP, QUICK, FINE, storage=MemoryStorage()) as gaia:
+    async with open_gaia(CHEAP, QUICK, FINE) as gaia:
         response = await gaia.generate(DRAGON, **choices)
         plan = gaia.plan(DRAGON, **choices)
 
@@ -669,7 +676,7 @@ async def test_many_requests_at_once(open_gaia: OpenGaia) -> None:
     provider = FakeProvider(delay=0.02)
     requests = [attrs.evolve(DRAGON, seed=seed) for seed in range(50)]
 
-    async with open_gaia(provider, storage=MemoryStorage()) as gaia:
+    async with open_gaia(provider) as gaia:
         responses = await asyncio.gather(*map(gaia.generate, requests))
 
     assert [response.images[0].seed for response in responses] == list(range(50))
