@@ -113,9 +113,9 @@ class Gaia:
         """Say who would be asked, in which order, at which price, and why."""
         return self._gaia.plan(request, **choices)
 
-    def models(self) -> tuple[ModelInfo, ...]:
-        """List the models of all providers."""
-        return self._wait(self._gaia.models())
+    def models(self, *, refresh: bool = False) -> tuple[ModelInfo, ...]:
+        """List the models of all providers; see `gaia_core.Gaia.models`."""
+        return self._wait(self._gaia.models(refresh=refresh))
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         """List the providers, best rank first."""

@@ -239,23 +239,21 @@ class Gaia:
         Say who would be asked, in which order, at which price, and why.
 
         Args:
-            request: What is to be served.
+            request: What is to be served; middleware prepares it first.
             **choices: What to choose for this call: see `PlanChoices`.
         """
-        allowed = choices.get("allowed_providers")
-        preferences = Preferences(
-            policy=_policy(choices.get("policy") or self.settings.policy),
-            max_cost_usd=_lowest(
-                choices.get("max_cost_usd"), self.settings.max_cost_usd
-            ),
-            allowed_providers=None if allowed is None else frozenset(allowed),
-            latency=self._services.reliability.latency(),
-        )
-        return select(request, self._offers, preferences, self._admit)
+        return self._plan(self._prepared(request), **choices)
 
-    async def models(self) -> tuple[ModelInfo, ...]:
-        """List the models of all providers, asking them anew."""
-        self._offers = await gather_offers(self.plugins, self._not_started)
+    async def models(self, *, refresh: bool = False) -> tuple[ModelInfo, ...]:
+        """
+        List the models of all providers.
+
+        Args:
+            refresh: Whether to ask the providers anew; they were asked when this
+                `Gaia` was opened.
+        """
+        if refresh:
+            self._offers = await gather_offers(self.plugins, self._not_started)
         return tuple(model for offer in self._offers for model in offer.models)
 
     def providers(self) -> tuple[ProviderInfo, ...]:
@@ -294,7 +292,7 @@ class Gaia:
         found = await self.cache.find(request)
         if found is not None:
             return found
-        plan = self.plan(request, **choices)
+        plan = self._plan(request, **choices)
         if plan.best is None:
             message = f"Nobody can serve this {request.capability} request."
             raise NoCapableProviderError(message, plan.reasons)
@@ -316,6 +314,19 @@ class Gaia:
         except Exception as error:
             message = f"Middleware failed at the door: {type(error).__name__}."
             raise PluginError(message) from error
+
+    def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
+        """Plan a request that middleware has prepared."""
+        allowed = choices.get("allowed_providers")
+        preferences = Preferences(
+            policy=_policy(choices.get("policy") or self.settings.policy),
+            max_cost_usd=_lowest(
+                choices.get("max_cost_usd"), self.settings.max_cost_usd
+            ),
+            allowed_providers=None if allowed is None else frozenset(allowed),
+            latency=self._services.reliability.latency(),
+        )
+        return select(request, self._offers, preferences, self._admit)
 
     async def _wait_for(self, walk: "Walk") -> Response:
         """Wait for a walk; what was sent goes on when nobody waits any more."""

@@ -91,7 +91,7 @@ def _tell(response: Response) -> None:
 
 def _show_plan(session: Session, request: Request, choices: Choices) -> int:
     async def work(gaia: Gaia) -> tuple[Plan, dict[str, str]]:
-        plan = gaia.plan(gaia.plugins.prepare(request), **choices.preferences)
+        plan = gaia.plan(request, **choices.preferences)
         return plan, complete_reasons(plan.reasons, request, gaia.plugins)
 
     plan, reasons = session.run(work)
