@@ -42,9 +42,11 @@ class _Way(NamedTuple):
 
 _HUFFMAN = _Way(_AVERAGE, 1, zlib.Z_HUFFMAN_ONLY)
 _RUNS = _Way(_AVERAGE, 1, zlib.Z_RLE)
-_MATCHES = tuple(
-    _Way(kind, 6, zlib.Z_DEFAULT_STRATEGY) for kind in (_NONE, _SUB, _UP, _AVERAGE)
+_MATCHES = (
+    _Way(_NONE, 6, zlib.Z_DEFAULT_STRATEGY),
+    *(_Way(kind, 6, zlib.Z_FILTERED) for kind in (_SUB, _UP, _AVERAGE)),
 )
+_QUICK_MATCHES = _Way(_NONE, 1, zlib.Z_DEFAULT_STRATEGY)
 _LITTLE = 0.2
 """Share of its raw size below which a band may hold matches in any filter."""
 
@@ -299,19 +301,28 @@ def _best_way(band: "PillowImage") -> _Way:
     Find the way that makes a sample of the band smallest.
 
     Photo-like pixels hold no matches, and looking for some costs most of the
-    time; drawings are nothing but matches. One try at each tells them apart.
+    time; drawings are nothing but matches. A quick look at each part of the sample
+    tells whether the search is worth it.
     """
     strips = tuple(_strips(band))
+    ways = [_HUFFMAN, _RUNS]
+    if _has_matches(strips):
+        ways += _MATCHES
+    return min(ways, key=lambda way: _sample_size(way, *strips))
 
-    def size(way: _Way) -> int:
-        sample = b"".join(_scanlines(strip, way.filter, skip=1) for strip in strips)
-        return len(_deflate(sample, way._replace(level=1)))
 
-    sizes = {way: size(way) for way in (_HUFFMAN, _RUNS, _MATCHES[_NONE])}
-    raw = sum(strip.width * strip.height for strip in strips) * len(band.getbands())
-    if min(sizes, key=sizes.__getitem__) in _MATCHES or sizes[_RUNS] < _LITTLE * raw:
-        sizes |= {way: size(way) for way in _MATCHES[_SUB:]}
-    return min(sizes, key=sizes.__getitem__)
+def _has_matches(strips: "tuple[PillowImage, ...]") -> bool:
+    runs = [_sample_size(_RUNS, strip) for strip in strips]
+    raw = sum(len(strip.tobytes()) for strip in strips)
+    return sum(runs) < _LITTLE * raw or any(
+        _sample_size(_QUICK_MATCHES, strip) < size
+        for strip, size in zip(strips, runs, strict=True)
+    )
+
+
+def _sample_size(way: _Way, *strips: "PillowImage") -> int:
+    lines = (_scanlines(strip, way.filter, skip=1) for strip in strips)
+    return len(_deflate(b"".join(lines), way))
 
 
 def _strips(band: "PillowImage") -> Iterator["PillowImage"]:

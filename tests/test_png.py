@@ -77,12 +77,21 @@ def _mixture() -> PillowImage:
     return tall
 
 
+def _spread() -> PillowImage:
+    """Put a page beside a photo."""
+    wide = pillow.new("RGB", (SIDE * 2, SIDE))
+    wide.paste(_page(), (0, 0))
+    wide.paste(_photo(), (SIDE, 0))
+    return wide
+
+
 PICTURES = {
     "photo": _photo(),
     "painting": _painting(),
     "page": _page(),
     "sprite": _sprite(),
     "mixture": _mixture(),
+    "spread": _spread(),
     "grey": _photo().convert("L"),
     "grey sprite": _sprite().convert("LA"),
     "blank": pillow.new("RGB", (SIDE, SIDE), "white"),
@@ -125,7 +134,9 @@ def test_the_same_picture_gives_the_same_bytes(picture: PillowImage) -> None:
     assert write_png(picture) == write_png(picture.copy())
 
 
-@pytest.mark.parametrize("kind", ["photo", "painting", "page", "sprite", "mixture"])
+@pytest.mark.parametrize(
+    "kind", ["photo", "painting", "page", "sprite", "mixture", "spread"]
+)
 def test_files_are_not_larger_than_usual(kind: str) -> None:
     """Speed is not bought with bytes."""
     picture = PICTURES[kind]

@@ -168,7 +168,7 @@ async def test_a_picture_comes_back_as_it_went_in(storage: FileStorage) -> None:
     stored = await storage.put(RED, **FACTS)
 
     digest = hashlib.sha256(RED.data).hexdigest()
-    assert await storage.read(stored.id) == RED.data
+    assert await storage.read(stored.id) == stored.read_bytes() == RED.data
     assert stored.sha256 == digest
     assert stored.path == storage.root / "objects" / digest[:2] / f"{digest}.png"
 
