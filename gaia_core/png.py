@@ -46,7 +46,9 @@ _MATCHES = (
     _Way(_NONE, 6, zlib.Z_DEFAULT_STRATEGY),
     *(_Way(kind, 6, zlib.Z_FILTERED) for kind in (_SUB, _UP, _AVERAGE)),
 )
-_QUICK_MATCHES = _Way(_NONE, 1, zlib.Z_DEFAULT_STRATEGY)
+_QUICK_MATCHES = tuple(
+    _Way(kind, 1, zlib.Z_DEFAULT_STRATEGY) for kind in (_NONE, _AVERAGE)
+)
 _LITTLE = 0.2
 """Share of its raw size below which a band may hold matches in any filter."""
 
@@ -315,8 +317,9 @@ def _has_matches(strips: "tuple[PillowImage, ...]") -> bool:
     runs = [_sample_size(_RUNS, strip) for strip in strips]
     raw = sum(len(strip.tobytes()) for strip in strips)
     return sum(runs) < _LITTLE * raw or any(
-        _sample_size(_QUICK_MATCHES, strip) < size
+        _sample_size(way, strip) < size
         for strip, size in zip(strips, runs, strict=True)
+        for way in _QUICK_MATCHES
     )
 
 
