@@ -343,13 +343,17 @@ def _substitutes(
     offer: Offer, best: Candidate, request: Request, preferences: Preferences
 ) -> list[Candidate]:
     free = attrs.evolve(request, model=None)
-    return [
-        attrs.evolve(_candidate(offer, model, request), is_substitute=True)
+    # A dictionary, for a model may be named twice, by its id and by an alias.
+    named = {
+        model.id: model
         for name in offer.fallback_models
         for model in offer.models
-        if model.answers_to(name)
-        and model.id != best.model.id
-        and _reject_model(free, model, preferences) is None
+        if model.answers_to(name) and model.id != best.model.id
+    }
+    return [
+        attrs.evolve(_candidate(offer, model, request), is_substitute=True)
+        for model in named.values()
+        if _reject_model(free, model, preferences) is None
     ]
 
 
