@@ -45,10 +45,8 @@ class Gaia:
     """
 
     _gaia: engine.Gaia
-    _loop: asyncio.AbstractEventLoop = attrs.field(
-        factory=asyncio.new_event_loop, init=False
-    )
-    _thread: threading.Thread = attrs.field(init=False)
+    _loop: asyncio.AbstractEventLoop | None = attrs.field(default=None, init=False)
+    _thread: threading.Thread | None = attrs.field(default=None, init=False)
 
     @classmethod
     def open(cls, settings: Settings | None = None, **parts: Any) -> Self:
@@ -57,11 +55,16 @@ class Gaia:
 
     def __enter__(self) -> Self:
         """Start the loop and the providers."""
+        self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="gaia", daemon=True
         )
         self._thread.start()
-        self._wait(self._gaia.__aenter__())
+        try:
+            self._wait(self._gaia.__aenter__())
+        except BaseException:
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -74,10 +77,7 @@ class Gaia:
         try:
             self._wait(self._gaia.__aexit__(kind, error, trace))
         finally:
-            self._wait(self._loop.shutdown_default_executor())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-            self._loop.close()
+            self._end()
 
     def generate(
         self, request: GenerateRequest, **choices: Unpack[engine.Choices]
@@ -133,9 +133,35 @@ class Gaia:
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for some work; an interrupted wait cancels it."""
+        if self._loop is None or threading.current_thread() is self._thread:
+            work.close()
+            message = "Use it inside `with`, and not from a callback of its own."
+            raise RuntimeError(message)
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _end(self) -> None:
+        """Stop the loop and its thread."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None:
+            return
+        self._wait(_wound_up())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+        self._loop = self._thread = None
+
+
+async def _wound_up() -> None:
+    """Cancel what is still running, as `asyncio.run` does at its end."""
+    loop = asyncio.get_running_loop()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()

@@ -1,0 +1,190 @@
+"""The verbs without ``await``."""
+
+import asyncio
+import inspect
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+from gaia_core import (
+    DescribeImageRequest,
+    EnhancePromptRequest,
+    GenerateRequest,
+    HealthLevel,
+    OutcomeUnknownError,
+    RateLimitError,
+    RemoveBackgroundRequest,
+    UpscaleRequest,
+    engine,
+)
+from gaia_core.blocking import Gaia
+from gaia_core.testing import FakeProvider, MemoryStorage, png
+
+DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+
+
+def _opened(*providers: object, **parts: Any) -> Gaia:
+    return Gaia.open(
+        plugins=providers, storage=MemoryStorage(), discover=False, **parts
+    )
+
+
+@pytest.fixture(name="gaia")
+def _gaia() -> Iterator[Gaia]:
+    """Give an open Gaia over a fake."""
+    with _opened(FakeProvider()) as gaia:
+        yield gaia
+
+
+@pytest.mark.parametrize(
+    ("verb", "request_"),
+    [
+        ("generate", DRAGON),
+        ("upscale", UpscaleRequest(image=png())),
+        ("remove_background", RemoveBackgroundRequest(image=png())),
+        ("enhance_prompt", EnhancePromptRequest(prompt="a keep")),
+        ("describe_image", DescribeImageRequest(image=png())),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_verbs_wait_for_their_answer(gaia: Gaia, verb: str, request_: Any) -> None:
+    """Each verb gives the response itself."""
+    response = getattr(gaia, verb)(request_)
+
+    assert response.provider == "fake"
+
+
+def test_questions_are_answered(gaia: Gaia) -> None:
+    """Plans, lists, operations and health need no ``await`` either."""
+    response = gaia.generate(DRAGON, policy="cheapest")
+    operation = gaia.operation(response.operation_id)
+
+    assert operation is not None
+    assert operation.state == "done"
+    assert [model.id for model in gaia.models()] == ["fake"]
+    assert [info.name for info in gaia.providers()] == ["fake"]
+    assert gaia.plan(DRAGON).candidates[0].provider == "fake"
+    assert gaia.check_health(HealthLevel.CONFIGURED)["fake"].is_healthy
+
+
+def test_it_has_every_verb() -> None:
+    """Whatever can be called with ``await`` can be called without."""
+    names = {
+        name
+        for name, value in inspect.getmembers(engine.Gaia, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+    assert {name for name in names if not hasattr(Gaia, name)} == set()
+
+
+def test_errors_come_through() -> None:
+    """What goes wrong is raised where the verb was called."""
+    with (
+        _opened(FakeProvider.failing(RateLimitError("slow down"))) as gaia,
+        pytest.raises(RateLimitError, match="slow down"),
+    ):
+        gaia.generate(DRAGON)
+
+
+async def test_it_works_where_a_loop_runs(gaia: Gaia) -> None:
+    """A notebook runs a loop of its own; the verbs work all the same."""
+    assert asyncio.get_running_loop().is_running()
+    assert gaia.generate(DRAGON).images
+
+
+def test_threads_may_share_it(gaia: Gaia) -> None:
+    """Several threads ask at once."""
+    seeds: list[int | None] = []
+
+    def ask(seed: int) -> None:
+        response = gaia.generate(attrs.evolve(DRAGON, seed=seed))
+        seeds.append(response.images[0].seed)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(seeds, key=str) == list(range(8))
+
+
+def test_providers_are_stopped_and_the_thread_ends() -> None:
+    """Leaving ``with`` leaves nothing running."""
+    provider = FakeProvider()
+    before = threading.active_count()
+
+    with _opened(provider):
+        was_running = provider.is_running
+
+    assert was_running
+    assert not provider.is_running
+    assert threading.active_count() == before
+
+
+def test_lost_work_is_finished_before_closing() -> None:
+    """What may have cost is waited for at the end."""
+    provider = FakeProvider(price_usd="0.04", delay=0.1)
+    storage = MemoryStorage()
+
+    with Gaia.open(plugins=[provider], storage=storage, discover=False) as gaia:
+        with pytest.raises(OutcomeUnknownError):
+            gaia.generate(DRAGON, timeout=0.02)
+        assert storage.images == []
+
+    assert len(storage.images) == 1
+
+
+def test_it_can_be_opened_again() -> None:
+    """A second ``with`` starts anew."""
+    gaia = _opened(FakeProvider())
+
+    with gaia:
+        first = gaia.generate(DRAGON)
+    with gaia:
+        second = gaia.generate(DRAGON)
+
+    assert first.operation_id != second.operation_id
+
+
+def test_outside_of_with_it_says_so() -> None:
+    """A verb before or after ``with`` is an error, not an endless wait."""
+    gaia = _opened(FakeProvider())
+
+    with pytest.raises(RuntimeError, match="inside `with`"):
+        gaia.generate(DRAGON)
+
+
+def test_callbacks_cannot_wait_for_it(gaia: Gaia) -> None:
+    """A verb called from its own progress callback is an error, not a deadlock."""
+    caught: list[str] = []
+
+    def nosy(_fraction: float, _preview: object) -> None:
+        try:
+            gaia.models()
+        except RuntimeError as error:
+            caught.append(str(error))
+
+    gaia.generate(DRAGON, progress=nosy)
+
+    assert "not from a callback" in caught[0]
+
+
+def test_failed_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When opening fails, the thread ends and the error comes through."""
+
+    async def fail(_gaia: engine.Gaia) -> None:
+        message = "no offers"
+        raise OSError(message)
+
+    monkeypatch.setattr(engine.Gaia, "__aenter__", fail)
+    before = threading.active_count()
+
+    with pytest.raises(OSError, match="no offers"), _opened(FakeProvider()):
+        pass
+
+    assert threading.active_count() == before
