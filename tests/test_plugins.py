@@ -189,7 +189,7 @@ def test_allowed_names_must_be_installed() -> None:
 
     assert _reason(plugins) == (
         "[gaia.plugins] allow names plugin helo, which is not installed: "
-        "pip install gaia-helo, or take it out of the settings"
+        "install the distribution that offers it, or take it out of the settings"
     )
 
 
@@ -767,7 +767,7 @@ def test_sections_need_a_plugin(load: Load) -> None:
     assert failure.plugin == "foo"
     assert failure.reason == (
         "[providers.foo] names plugin foo, which is not installed: "
-        "pip install gaia-foo, or take it out of the settings"
+        "install the distribution that offers it, or take it out of the settings"
     )
     assert plugins.disabled == ("gone",)
 

@@ -28,17 +28,14 @@ LONGEST_CHECK = 30.0
 
 EMBEDDED = "gaia-offline"
 """The provider that needs no key, no GPU and no network."""
-INSTALL = {
-    Capability.TEXT_TO_IMAGE: EMBEDDED,
-    Capability.IMAGE_TO_IMAGE: "gaia-runware",
-    Capability.INPAINTING: "gaia-runware",
-    Capability.OUTPAINTING: "gaia-runware",
-    Capability.UPSCALING: EMBEDDED,
-    Capability.BACKGROUND_REMOVAL: EMBEDDED,
-    Capability.PROMPT_ENHANCEMENT: "gaia-gemini",
-    Capability.IMAGE_DESCRIPTION: "gaia-gemini",
-}
-"""What to install for a capability that nobody serves."""
+SERVED_BY_EMBEDDED = frozenset(
+    {
+        Capability.TEXT_TO_IMAGE,
+        Capability.UPSCALING,
+        Capability.BACKGROUND_REMOVAL,
+    }
+)
+"""What can be had without a key."""
 
 
 @attrs.frozen(kw_only=True)
@@ -265,7 +262,9 @@ def _advice(capability: Capability, able: Sequence[str]) -> str:
     """Advise to mend what is installed, or to install what is not."""
     if able:
         return f"see to {' or '.join(able)} above"
-    return f"pip install {INSTALL[capability]}"
+    if capability in SERVED_BY_EMBEDDED:
+        return f"pip install {EMBEDDED}"
+    return "install a provider that can do it"
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -90,14 +90,19 @@ def _models(count: int) -> str:
     return "1 model" if count == 1 else f"{count} models"
 
 
-def _draw(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Draw a table; rich costs 60 ms, which a pipe would not notice."""
     from rich import box  # noqa: PLC0415 - 60 ms
     from rich.console import Console  # noqa: PLC0415 - 60 ms
     from rich.table import Table  # noqa: PLC0415 - 60 ms
     from rich.text import Text  # noqa: PLC0415 - 60 ms
 
-    table = Table(*headings, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    names = [row[0] for row in rows]
+    # A name is there to be copied: the other columns give way to it.
+    table.add_column(headings[0], min_width=min(40, max(map(len, names), default=0)))
+    for heading in headings[1:]:
+        table.add_column(heading, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
     Console().print(table)

@@ -239,7 +239,7 @@ class _Loader:
     def _fail_absent(self, plugin: str, key: str) -> None:
         reason = (
             f"{key} names plugin {plugin}, which is not installed: "
-            f"pip install gaia-{plugin}, or take it out of the settings"
+            "install the distribution that offers it, or take it out of the settings"
         )
         absent = PluginFailure(
             plugin=plugin, distribution="not installed", reason=reason
