@@ -97,7 +97,7 @@ def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - 60 ms
     from rich.text import Text  # noqa: PLC0415 - 60 ms
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     names = [row[0] for row in rows]
     # A name is there to be copied: the other columns give way to it.
     table.add_column(headings[0], min_width=min(40, max(map(len, names), default=0)))
