@@ -1,5 +1,6 @@
 """Upscaling enlarges without seams, halos or surprises."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gaia_offline import upscaling
+from gaia_offline import sessions, upscaling
 from gaia_offline.arrays import Pixels
 from gaia_offline.upscaling import Tiling, Upscaler, upscale
 
@@ -167,3 +168,14 @@ def test_names_a_missing_photo_model(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError, match=r"absent\.onnx"):
         upscale(picture, model="photo", photo_model=tmp_path / "absent.onnx")
+
+
+def test_threads_share_one_network() -> None:
+    """However many threads ask at once, weights are loaded once."""
+    sessions.release()
+    weights = upscaling.FAST.body
+
+    with ThreadPoolExecutor(4) as pool:
+        networks = tuple(pool.map(sessions.network, [weights] * 8))
+
+    assert len(set(networks)) == 1

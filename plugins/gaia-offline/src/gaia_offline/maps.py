@@ -271,10 +271,10 @@ _DUNGEON = _spread(
         "dungeon crypt tomb catacomb catacombs vault temple keep lair": _entry(),
         "cave caves cavern caverns mine mines sewer sewers prison": _entry(),
         "underground underdark ruin ruins room rooms grid fantasy": _entry(),
-        "large big huge vast": _entry(tiles=56),
+        "large big huge vast": _entry(tiles=54, extra_corridor_chance=0.015),
         "small little tiny": _entry(tiles=24),
         "maze labyrinth labyrinthine": _entry(
-            tiles=52, min_leaf=6, extra_corridor_chance=0.3
+            tiles=52, min_leaf=6, extra_corridor_chance=0.015
         ),
     }
 )

@@ -49,9 +49,9 @@ BACKDROPS: Mapping[str, Backdrop] = MappingProxyType(
 
 NO_BACKDROP = "none"
 
-_SHARE = 0.8
+_SHARE = 0.88
 _MOST_ZOOM = 1.6
-_ROOM = 2
+_ROOM = 1
 
 
 def enlarge_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
@@ -149,17 +149,15 @@ def _subject(
     pixels: Pixels, width: int, height: int, progress: Progress | None
 ) -> Pixels:
     """Enlarge the visible part of a sprite to its final size."""
-    sprite = _visible(pixels)
-    size = _final_size(sprite, pixels, width, height)
     # Room around the outline lets the networks round it off.
-    large = np.pad(sprite, ((_ROOM, _ROOM), (_ROOM, _ROOM), (0, 0)))
-    steps = _steps(size[0] / sprite.shape[1])
+    large = np.pad(_visible(pixels), ((_ROOM, _ROOM), (_ROOM, _ROOM), (0, 0)))
+    size = _final_size(large, pixels, width, height)
+    steps = _steps(size[0] / large.shape[1])
     works = [NATIVE ** (2 * index) for index in range(len(steps))]
     for (factor, model), part in zip(steps, portions(progress, works), strict=True):
         large = upscale(large, factor, model=model, progress=part)
-    room = _ROOM * large.shape[0] // (sprite.shape[0] + 2 * _ROOM)
-    inner = Image.fromarray(large[room:-room, room:-room])
-    return np.asarray(inner.resize(size, Image.Resampling.LANCZOS))
+    picture = Image.fromarray(large).resize(size, Image.Resampling.LANCZOS)
+    return np.asarray(picture)
 
 
 def _steps(zoom: float) -> list[tuple[int, str]]:

@@ -5,6 +5,7 @@ mapwright digs the rooms; this module draws them as a game master would: hatched
 a strong outline, doors, numbers, and for a battle map the grid alone.
 """
 
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,8 @@ from gaia_offline.maps import MapSpec
 
 _TILES = 38
 _BORDER = 2
+_TITLE_ROOM = 140.0
+_SCALE_ROOM = 85.0
 _FEET_PER_TILE = 5
 _HATCHES = 5
 _BUNDLES = 4
@@ -47,11 +50,13 @@ class _Cellar:
     Attributes:
         dungeon: The ``mapwright.Dungeon``.
         floor: (rows, columns): which squares are floor, with a border of rock.
+        top: Rows of rock above the dungeon.
         unit: Length of a square on the sheet.
     """
 
     dungeon: Any
     floor: Grid
+    top: int
     unit: float
 
     def edges(self) -> Iterator[tuple[int, int, int, int]]:
@@ -85,14 +90,21 @@ def _dig(spec: MapSpec, sheet: Sheet) -> _Cellar:
     tiles = int(knobs.pop("tiles", _TILES))
     unit = min(sheet.width, sheet.height) / tiles
     columns, rows = round(sheet.width / unit), round(sheet.height / unit)
-    top = _BORDER if spec.is_battlemap or not sheet.is_furnished else 2 * _BORDER
+    top, bottom = _margins(spec, sheet, unit)
     config = mapwright.DungeonConfig(**{"extra_corridor_chance": 0.06, **knobs})
     dungeon = mapwright.DungeonGenerator(mapwright.SeededRNG(sheet.seed)).generate(
-        columns - 2 * _BORDER, rows - top - _BORDER, config
+        columns - 2 * _BORDER, rows - top - bottom, config
     )
-    border = ((top, _BORDER), (_BORDER, _BORDER))
-    floor = np.pad(dungeon.grid, border)
-    return _Cellar(dungeon=dungeon, floor=floor, unit=sheet.width / columns)
+    floor = np.pad(dungeon.grid, ((top, bottom), (_BORDER, _BORDER)))
+    unit = sheet.width / columns
+    return _Cellar(dungeon=dungeon, floor=floor, top=top, unit=unit)
+
+
+def _margins(spec: MapSpec, sheet: Sheet, unit: float) -> tuple[int, int]:
+    """Leave squares above and below for the title and the scale, if there are any."""
+    if spec.is_battlemap or not sheet.is_furnished:
+        return _BORDER, _BORDER
+    return math.ceil(_TITLE_ROOM / unit), math.ceil(_SCALE_ROOM / unit)
 
 
 def _hatching(cellar: _Cellar, sheet: Sheet) -> str:
@@ -159,11 +171,8 @@ def _walls(cellar: _Cellar, sheet: Sheet) -> str:
 
 def _rooms(cellar: _Cellar) -> Iterator[tuple[int, int, int, int]]:
     """Yield the rooms as left, top, right, bottom, in squares of the sheet."""
-    rows, columns = cellar.floor.shape
-    left = (columns - cellar.dungeon.width) // 2
-    top = rows - cellar.dungeon.height - _BORDER
     for room in cellar.dungeon.rooms:
-        x, y = room.x + left, room.y + top
+        x, y = room.x + _BORDER, room.y + cellar.top
         yield x, y, x + room.w, y + room.h
 
 

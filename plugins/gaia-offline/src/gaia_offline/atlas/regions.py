@@ -509,18 +509,16 @@ def _heart(land: _Land, sheet: Sheet, feature: Any) -> tuple[Any, float]:
         for index in feature.cells
         if not members.issuperset(cells[index].neighbors)
     ]
-    points = np.array(rim or [(0.0, 0.0)])
+    points = np.array(rim or [(-sheet.width, -sheet.height)])
 
     def depth(index: int) -> float:
         x, y = land.at(cells[index])
         inside = float(np.hypot(points[:, 0] - x, points[:, 1] - y).min())
-        sides = (
-            x - 30,
-            sheet.width - 30 - x,
-            (y - 140) * 2,
-            (sheet.height - 90 - y) * 2,
-        )
-        return min(inside, *sides) if rim else min(sides)
+        sides = (x - 30, sheet.width - 30 - x)
+        ends = (2 * (y - 140), 2 * (sheet.height - 90 - y))
+        across, along = (x - sheet.width + 112) / 2.4, y - sheet.height + 105
+        rose = float(np.hypot(across, along)) - 60
+        return min(inside, rose, *sides, *ends)
 
     heart = max(feature.cells, key=lambda index: (depth(index), -index))
     return cells[heart], depth(heart)
