@@ -1,5 +1,6 @@
 """The cards of the models that ship inside this distribution."""
 
+from functools import partial
 from pathlib import Path
 
 from gaia_core import FREE, Capability, ModelInfo, Quality, Speed
@@ -25,73 +26,54 @@ WEIGHT_FILES = (
 
 _MAX_OUTPUT = 8_192
 
+_card = partial(ModelInfo, provider=NAME, price=FREE, quality=Quality.DRAFT)
+_draws = partial(
+    _card, capabilities={Capability.TEXT_TO_IMAGE}, max_images=8, speed=Speed.FAST
+)
+_works_over = partial(_card, max_width=_MAX_OUTPUT, max_height=_MAX_OUTPUT)
+_enlarges = partial(
+    _works_over, capabilities={Capability.UPSCALING}, creator="Xintao Wang et al."
+)
+
 MODELS = (
-    ModelInfo(
+    _draws(
         id=TILES,
         name="Gaia tiles",
-        provider=NAME,
-        capabilities={Capability.TEXT_TO_IMAGE},
         max_width=2_048,
         max_height=2_048,
-        max_images=8,
         supported_fields={
             "seed",
             "negative_prompt",
             "guidance_scale",
             "num_inference_steps",
         },
-        price=FREE,
-        quality=Quality.DRAFT,
-        speed=Speed.FAST,
         creator="Gaia images",
     ),
-    ModelInfo(
+    _draws(
         id=MAPS,
         name="Maps",
-        provider=NAME,
-        capabilities={Capability.TEXT_TO_IMAGE},
         max_width=4_096,
         max_height=4_096,
-        max_images=8,
         supported_fields={"seed"},
         preferred_for=("map", "maps", "battlemap", "floor plan", "floorplan"),
-        price=FREE,
-        quality=Quality.DRAFT,
-        speed=Speed.FAST,
         creator="mapwright",
     ),
-    ModelInfo(
+    _enlarges(
         id=UPSCALE_FAST,
         name="Real-ESRGAN animevideo v3",
-        provider=NAME,
-        capabilities={Capability.UPSCALING},
-        max_width=_MAX_OUTPUT,
-        max_height=_MAX_OUTPUT,
-        price=FREE,
         quality=Quality.STANDARD,
         speed=Speed.MEDIUM,
-        creator="Xintao Wang et al.",
     ),
-    ModelInfo(
+    _enlarges(
         id=UPSCALE_DRAWN,
         name="Real-ESRGAN x4plus anime",
-        provider=NAME,
-        capabilities={Capability.UPSCALING},
-        max_width=_MAX_OUTPUT,
-        max_height=_MAX_OUTPUT,
-        price=FREE,
         quality=Quality.HIGH,
         speed=Speed.SLOW,
-        creator="Xintao Wang et al.",
     ),
-    ModelInfo(
+    _works_over(
         id=CUTOUT,
         name="U-2-Net portable",
-        provider=NAME,
         capabilities={Capability.BACKGROUND_REMOVAL},
-        max_width=_MAX_OUTPUT,
-        max_height=_MAX_OUTPUT,
-        price=FREE,
         quality=Quality.STANDARD,
         speed=Speed.FAST,
         creator="Xuebin Qin et al.",
@@ -99,17 +81,11 @@ MODELS = (
 )
 """Every model, the preferred one of each capability first."""
 
-PHOTO = ModelInfo(
+PHOTO = _enlarges(
     id=UPSCALE_PHOTO,
     name="Real-ESRGAN x4plus",
-    provider=NAME,
-    capabilities={Capability.UPSCALING},
-    max_width=_MAX_OUTPUT,
-    max_height=_MAX_OUTPUT,
-    price=FREE,
     quality=Quality.HIGH,
     speed=Speed.SLOW,
-    creator="Xintao Wang et al.",
 )
 """Listed only where the settings name its weights; see the README."""
 
