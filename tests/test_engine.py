@@ -355,16 +355,18 @@ async def test_availability_is_asked_for_every_plan(open_gaia: OpenGaia) -> None
     assert shown is None
 
 
-async def test_models_are_listed_anew(open_gaia: OpenGaia) -> None:
-    """`models` asks the providers again, and plans go by the answer."""
+async def test_models_are_listed_anew_on_demand(open_gaia: OpenGaia) -> None:
+    """`models` says what was listed at opening, or asks the providers again."""
     provider = FakeProvider(models=[_model("old")])
 
     async with open_gaia(provider) as gaia:
         provider.models = (_model("new"),)
-        models = await gaia.models()
+        before = await gaia.models()
+        after = await gaia.models(refresh=True)
         plan = gaia.plan(DRAGON)
 
-    assert [model.id for model in models] == ["new"]
+    assert [model.id for model in before] == ["old"]
+    assert [model.id for model in after] == ["new"]
     assert plan.candidates[0].model.id == "new"
 
 
