@@ -3,7 +3,7 @@ Add up the closing lines of several pytest runs, in pytest's own form.
 
 >>> one, two = "== 3 passed, 1 skipped in 1.5s ==", "== 1 failed, 2 passed in 0.5s =="
 >>> closing_line("\n".join([one, "other words", two]))
-'===== 5 passed, 1 failed, 1 skipped in 2.00s (2 pytest runs) ====='
+'===== 1 failed, 5 passed, 1 skipped in 2.00s (2 pytest runs) ====='
 """
 
 import re
@@ -16,7 +16,7 @@ _CLOSING = re.compile(
     r"^=+ (?P<counts>.*\d+ \w+.*) in (?P<seconds>[\d.]+)s.* =+$", re.MULTILINE
 )
 _COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|x\w+|warnings?)")
-_ORDER = ("passed", "failed", "error", "skipped", "xfailed", "xpassed", "deselected")
+_ORDER = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "error")
 
 
 def closing_line(log: str) -> str:
