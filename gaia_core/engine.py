@@ -317,13 +317,12 @@ class Gaia:
 
     def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Plan a request that middleware has prepared."""
-        allowed = choices.get("allowed_providers")
         preferences = Preferences(
             policy=_policy(choices.get("policy") or self.settings.policy),
             max_cost_usd=_lowest(
                 choices.get("max_cost_usd"), self.settings.max_cost_usd
             ),
-            allowed_providers=None if allowed is None else frozenset(allowed),
+            allowed_providers=_names(choices.get("allowed_providers")),
             latency=self._services.reliability.latency(),
         )
         return select(request, self._offers, preferences, self._admit)
@@ -448,6 +447,13 @@ def _policy(word: Policy | str) -> Policy:
     except ValueError:
         message = f"policy must be one of {', '.join(Policy)}, not {word!r}."
         raise InvalidRequestError(message) from None
+
+
+def _names(names: Iterable[str] | None) -> frozenset[str] | None:
+    """Take names as a set; a single one counts as one, not as its letters."""
+    if names is None:
+        return None
+    return frozenset([names] if isinstance(names, str) else names)
 
 
 def _lowest(*ceilings: Decimal | float | None) -> Decimal | None:

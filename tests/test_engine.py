@@ -268,9 +268,20 @@ FINE = FakeProvider(
         ({"policy": "best", "max_cost_usd": 0.1}, "quick"),
         ({"max_cost_usd": Decimal("0.01")}, "cheap"),
         ({"allowed_providers": ["fine", "cheap"]}, "cheap"),
+        ({"allowed_providers": "fine"}, "fine"),
         ({"policy": None, "max_cost_usd": None, "allowed_providers": None}, "quick"),
     ],
-    ids=lambda value: ", ".join(value) if isinstance(value, dict) else value,
+    ids=[
+        "none",
+        "cheapest",
+        "fastest",
+        "best",
+        "best below a ceiling",
+        "ceiling",
+        "providers",
+        "one provider",
+        "nothing said",
+    ],
 )
 async def test_choices_of_a_call(
     open_gaia: OpenGaia, choices: dict[str, Any], expected: str
@@ -416,9 +427,11 @@ async def test_middleware_changes_requests_and_results(open_gaia: OpenGaia) -> N
     provider = FakeProvider()
 
     async with open_gaia(provider, _HouseStyle(), _Marking()) as gaia:
+        plan = gaia.plan(DRAGON)
         response = await gaia.generate(DRAGON)
         await gaia.upscale(UpscaleRequest(image=png()))
 
+    assert plan.request.style == "ink"  # type: ignore[attr-defined]
     assert provider.requests[0].style == "ink"  # type: ignore[attr-defined]
     assert response.warnings == ("marked",)
 
