@@ -1,6 +1,6 @@
 """Who can make what, within which limits, at which price."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum, StrEnum
 
@@ -186,8 +186,8 @@ class ModelInfo:
         speed: Declared speed.
         creator: Who trained it.
         aliases: Other identifiers it answers to.
-        preferred_for: Words in the prompt that put this model before the
-            provider's others (``map``, ``floor plan``).
+        suits: Takes a prompt and tells whether this model comes before the
+            provider's others for it; it must depend on the prompt alone.
         kind: What it makes. Only ``image`` models serve requests; ``video``
             models are listed so that a person sees why they are passed over.
     """
@@ -211,7 +211,7 @@ class ModelInfo:
     speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
     creator: str | None = None
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
-    preferred_for: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    suits: Callable[[str], bool] | None = attrs.field(default=None, repr=False)
     kind: str = attrs.field(
         default="image", validator=attrs.validators.in_(("image", "video"))
     )

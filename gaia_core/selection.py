@@ -6,7 +6,6 @@ What it needs to know comes in as values, what it decides goes out as a `Plan`.
 """
 
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
@@ -460,22 +459,18 @@ def _within_provider(
     request: Request, preferences: Preferences
 ) -> Callable[[Candidate], tuple[Any, ...]]:
     """Rank a provider's models: those made for the prompt, then by policy."""
-    prompt = _words(getattr(request, "prompt", ""))
+    prompt = getattr(request, "prompt", "")
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
-        wanted = candidate.model.preferred_for
-        is_meant = any(_words(phrase) in prompt for phrase in wanted)
+        is_meant = _is_meant(candidate.model, prompt)
         return (not is_meant, *_by_policy(candidate, preferences))
 
     return key
 
 
-def _words(text: str) -> str:
-    """
-    Normalise a text so that whole words can be looked for in it.
-
-    >>> _words("Map") in _words("A map of Eldmoor"), _words("map") in _words("maple")
-    (True, False)
-    """
-    words = re.findall(r"[^\W_]+", text.lower())
-    return f" {' '.join(words)} "
+def _is_meant(model: ModelInfo, prompt: str) -> bool:
+    """Ask a model's card whether the prompt is meant for it."""
+    try:
+        return model.suits is not None and bool(model.suits(prompt))
+    except Exception:  # noqa: BLE001  a plugin may raise anything
+        return False

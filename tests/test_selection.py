@@ -407,19 +407,30 @@ def test_price_depends_on_the_request() -> None:
     ("prompt", "expected"),
     [
         ("a map of Eldmoor", "maps"),
-        ("Floor-plan, third level", "maps"),
         ("a maple tree", "plain"),
         ("a dragon", "plain"),
     ],
-    ids=["word", "two words", "part of a word", "none"],
+    ids=["word", "part of a word", "none"],
 )
 def test_prompt_chooses_among_a_providers_models(prompt: str, expected: str) -> None:
     """A model made for what the prompt asks for comes before its siblings."""
-    models = [_model("plain"), _model("maps", preferred_for=["map", "floor plan"])]
+    models = [
+        _model("plain"),
+        _model("maps", suits=lambda prompt: "map" in prompt.split()),
+    ]
 
     plan = select(attrs.evolve(DRAGON, prompt=prompt), [_offer("p", *models)])
 
     assert _names(plan) == [f"p/{expected}"]
+
+
+def test_a_card_that_fails_is_not_meant() -> None:
+    """A model whose card raises over a prompt stays in its place."""
+    models = [_model("plain"), _model("odd", suits=lambda prompt: prompt[9_999] == "")]
+
+    plan = select(DRAGON, [_offer("p", *models)])
+
+    assert _names(plan) == ["p/plain"]
 
 
 def test_siblings_say_how_to_get_them() -> None:

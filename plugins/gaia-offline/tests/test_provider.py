@@ -48,7 +48,7 @@ def _decoded(stored: PathLike[str]) -> Any:
     [
         pytest.param("a red dragon", "offline:tiles", id="a thing"),
         pytest.param("a map of the Dragon Coast", "offline:maps", id="a map"),
-        pytest.param("a maple tree", "offline:tiles", id="map inside a word"),
+        pytest.param("a wizard with a map", "offline:tiles", id="a map in it"),
         pytest.param("floor plan of a crypt", "offline:maps", id="two words"),
     ],
 )

@@ -13,7 +13,7 @@ from gaia_core import (
 )
 from gaia_offline import background, maps, pixels, tiles, upscaling
 from gaia_offline.arrays import Pixels
-from gaia_offline.models import MAPS, NETWORK_OF, TILES, UPSCALE_FAST
+from gaia_offline.models import NETWORK_OF, TILES, UPSCALE_FAST
 from gaia_offline.payloads import CRISP, Drawing
 from gaia_offline.replies import picture, pixels_of
 from gaia_offline.workers import Report
@@ -67,10 +67,8 @@ def _draw_map(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[st
     spec = maps.parse(drawing.prompt)
     drawn = maps.draw_map(spec, drawing.seed, drawing.width, drawing.height)
     report(1.0)
-    words = ", ".join(spec.unused)
-    heard = [f"{MAPS} does not show these words: {words}"] if words else []
     image = picture(drawn, seed=drawing.seed, source=DigitalSource.ALGORITHMIC)
-    return image, heard
+    return image, list(spec.warnings)
 
 
 def _draw_tile(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[str]]:

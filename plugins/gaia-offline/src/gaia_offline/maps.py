@@ -61,18 +61,6 @@ class MapSpec:
         return (f"The map does not show: {words}.",)
 
 
-def wants_map(prompt: str) -> bool:
-    """
-    Say whether a prompt asks for a map, and not for a picture with a map in it.
-
-    >>> wants_map("a map of the frozen isles of Thule")
-    True
-    >>> wants_map("a cartographer holding a map")
-    False
-    """
-    return any(not _is_prop(prompt, match) for match in _MAP.finditer(prompt))
-
-
 def parse(prompt: str) -> MapSpec:
     """
     Read the kind, look and name of a map from a prompt.
@@ -117,32 +105,9 @@ def draw_map(spec: MapSpec, seed: int, width: int, height: int) -> Pixels:
     return draw(spec, seed, width, height)
 
 
-# -- is it a map? ---------------------------------------------------------------
-
-_MAP = re.compile(
-    r"\b(?:battle[- ]?maps?|maps?|atlas|floor[- ]?plans?)\b"
-    r"(?![- ]?(?:maker|room|table|seller|case|shop|merchant|reader|tattoo|holder))",
-    re.IGNORECASE,
-)
-_BATTLEMAP = re.compile(r"\b(?:battle|encounter|combat)[- ]?maps?\b", re.IGNORECASE)
-
-_PROP = re.compile(
-    r"\b(?:hold|read|stud(?:y|i)|carr(?:y|i)|unroll|unfold|clutch|draw|paint|sell|bear|"
-    r"point|look|bend|lean|lean|examin|inspect|consult|trac|stand|sit|gather|huddl)"
-    r"(?:s|es|e|ed|ing|ning|ying)\b[^,.;]*$"
-    r"|\b(?:with|over|upon|beside|behind|near|around|under|on|in front of)\s+"
-    r"(?:(?:a|an|the|his|her|their|its|some|old|large|torn|treasure|\w+ed)\s+)*$",
-    re.IGNORECASE,
-)
-
-
-def _is_prop(prompt: str, match: re.Match[str]) -> bool:
-    """Say whether a map is held, read or lain upon: a thing in the picture."""
-    return bool(_PROP.search(prompt[: match.start()]))
-
-
 # -- its name -------------------------------------------------------------------
 
+_BATTLEMAP = re.compile(r"\b(?:battle|encounter|combat)[- ]?maps?\b", re.IGNORECASE)
 _QUOTED = re.compile(r"[\"“”«»„]([^\"“”«»„]{1,60})[\"“”«»„]")
 _CALLED = re.compile(r"\b(?:called|named|titled)\s+((?:the\s+)?[A-Z][^,.;:]{0,59})")
 _OF = re.compile(

@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from gaia_core import FREE, Capability, ModelInfo, Quality, Speed
+from gaia_offline.prompts import wants_map
 
 NAME = "offline"
 TILES = "offline:tiles"
@@ -55,7 +56,7 @@ MODELS = (
         max_width=4_096,
         max_height=4_096,
         supported_fields={"seed"},
-        preferred_for=("map", "maps", "battlemap", "floor plan", "floorplan"),
+        suits=wants_map,
         creator="mapwright",
     ),
     _enlarges(

@@ -176,21 +176,23 @@ def _rooms(cellar: _Cellar) -> Iterator[tuple[int, int, int, int]]:
         yield x, y, x + room.w, y + room.h
 
 
+_Opening = tuple[int, int, bool]
+"""A gap of one square in a wall: x, y, is it in a side wall."""
+
+
 def _doors(cellar: _Cellar, sheet: Sheet) -> str:
     """Hang doors where a passage of one square enters a room."""
     chance = random.Random(sheet.seed)  # noqa: S311 - a map is no secret
     found = {door for room in _rooms(cellar) for door in _openings(cellar, room)}
     return "".join(
-        _door(cellar.unit, sheet, *door)
+        _door(cellar.unit, sheet, door)
         for door in sorted(found)
         if chance.random() < _DOORS
     )
 
 
-def _openings(
-    cellar: _Cellar, room: tuple[int, int, int, int]
-) -> Iterator[tuple[int, int, bool]]:
-    """Yield the gaps of one square in a room's walls: x, y, is it in a side wall."""
+def _openings(cellar: _Cellar, room: tuple[int, int, int, int]) -> Iterator[_Opening]:
+    """Yield the gaps of one square in a room's walls."""
     left, top, right, bottom = room
     floor = cellar.floor
     for x in range(left, right):
@@ -207,8 +209,9 @@ def _openings(
                 yield x, y, True
 
 
-def _door(unit: float, sheet: Sheet, x: int, y: int, is_sideways: bool) -> str:  # noqa: FBT001
+def _door(unit: float, sheet: Sheet, opening: _Opening) -> str:
     """Draw a door across a passage."""
+    x, y, is_sideways = opening
     thick, wide = 0.3 * unit, 0.74 * unit
     width, height = (thick, wide) if is_sideways else (wide, thick)
     middle = (

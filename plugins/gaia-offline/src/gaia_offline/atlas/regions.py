@@ -37,6 +37,7 @@ from gaia_offline.atlas.sheets import (
     text,
     title,
 )
+from gaia_offline.atlas.symbols import SYMBOLS, castle
 from gaia_offline.maps import MapSpec
 
 _TILES = 60
@@ -317,10 +318,10 @@ def _symbols(land: _Land, sheet: Sheet, towns: Sequence[_Town]) -> str:
         x, y = land.at(cell)
         symbol = _symbol(land, cell)
         is_free = all(_distance((x, y), place) > _SYMBOL_GAP for place in places)
-        if symbol in _SYMBOLS and is_free and chance.random() >= _BARE.get(symbol, 0):
+        if symbol in SYMBOLS and is_free and chance.random() >= _BARE.get(symbol, 0):
             x += chance.uniform(-3, 3)
             y += chance.uniform(-3, 3)
-            parts.append(_SYMBOLS[symbol](sheet, x, y, chance))
+            parts.append(SYMBOLS[symbol](sheet, x, y, chance))
     return "".join(parts)
 
 
@@ -332,77 +333,6 @@ def _symbol(land: _Land, cell: Any) -> str:
     return name
 
 
-def _mountain(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    theme = sheet.theme
-    half, height = chance.uniform(12, 20), chance.uniform(20, 38)
-    lean = chance.uniform(-3, 3)
-    left, right, base, top = x - half, x + half, y + 8, y + 8 - height
-    return (
-        f'<path d="M{left:.1f},{base:.1f} '
-        f"Q{x - half * 0.3:.1f},{top + height * 0.5:.1f} "
-        f"{x + lean:.1f},{top:.1f} Q{x + half * 0.4:.1f},{top + height * 0.45:.1f} "
-        f'{right:.1f},{base:.1f}" fill="#e6dcc4" stroke="{theme.ink}" '
-        f'stroke-width="1.7" stroke-linejoin="round"/>'
-        f'<path d="M{x + lean:.1f},{top:.1f} Q{x + half * 0.4:.1f},'
-        f"{top + height * 0.45:.1f} {right:.1f},{base:.1f} "
-        f"Q{x + half * 0.3:.1f},{base - 3:.1f} {x + 1:.1f},{base - height * 0.25:.1f} "
-        f'Q{x + 4:.1f},{top + height * 0.45:.1f} {x + lean:.1f},{top:.1f} Z" '
-        f'fill="{theme.ink}" fill-opacity="0.38"/>'
-    )
-
-
-def _hill(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    half, height = chance.uniform(8, 12), chance.uniform(7, 10)
-    return (
-        f'<path d="M{x - half:.1f},{y + 3:.1f} Q{x:.1f},{y - 2 * height + 3:.1f} '
-        f'{x + half:.1f},{y + 3:.1f}" fill="#ddd0a4" stroke="{sheet.theme.ink}" '
-        f'stroke-width="1.4" stroke-linecap="round" stroke-opacity="0.8"/>'
-    )
-
-
-def _trees(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    spots = sorted(
-        (y + chance.uniform(-8, 8), x + chance.uniform(-11, 11)) for _ in range(3)
-    )
-    return "".join(_tree(sheet, at, base, chance) for base, at in spots)
-
-
-def _tree(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    radius = chance.uniform(4.2, 5.8)
-    return (
-        f'<path d="M{x:.1f},{y:.1f} v5" stroke="{sheet.theme.ink}" stroke-width="1.4"/>'
-        f'<ellipse cx="{x:.1f}" cy="{y - radius * 0.6:.1f}" rx="{radius:.1f}" '
-        f'ry="{radius * 1.15:.1f}" fill="#7f9263" stroke="{sheet.theme.ink}" '
-        f'stroke-width="1.1" stroke-opacity="0.8"/>'
-    )
-
-
-def _reeds(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    shift = chance.uniform(-4, 4)
-    return (
-        f'<path d="M{x - 8 + shift:.1f},{y:.1f} h16 M{x - 3 + shift:.1f},{y - 2:.1f} '
-        f"l-2,-7 M{x + shift:.1f},{y - 2:.1f} v-9 M{x + 3 + shift:.1f},{y - 2:.1f} "
-        f'l2,-7" stroke="{sheet.theme.faded}" stroke-width="1.4" fill="none"/>'
-    )
-
-
-def _dune(sheet: Sheet, x: float, y: float, chance: random.Random) -> str:
-    height = chance.uniform(6, 8)
-    return (
-        f'<path d="M{x - 10:.1f},{y:.1f} q6,-{height:.1f} 11,0 q4,-4 9,1" fill="none" '
-        f'stroke="{sheet.theme.faded}" stroke-width="1.4" stroke-linecap="round"/>'
-    )
-
-
-_SYMBOLS = {
-    "MOUNTAIN": _mountain,
-    "HILLS": _hill,
-    "FOREST": _trees,
-    "SWAMP": _reeds,
-    "DESERT": _dune,
-}
-
-
 def _places(land: _Land, sheet: Sheet, towns: Sequence[_Town]) -> str:
     """Mark a city by a small castle and a town by a ring."""
     theme = sheet.theme
@@ -410,7 +340,7 @@ def _places(land: _Land, sheet: Sheet, towns: Sequence[_Town]) -> str:
     for town in towns:
         x, y = land.at(town.cell)
         if town.is_city:
-            parts.append(_castle(sheet, x, y))
+            parts.append(castle(sheet, x, y))
         else:
             parts.append(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6.5" fill="{theme.paper}" '
@@ -418,18 +348,6 @@ def _places(land: _Land, sheet: Sheet, towns: Sequence[_Town]) -> str:
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{theme.accent}"/>'
             )
     return "".join(parts)
-
-
-def _castle(sheet: Sheet, x: float, y: float) -> str:
-    wall = f"M{x - 14:.1f},{y + 9:.1f} v-20 h5 v4 h4 v-12 h10 v12 h4 v-4 h5 v20 Z"
-    return (
-        f'<path d="{wall}" fill="{sheet.theme.paper}" stroke="{sheet.theme.ink}" '
-        f'stroke-width="2.2" stroke-linejoin="round"/>'
-        f'<path d="M{x - 3:.1f},{y + 9:.1f} v-7 q3,-5 6,0 v7 Z" '
-        f'fill="{sheet.theme.ink}"/>'
-        f'<path d="M{x:.1f},{y - 19:.1f} v-9 l9,3 l-9,3" fill="{sheet.theme.accent}" '
-        f'stroke="{sheet.theme.accent}" stroke-width="1.5"/>'
-    )
 
 
 # -- names ----------------------------------------------------------------------
