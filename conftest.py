@@ -11,7 +11,7 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 from gaia_core.testing.pytest_plugin import PREFIXES, VARIABLES
 
 FOLDERS = (
-    *("APPDATA", "LOCALAPPDATA"),
+    *("APPDATA", "HOME", "LOCALAPPDATA", "USERPROFILE"),
     *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"),
 )
 """The variables that say where settings and pictures lie."""
