@@ -39,7 +39,8 @@ class Offer:
         info: The provider's card, under the name of its instance.
         models: Its models, the preferred one first.
         fallback_models: Models to try, in order, when one is not to be had.
-        fallback_providers: Who may step in for a request that names this one.
+        fallback_providers: Who may step in, in this order, for a request that
+            names this one.
         problem: Why it offers nothing (disabled, listing failed), or None.
     """
 
@@ -152,7 +153,7 @@ class Plan:
 
     request: Request
     preferences: Preferences
-    _offers: RankedOffers
+    _offers: tuple[Offer, ...]
     _admit: Admission
     _known: list[Candidate] = attrs.field(factory=list, init=False)
 
@@ -267,32 +268,38 @@ def ignored_fields(request: Request, model: ModelInfo) -> tuple[str, ...]:
 
 
 def _candidates(
-    request: Request, offers: RankedOffers, preferences: Preferences, admit: Admission
+    request: Request,
+    offers: Iterable[Offer],
+    preferences: Preferences,
+    admit: Admission,
 ) -> Iterator[Candidate]:
-    """Rank the candidates; under policy ``priority`` one provider at a time."""
+    """
+    Rank the candidates, one provider at a time where the offers are in order.
+
+    They are under policy ``priority``, and where a named provider's stand-ins come
+    as they were configured.
+    """
     groups: Iterable[list[Candidate]] = (
         group
         for offer in offers
         if _reject_offer(request, offer, preferences, admit) is None
         and (group := _candidates_of(offer, request, preferences))
     )
-    if preferences.policy is not Policy.PRIORITY or request.provider is not None:
-        order = _order(request, preferences)
+    if preferences.policy is not Policy.PRIORITY and request.provider is None:
+        order = _order(preferences)
         groups = sorted(groups, key=lambda group: order(group[0]))
     return (candidate for group in groups for candidate in group)
 
 
-def _relevant(offers: RankedOffers, request: Request) -> RankedOffers:
-    """Keep the offers whose rejection says something about a request."""
+def _relevant(offers: RankedOffers, request: Request) -> tuple[Offer, ...]:
+    """Keep whom a request may go to: all, or the named one and its stand-ins."""
     if request.provider is None:
         return offers
-    named = _may_serve_named(request.provider, offers)
-    return RankedOffers(offer for offer in offers if offer.name in named)
-
-
-def _may_serve_named(provider: str, offers: Iterable[Offer]) -> set[str]:
-    stand_ins = (o.fallback_providers for o in offers if o.name == provider)
-    return {provider, *(name for names in stand_ins for name in names)}
+    by_name = {offer.name: offer for offer in offers}
+    named = by_name.get(request.provider)
+    stand_ins = () if named is None else named.fallback_providers
+    order = dict.fromkeys((request.provider, *stand_ins))
+    return tuple(by_name[name] for name in order if name in by_name)
 
 
 def _reject_offer(
@@ -439,14 +446,11 @@ def _by_policy(candidate: Candidate, preferences: Preferences) -> tuple[Any, ...
             return ()
 
 
-def _order(
-    request: Request, preferences: Preferences
-) -> Callable[[Candidate], tuple[Any, ...]]:
-    """Rank providers: the named one, then by policy, priority and name."""
+def _order(preferences: Preferences) -> Callable[[Candidate], tuple[Any, ...]]:
+    """Rank providers by policy, then priority, then name."""
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
         return (
-            candidate.provider != request.provider,
             *_by_policy(candidate, preferences),
             -candidate.priority,
             candidate.provider,
