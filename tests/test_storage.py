@@ -707,3 +707,20 @@ def test_both_stores_keep_the_contract(storage: FileStorage) -> None:
     stores: list[ImageStorage] = [storage, MemoryStorage()]
 
     assert all(callable(store.put) for store in stores)
+
+
+async def test_a_relative_folder_is_pinned_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture stays where it is when the host changes its folder."""
+    monkeypatch.chdir(tmp_path)
+    storage = FileStorage(Path("pictures"))
+    (tmp_path / "elsewhere").mkdir()
+
+    stored = await storage.put(
+        Image.from_bytes(png()), operation_id="op", provider="p", model="m"
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    assert stored.path.is_absolute()
+    assert stored.read_bytes() == await storage.read(stored.id)

@@ -56,7 +56,11 @@ def models(
     is_complete: bool,
     is_json: bool,
 ) -> None:
-    """List the models that can be asked now, with what they do and cost."""
+    """
+    List the models, with what they do and cost.
+
+    Without --all, only those that can be asked now.
+    """
     listing = session.run(_look_up)
     infos = listing.infos
     _check_name(provider, infos)
@@ -81,7 +85,11 @@ def models(
 @json_option
 @click.pass_obj
 def providers(session: Session, *, is_json: bool) -> None:
-    """List the providers, with their rank and why one cannot work now."""
+    """
+    List the providers, by rank.
+
+    The state says why one cannot work now.
+    """
     listing = session.run(_look_up)
     counts = Counter(model.provider for model in listing.models)
     if is_json:

@@ -16,7 +16,7 @@ from gaia_core.settings.loading import FILE_NAME
 
 @click.group()
 def config() -> None:
-    """Show the settings, where they come from, and write a first file."""
+    """Show the settings, or write a first file."""
 
 
 @config.command()

@@ -30,7 +30,11 @@ from gaia_core.requests import (
 def upscale(
     session: Session, choices: Choices, image: str, factor: str, output: str | None
 ) -> int:
-    """Enlarge IMAGE; - reads it from standard input."""
+    """
+    Enlarge a picture.
+
+    IMAGE is a file; - reads it from standard input.
+    """
     request = UpscaleRequest(
         image=read_picture(image),
         upscale_factor=int(factor),
@@ -47,7 +51,11 @@ def upscale(
 def remove_background(
     session: Session, choices: Choices, image: str, output: str | None
 ) -> int:
-    """Cut out the subject of IMAGE; - reads it from standard input."""
+    """
+    Cut out the subject of a picture.
+
+    IMAGE is a file; - reads it from standard input.
+    """
     request = RemoveBackgroundRequest(
         image=read_picture(image), **choices.request_fields
     )

@@ -82,7 +82,11 @@ def generate(
     output: str | None,
     **given: Any,
 ) -> int:
-    """Make pictures from PROMPT; - reads it from standard input."""
+    """
+    Make pictures from words.
+
+    PROMPT is text; - reads it from standard input.
+    """
     check_one_reader(
         {
             "PROMPT": prompt,

@@ -25,7 +25,11 @@ cd gaia-rune-forge && pip install -e . --group tests && pytest
 @json_option
 @click.pass_context
 def plugins(context: click.Context, *, is_json: bool) -> None:
-    """List what is installed, and why a plugin could not be loaded."""
+    """
+    List what is installed.
+
+    The state says why a plugin could not be loaded.
+    """
     if context.invoked_subcommand is not None:
         return
     session: Session = context.obj

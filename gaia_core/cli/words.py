@@ -22,7 +22,11 @@ from gaia_core.requests import DescribeImageRequest, EnhancePromptRequest
 @work_options
 @click.pass_obj
 def enhance(session: Session, choices: Choices, prompt: str, max_length: int) -> int:
-    """Work PROMPT out into a better one; - reads it from standard input."""
+    """
+    Work a prompt out into a better one.
+
+    PROMPT is text; - reads it from standard input.
+    """
     request = EnhancePromptRequest(
         prompt=read_text(prompt), max_length=max_length, **choices.request_fields
     )
@@ -38,7 +42,11 @@ def enhance(session: Session, choices: Choices, prompt: str, max_length: int) ->
 def describe(
     session: Session, choices: Choices, image: str, question: str | None
 ) -> int:
-    """Say what IMAGE shows; - reads it from standard input."""
+    """
+    Say what a picture shows.
+
+    IMAGE is a file; - reads it from standard input.
+    """
     request = DescribeImageRequest(
         image=read_picture(image), question=question, **choices.request_fields
     )

@@ -58,6 +58,11 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+def _absolute(root: Path | str) -> Path:
+    """Pin a relative folder down: the host may change its own later."""
+    return Path(root).expanduser().absolute()
+
+
 @attrs.define(eq=False)
 class FileStorage:
     """
@@ -70,7 +75,7 @@ class FileStorage:
         root: The folder; made when the first picture comes.
     """
 
-    root: Path = attrs.field(converter=Path)
+    root: Path = attrs.field(converter=_absolute)
     _disk: Disk = attrs.field(factory=Disk, kw_only=True)
     _now: Callable[[], datetime] = attrs.field(default=_utc_now, kw_only=True)
 
