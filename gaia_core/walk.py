@@ -34,7 +34,7 @@ from gaia_core.images import Image
 from gaia_core.ledger import Ledger, Operation, OperationState
 from gaia_core.metadata import annotate
 from gaia_core.observability import get_logger
-from gaia_core.plugins import Plugins
+from gaia_core.plugins import Plugins, Provider
 from gaia_core.reliability import (
     Reliability,
     classify,
@@ -191,8 +191,8 @@ class Walk:
         return result
 
     async def _call(self, candidate: Candidate, task_id: str) -> Result:
-        request = attrs.evolve(self.plan.request, model=candidate.model.id)
         provider = self.services.plugins.providers[candidate.provider]
+        request = self._addressed(candidate, provider)
         context = CallContext(
             operation_id=self.operation_id,
             task_id=task_id,
@@ -208,6 +208,16 @@ class Walk:
         hook = HOOK_OF[request.capability]
         result = await answer_of(provider, hook, request=request, context=context)
         return await _checked(result, candidate, hook)
+
+    def _addressed(self, candidate: Candidate, provider: Provider) -> Request:
+        """Name the model, and put an instance's options under its plugin's name."""
+        request = self.plan.request
+        changes: dict[str, Any] = {"model": candidate.model.id}
+        own = request.provider_options.get(provider.name)
+        if own is not None and provider.plugin != provider.name:
+            options = {**request.provider_options, provider.plugin: own}
+            changes["provider_options"] = options
+        return attrs.evolve(request, **changes)
 
     def _reporter(self) -> Progress:
         """Bring progress to the thread of the loop, where the host listens."""

@@ -12,6 +12,7 @@ import pytest
 
 from gaia_core import (
     AuthenticationError,
+    CallContext,
     Capability,
     ContentFilteredError,
     DescribeImageRequest,
@@ -133,6 +134,34 @@ async def test_every_verb_has_its_way(
     assert [call.hook for call in provider.calls] == [hook]
     assert response.attempts[0].outcome is OutcomeClass.OK
     assert type(response).__name__.endswith("Response")
+
+
+async def test_instances_find_their_options(open_gaia: OpenGaia) -> None:
+    """Options meant for an instance reach it under its plugin's own name."""
+    seen: list[Any] = []
+
+    class Ink(FakeProvider):
+        """Writes down the options it is given."""
+
+        @hookimpl
+        async def gaia_generate(
+            self, request: GenerateRequest, context: CallContext
+        ) -> ImageResult:
+            """Look at the options, then draw."""
+            seen.append(request.options_for("fake"))
+            return await super().gaia_generate(request, context)
+
+    sections = {"studio": ProviderSettings(name="studio", plugin="fake")}
+    request = attrs.evolve(
+        DRAGON,
+        provider="studio",
+        provider_options={"studio": {"nib": "fine"}, "fake": {"nib": "broad"}},
+    )
+
+    async with open_gaia(Ink, providers=sections) as gaia:
+        await gaia.generate(request)
+
+    assert seen == [{"nib": "fine"}]
 
 
 async def test_provider_gets_a_complete_attempt(open_gaia: OpenGaia) -> None:
