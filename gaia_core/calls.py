@@ -39,7 +39,11 @@ async def contained(
     try:
         async with asyncio.timeout(patience):
             return await call()
-    except (asyncio.CancelledError, SystemExit, GeneratorExit) as error:
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        # Exits, cancellations, and what compiled libraries end with (PyO3's
+        # PanicException is no Exception).
         if isinstance(error, asyncio.CancelledError) and _is_cancelled():
             raise
         message = f"{name} gave up without an answer ({type(error).__name__})."

@@ -1,6 +1,5 @@
 """What a provider gets beside the request."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -62,16 +61,13 @@ class CallContext:
         """
         Fetch a result a provider points at, through the guarded fetcher.
 
+        It has a time limit of its own and heeds no deadline: what is paid for is
+        kept, even when nobody waits for it any more.
+
         Raises:
             ProviderTimeoutError: If it did not arrive; it is paid for already, so
                 it is never made again.
             UnusableResultError: If the guard refuses the address or what lies
                 there.
         """
-        async with asyncio.timeout_at(_on_loop_clock(self.deadline)):
-            return await self._fetch(url)
-
-
-def _on_loop_clock(deadline: float) -> float:
-    """Move a moment from `time.monotonic`'s clock to the running loop's."""
-    return asyncio.get_running_loop().time() + deadline - time.monotonic()
+        return await self._fetch(url)

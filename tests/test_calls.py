@@ -37,11 +37,11 @@ async def test_patience_ends() -> None:
 
 @pytest.mark.parametrize(
     "ending",
-    [SystemExit(3), asyncio.CancelledError(), GeneratorExit()],
+    [SystemExit(3), asyncio.CancelledError(), GeneratorExit(), BaseException()],
     ids=lambda ending: type(ending).__name__,
 )
 async def test_hooks_end_nothing_but_themselves(ending: BaseException) -> None:
-    """A hook that exits or cancels itself becomes an error of its provider."""
+    """A hook that exits, panics or cancels itself is an error of its provider."""
 
     async def answer() -> Any:
         raise ending

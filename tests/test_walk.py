@@ -43,7 +43,13 @@ from gaia_core.ledger import MemoryLedger, OperationState
 from gaia_core.png import read_text
 from gaia_core.reliability import SingleTry
 from gaia_core.settings import ProviderSettings
-from gaia_core.testing import FakeProvider, MemoryStorage, capture_events, png
+from gaia_core.testing import (
+    FakeProvider,
+    MemoryStorage,
+    capture_events,
+    context,
+    png,
+)
 from gaia_core.testing.pytest_plugin import OpenGaia
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
@@ -517,6 +523,18 @@ async def test_deadline_after_sending_leaves_the_work_alone(
     assert done.state is OperationState.DONE
     assert done.image_ids == tuple(image.id for image in storage.images)
     assert len(provider.charges) == 1
+
+
+async def test_paid_pictures_are_fetched_after_the_deadline() -> None:
+    """The deadline bounds waiting: what is paid for is fetched even later."""
+
+    async def fetch(_url: str) -> bytes:
+        await asyncio.sleep(0.01)
+        return b"a picture"
+
+    late = context(deadline=0.0, fetch=fetch)
+
+    assert await late.fetch("https://example.org/1.png") == b"a picture"
 
 
 async def test_caller_who_leaves_loses_nothing(open_gaia: OpenGaia) -> None:
