@@ -38,7 +38,10 @@ from gaia_core.plugins import Plugins, Provider
 from gaia_core.reliability import (
     Reliability,
     classify,
+    cost_in_all,
+    cost_of,
     is_model_missing,
+    lost_attempt,
     may_fall_back,
 )
 from gaia_core.requests import GenerateRequest, Request
@@ -103,8 +106,12 @@ class Walk:
     operation_id: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
     started: float = attrs.field(factory=time.monotonic, init=False)
     attempts: list[Attempt] = attrs.field(factory=list, init=False)
-    may_have_cost: bool = attrs.field(default=False, init=False)
     is_left: bool = attrs.field(default=False, init=False)
+
+    @property
+    def may_have_cost(self) -> bool:
+        """Whether anything tried so far was charged, or may have been."""
+        return any(attempt.cost_usd != 0 for attempt in self.attempts)
 
     async def run(self) -> Response:
         """Take the operation from the ledger's first line to its last."""
@@ -116,16 +123,24 @@ class Walk:
             await self._abandon()
             raise
         except Exception as error:
-            raise await self._close(error) from error
+            failure = await self._close(error)
+            if failure is error:
+                raise
+            raise failure from error
         self._log(OperationState.DONE)
         return response
 
     def too_late(self) -> GaiaError:
         """Make the error for a caller whose waiting is over."""
-        provider = self.attempts[-1].provider if self.attempts else "no provider"
+        if not self.attempts:
+            message = f"Nobody could be asked within {self.seconds:g} s."
+            return self._signed(ProviderTimeoutError(message))
+        provider = self.attempts[-1].provider
         message = f"{provider} did not answer within {self.seconds:g} s."
         if self.may_have_cost:
-            return self._unknown(f"{message} Its result is kept when it comes.")
+            return self._unknown(
+                f"{message} Its result is kept when it comes.", provider
+            )
         return self._signed(ProviderTimeoutError(message))
 
     # -- plan > attempt -----------------------------------------------------------
@@ -144,10 +159,16 @@ class Walk:
                 return candidate, await self._ask(candidate)
             except Exception as failure:
                 error = failure
-                is_free = candidate.price_usd == 0
-                if self._is_over() or not may_fall_back(failure, is_free=is_free):
+                if self._is_over() or not self._may_fall_back(failure, candidate):
                     raise
         raise cast("Exception", error)
+
+    def _may_fall_back(self, failure: Exception, candidate: Candidate) -> bool:
+        """Tell whether another may be asked: never while a charge is in doubt."""
+        is_free = candidate.price_usd == 0
+        return lost_attempt(self.attempts) is None and may_fall_back(
+            failure, is_free=is_free
+        )
 
     async def _ask(self, candidate: Candidate) -> Result:
         """Ask one candidate, again if the reliability rules say so."""
@@ -179,7 +200,6 @@ class Walk:
             cost_usd=candidate.price_usd,
         )
         await self.services.ledger.send(self.operation_id, attempt)
-        self.may_have_cost = candidate.price_usd != 0
         self.attempts.append(attempt)
         start = time.monotonic()
         try:
@@ -252,11 +272,10 @@ class Walk:
             attempt,
             outcome=outcome,
             duration_ms=seconds * 1_000,
-            cost_usd=_cost(outcome, attempt.cost_usd, charged),
+            cost_usd=cost_of(outcome, attempt.cost_usd, charged),
             error=None if error is None else words_of(error),
         )
         self.attempts[-1] = ended
-        self.may_have_cost = ended.cost_usd != 0
         self.services.reliability.record(attempt.provider, outcome, seconds)
         await self.services.ledger.end_attempt(self.operation_id, ended)
 
@@ -265,7 +284,7 @@ class Walk:
     async def _finish(self, candidate: Candidate, result: Result) -> Response:
         """Store what was made, settle what it cost, and answer."""
         images = await self._store(candidate, result)
-        cost = self.attempts[-1].cost_usd
+        cost = cost_in_all(self.attempts)
         ids = tuple(image.id for image in images)
         await self.services.ledger.settle(self.operation_id, cost, ids)
         facts: dict[str, Any] = {
@@ -367,21 +386,20 @@ class Walk:
 
     def _public(self, error: Exception) -> GaiaError:
         """Translate what escaped a hook; Gaia's own errors stay as they are."""
-        attempt = self.attempts[-1] if self.attempts else None
-        is_open = attempt is not None and attempt.outcome is OutcomeClass.AMBIGUOUS
-        if attempt is not None and is_open and attempt.cost_usd != 0:
+        lost = lost_attempt(self.attempts)
+        if lost is not None:
             return self._unknown(
-                f"The answer of {attempt.provider} was lost ({words_of(error)}); "
-                "the picture may have been made and charged."
+                f"The answer of {lost.provider} was lost ({lost.error}); "
+                "the picture may have been made and charged.",
+                lost.provider,
             )
         if isinstance(error, GaiaError):
             return error
-        who = attempt.provider if attempt is not None else "Gaia"
+        who = self.attempts[-1].provider if self.attempts else "Gaia"
         return ProviderError(f"{who} failed with {words_of(error)}.")
 
-    def _unknown(self, message: str) -> GaiaError:
+    def _unknown(self, message: str, provider: str) -> GaiaError:
         advice = f"Look operation {self.operation_id} up before asking again."
-        provider = self.attempts[-1].provider
         return self._signed(
             OutcomeUnknownError(
                 f"{message} {advice}",
@@ -426,7 +444,10 @@ async def _checked(result: object, candidate: Candidate, hook: str) -> Result:
         raise UnusableResultError(message)
     if isinstance(result, ImageResult):
         await _check_pictures(result, candidate)
-    return cast("Result", result)
+    checked = cast("Result", result)
+    # A record without a model could not be read again.
+    model = checked.model or candidate.model.id
+    return attrs.evolve(checked, model=model)
 
 
 async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
@@ -451,20 +472,6 @@ async def _decode(image: Image) -> None:
         image.decode()
     else:
         await asyncio.to_thread(image.decode)
-
-
-def _cost(
-    outcome: OutcomeClass, price: Decimal | None, charged: Decimal | None
-) -> Decimal | None:
-    """Tell what an attempt cost, as far as known, or may have cost."""
-    if outcome is OutcomeClass.OK and charged is not None:
-        return charged
-    is_due = outcome in (
-        OutcomeClass.OK,
-        OutcomeClass.UNUSABLE,
-        OutcomeClass.AMBIGUOUS,
-    )
-    return price if is_due else Decimal(0)
 
 
 def _shortfalls(request: Request, result: Result) -> Iterator[str]:

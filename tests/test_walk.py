@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -43,6 +44,7 @@ from gaia_core.ledger import MemoryLedger, OperationState
 from gaia_core.png import read_text
 from gaia_core.reliability import SingleTry
 from gaia_core.settings import ProviderSettings
+from gaia_core.storage import FileStorage
 from gaia_core.testing import (
     FakeProvider,
     MemoryStorage,
@@ -77,6 +79,7 @@ class _Insistent(SingleTry):
 
     repeats: int = 2
     wait: float = 0.0
+    outcomes: tuple[OutcomeClass, ...] = (OutcomeClass.REJECTED_BUSY,)
 
     def wait_before_repeat(
         self,
@@ -85,8 +88,12 @@ class _Insistent(SingleTry):
         error: Exception,
     ) -> float | None:
         """Wait as told, as often as told."""
-        is_busy = getattr(error, "outcome", None) is OutcomeClass.REJECTED_BUSY
-        return self.wait if is_busy and repeats < self.repeats else None
+        is_meant = getattr(error, "outcome", None) in self.outcomes
+        return self.wait if is_meant and repeats < self.repeats else None
+
+
+_LOOKS_UP = _Insistent(repeats=1, outcomes=(OutcomeClass.AMBIGUOUS,))
+"""Sends a lost task again, as may be done where its id keeps it from costing twice."""
 
 
 # -- the way ------------------------------------------------------------------------
@@ -484,6 +491,75 @@ async def test_unusable_answer_is_paid_and_named(
     assert operation.state is OperationState.FAILED
     assert operation.reserved_usd == 0
     assert operation.cost_usd == PAID
+
+
+async def test_lost_charge_is_not_forgotten_over_a_repeat(
+    open_gaia: OpenGaia,
+) -> None:
+    """After a lost answer no later refusal of the same task leads elsewhere."""
+    first = _provider(
+        price_usd=PAID,
+        outcomes=[ProviderTimeoutError("lost"), RateLimitError("slow down")],
+    )
+    second = FakeProvider(name="second", price_usd=PAID)
+
+    async with open_gaia(first, second, reliability=_LOOKS_UP) as gaia:
+        with pytest.raises(OutcomeUnknownError, match="first was lost") as caught:
+            await gaia.generate(DRAGON)
+        operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert second.calls == []
+    assert caught.value.provider == "first"
+    assert operation is not None
+    assert operation.state is OperationState.UNKNOWN
+    assert operation.reserved_usd == PAID
+
+
+async def test_task_sent_twice_is_charged_once(open_gaia: OpenGaia) -> None:
+    """A lost answer that the same task brings after all costs what one costs."""
+    provider = _provider(price_usd=PAID, outcomes=[ProviderTimeoutError("lost")])
+
+    async with open_gaia(provider, reliability=_LOOKS_UP) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert [attempt.cost_usd for attempt in response.attempts] == [PAID, PAID]
+    assert response.cost_usd == PAID
+
+
+@pytest.mark.parametrize("charged", [-1, float("nan"), float("inf")], ids=str)
+async def test_amount_that_is_none_is_not_booked(
+    open_gaia: OpenGaia, charged: float
+) -> None:
+    """When a provider's bill makes no sense, the declared price counts."""
+    result = attrs.evolve(_picture(), cost_usd=charged)
+
+    async with open_gaia(_provider(price_usd=PAID, outcomes=[result])) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert response.cost_usd == PAID
+
+
+async def test_answer_without_a_model_is_kept_under_the_one_asked(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A result that names no model can still be read from the store."""
+    result = attrs.evolve(_picture(), model="")
+    storage = FileStorage(tmp_path)
+
+    async with open_gaia(_provider(outcomes=[result]), storage=storage) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert response.model == "first"
+    assert await storage.list() == response.images
+
+
+async def test_error_is_not_its_own_cause(open_gaia: OpenGaia) -> None:
+    """An error that needs no translation comes through as it is."""
+    async with open_gaia(_provider(failure=RateLimitError("slow down"))) as gaia:
+        with pytest.raises(RateLimitError) as caught:
+            await gaia.generate(DRAGON)
+
+    assert caught.value.__cause__ is None
 
 
 async def test_picture_that_cannot_be_kept_is_settled(open_gaia: OpenGaia) -> None:

@@ -5,7 +5,17 @@ What may be repeated, who may be asked now, and how long to wait.
 provider and repeats nothing.
 """
 
+from gaia_core.reliability.money import cost_in_all, cost_of, lost_attempt
 from gaia_core.reliability.outcomes import classify, is_model_missing, may_fall_back
 from gaia_core.reliability.policies import Reliability, SingleTry
 
-__all__ = ["Reliability", "SingleTry", "classify", "is_model_missing", "may_fall_back"]
+__all__ = [
+    "Reliability",
+    "SingleTry",
+    "classify",
+    "cost_in_all",
+    "cost_of",
+    "is_model_missing",
+    "lost_attempt",
+    "may_fall_back",
+]
