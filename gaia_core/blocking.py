@@ -19,6 +19,7 @@ import attrs
 
 from gaia_core import engine
 from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.choices import Choices, PlanChoices
 from gaia_core.ledger import Operation
 from gaia_core.requests import (
     DescribeImageRequest,
@@ -80,36 +81,36 @@ class Gaia:
             self._end()
 
     def generate(
-        self, request: GenerateRequest, **choices: Unpack[engine.Choices]
+        self, request: GenerateRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Make pictures; see `gaia_core.Gaia.generate`."""
         return self._wait(self._gaia.generate(request, **choices))
 
     def upscale(
-        self, request: UpscaleRequest, **choices: Unpack[engine.Choices]
+        self, request: UpscaleRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Enlarge a picture."""
         return self._wait(self._gaia.upscale(request, **choices))
 
     def remove_background(
-        self, request: RemoveBackgroundRequest, **choices: Unpack[engine.Choices]
+        self, request: RemoveBackgroundRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Cut out the subject of a picture."""
         return self._wait(self._gaia.remove_background(request, **choices))
 
     def enhance_prompt(
-        self, request: EnhancePromptRequest, **choices: Unpack[engine.Choices]
+        self, request: EnhancePromptRequest, **choices: Unpack[Choices]
     ) -> PromptResponse:
         """Work a few words out into a prompt."""
         return self._wait(self._gaia.enhance_prompt(request, **choices))
 
     def describe_image(
-        self, request: DescribeImageRequest, **choices: Unpack[engine.Choices]
+        self, request: DescribeImageRequest, **choices: Unpack[Choices]
     ) -> DescriptionResponse:
         """Say in words what a picture shows."""
         return self._wait(self._gaia.describe_image(request, **choices))
 
-    def plan(self, request: Request, **choices: Unpack[engine.PlanChoices]) -> Plan:
+    def plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Say who would be asked, in which order, at which price, and why."""
         return self._gaia.plan(request, **choices)
 

@@ -12,10 +12,10 @@ The way of a request from door to response.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from decimal import Decimal
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Self, TypedDict, Unpack, cast
+from typing import Self, Unpack, cast
 
 import attrs
 
@@ -27,12 +27,16 @@ from gaia_core.catalog import (
     HealthLevel,
     ModelInfo,
     ProviderInfo,
-    to_decimal,
+)
+from gaia_core.choices import (
+    Choices,
+    PlanChoices,
+    check_timeout,
+    preferences_of,
 )
 from gaia_core.context import Progress, ignore_progress
 from gaia_core.errors import (
     GaiaError,
-    InvalidRequestError,
     NoCapableProviderError,
     PluginError,
 )
@@ -56,8 +60,8 @@ from gaia_core.responses import (
     PromptResponse,
     Response,
 )
-from gaia_core.selection import Offer, Plan, Preferences, RankedOffers, select
-from gaia_core.settings import Policy, Settings, load_settings
+from gaia_core.selection import Offer, Plan, RankedOffers, select
+from gaia_core.settings import Settings, load_settings
 from gaia_core.storage import FileStorage, ImageStorage
 from gaia_core.walk import Services, Walk
 
@@ -67,34 +71,6 @@ CANCEL_GRACE = 5.0
 """How long a caller waits for cancelled work to end, in seconds."""
 CHECK_TIMEOUT = 15.0
 """Longest wait for one provider's health check, in seconds."""
-
-
-class PlanChoices(TypedDict, total=False):
-    """
-    What decides about a plan, instead of the settings' own.
-
-    Attributes:
-        policy: What comes first.
-        max_cost_usd: Ceiling of the operation; the settings' ceiling holds as well.
-        allowed_providers: The only ones to ask.
-    """
-
-    policy: Policy | str | None
-    max_cost_usd: Decimal | float | None
-    allowed_providers: Iterable[str] | None
-
-
-class Choices(PlanChoices, total=False):
-    """
-    What a host may choose for one call.
-
-    Attributes:
-        timeout: Longest wait in seconds; the settings' deadline holds as well.
-        progress: Called with a fraction from 0 to 1 and perhaps a preview.
-    """
-
-    timeout: float | None
-    progress: Progress
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -116,7 +92,7 @@ class Gaia:
     _services: Services
     _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
     _not_started: Mapping[str, str] = attrs.field(factory=dict, init=False)
-    _detached: set[asyncio.Task[Response]] = attrs.field(factory=set, init=False)
+    _walks: dict[asyncio.Task[Response], Walk] = attrs.field(factory=dict, init=False)
 
     @classmethod
     def open(  # noqa: PLR0913  every part can be exchanged
@@ -170,9 +146,14 @@ class Gaia:
 
     async def __aenter__(self) -> Self:
         """Start the providers and ask what they offer."""
-        self._not_started = await self._tell_all("gaia_start")
-        await self._tell_middleware("gaia_start")
-        self._offers = await gather_offers(self.plugins, self._not_started)
+        try:
+            self._not_started = await self._tell_all("gaia_start")
+            await self._tell_middleware("gaia_start")
+            self._offers = await gather_offers(self.plugins, self._not_started)
+        except BaseException:
+            # Nobody else does: Python calls no `__aexit__` then.
+            await self._close()
+            raise
         return self
 
     async def __aexit__(
@@ -182,11 +163,9 @@ class Gaia:
         trace: TracebackType | None,
     ) -> None:
         """Wait for work that was sent, then stop the providers."""
-        await _finished(self._detached, patience=CLOSING_GRACE)
-        await self._tell_middleware("gaia_stop")
-        await self._tell_all("gaia_stop")
-        await self._services.fetcher.close()
-        await self._services.ledger.close()
+        for walk in self._walks.values():
+            walk.is_left = True
+        await self._close()
 
     # -- verbs --------------------------------------------------------------------
 
@@ -259,7 +238,9 @@ class Gaia:
     def providers(self) -> tuple[ProviderInfo, ...]:
         """List the providers, best rank first; ``unavailable`` says why one is not."""
         infos = [
-            attrs.evolve(offer.info, unavailable=offer.problem)
+            attrs.evolve(
+                offer.info, unavailable=offer.info.unavailable or offer.problem
+            )
             if offer.problem
             else offer.info
             for offer in self._current()
@@ -280,6 +261,15 @@ class Gaia:
 
     # -- inside -------------------------------------------------------------------
 
+    async def _close(self) -> None:
+        """Let go of everything; no step hangs on the success of another."""
+        async with AsyncExitStack() as last_to_first:
+            last_to_first.push_async_callback(self._services.ledger.close)
+            last_to_first.push_async_callback(self._services.fetcher.close)
+            last_to_first.push_async_callback(self._tell_all, "gaia_stop")
+            last_to_first.push_async_callback(self._tell_middleware, "gaia_stop")
+            await _finished(self._walks, patience=CLOSING_GRACE)
+
     async def _serve(
         self,
         request: Request,
@@ -288,8 +278,9 @@ class Gaia:
         progress: Progress = ignore_progress,
         **choices: Unpack[PlanChoices],
     ) -> Response:
+        check_timeout(timeout)
         request = self._prepared(request)
-        found = await self.cache.find(request)
+        found = await self._kept(request)
         if found is not None:
             return found
         plan = self._plan(request, **choices)
@@ -302,8 +293,23 @@ class Gaia:
             services=self._services, plan=plan, seconds=seconds, progress=progress
         )
         response = await self._wait_for(walk)
-        await self.cache.keep(request, response)
+        await self._keep(request, response)
         return response
+
+    async def _kept(self, request: Request) -> Response | None:
+        """Ask the cache; one that fails has nothing."""
+        try:
+            return await self.cache.find(request)
+        except Exception as error:  # noqa: BLE001  a host's cache may raise anything
+            get_logger().warning("gaia.cache_failed", error=words_of(error))
+            return None
+
+    async def _keep(self, request: Request, response: Response) -> None:
+        """Tell the cache; whatever it does, what was paid for is handed over."""
+        try:
+            await self.cache.keep(request, response)
+        except Exception as error:  # noqa: BLE001  as above
+            get_logger().warning("gaia.cache_failed", error=words_of(error))
 
     def _prepared(self, request: Request) -> Request:
         """Let middleware change a request; its own errors are named as such."""
@@ -317,12 +323,8 @@ class Gaia:
 
     def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Plan a request that middleware has prepared."""
-        preferences = Preferences(
-            policy=_policy(choices.get("policy") or self.settings.policy),
-            max_cost_usd=_lowest(
-                choices.get("max_cost_usd"), self.settings.max_cost_usd
-            ),
-            allowed_providers=_names(choices.get("allowed_providers")),
+        preferences = attrs.evolve(
+            preferences_of(choices, self.settings),
             latency=self._services.reliability.latency(),
         )
         return select(request, self._offers, preferences, self._admit)
@@ -330,6 +332,8 @@ class Gaia:
     async def _wait_for(self, walk: "Walk") -> Response:
         """Wait for a walk; what was sent goes on when nobody waits any more."""
         task = asyncio.create_task(walk.run())
+        self._walks[task] = walk
+        task.add_done_callback(self._forget)
         try:
             async with asyncio.timeout(walk.seconds):
                 return await asyncio.shield(task)
@@ -343,15 +347,13 @@ class Gaia:
     async def _leave(self, walk: "Walk", task: asyncio.Task[Response]) -> None:
         """Let a walk that may have cost go on, and end any other."""
         walk.is_left = True
-        self._detached.add(task)
-        task.add_done_callback(self._forget)
         if not walk.may_have_cost:
             task.cancel()
             await asyncio.wait([task], timeout=CANCEL_GRACE)
 
     def _forget(self, task: asyncio.Task[Response]) -> None:
-        self._detached.discard(task)
-        if not task.cancelled() and task.exception() is not None:
+        walk = self._walks.pop(task)
+        if walk.is_left and not task.cancelled() and task.exception() is not None:
             get_logger().warning(
                 "gaia.detached_failed", error=type(task.exception()).__name__
             )
@@ -407,7 +409,13 @@ class Gaia:
         return failed
 
     async def _tell_middleware(self, hook: str) -> None:
-        for answer in self.plugins.call_middleware(hook):
+        answers: list[Awaitable[None]] = []
+
+        async def call() -> None:
+            answers.extend(self.plugins.call_middleware(hook))
+
+        await self._tell(call, "middleware", hook)
+        for answer in answers:
             await self._tell(partial(_same, answer), "middleware", hook)
 
     async def _tell(
@@ -434,28 +442,9 @@ async def _finished(
     _, late = await asyncio.wait(waiting, timeout=patience)
     for task in late:
         task.cancel()
-    await asyncio.gather(*late, return_exceptions=True)
+    if late:
+        await asyncio.wait(late, timeout=CANCEL_GRACE)
 
 
 def _same(answer: Awaitable[None]) -> Awaitable[None]:
     return answer
-
-
-def _policy(word: Policy | str) -> Policy:
-    try:
-        return Policy(word)
-    except ValueError:
-        message = f"policy must be one of {', '.join(Policy)}, not {word!r}."
-        raise InvalidRequestError(message) from None
-
-
-def _names(names: Iterable[str] | None) -> frozenset[str] | None:
-    """Take names as a set; a single one counts as one, not as its letters."""
-    if names is None:
-        return None
-    return frozenset([names] if isinstance(names, str) else names)
-
-
-def _lowest(*ceilings: Decimal | float | None) -> Decimal | None:
-    """Take the lowest of the ceilings that are set."""
-    return min((to_decimal(c) for c in ceilings if c is not None), default=None)

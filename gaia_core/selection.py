@@ -308,7 +308,7 @@ def _reject_offer(
     """Say why a provider as a whole is passed over, or None."""
     allowed = preferences.allowed_providers
     if offer.problem is not None:
-        return offer.problem
+        return offer.info.unavailable or offer.problem
     if not offer.info.capabilities and offer.info.unavailable is not None:
         return offer.info.unavailable
     if allowed is not None and offer.name not in allowed:

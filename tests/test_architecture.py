@@ -35,7 +35,7 @@ LAYERS = (
     "plugins",
     "calls",
     "selection",
-    "calls",
+    "choices",
     "offers",
     "fetching",
     "observability",

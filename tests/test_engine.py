@@ -26,6 +26,7 @@ from gaia_core import (
     Price,
     ProviderInfo,
     Quality,
+    RateLimitError,
     Settings,
     Speed,
     UpscaleRequest,
@@ -33,6 +34,7 @@ from gaia_core import (
     hookimpl,
 )
 from gaia_core.cache import NoCache
+from gaia_core.choices import PlanChoices
 from gaia_core.requests import Request
 from gaia_core.responses import Response
 from gaia_core.settings import PluginSettings, ProviderSettings
@@ -116,6 +118,91 @@ async def test_middleware_starts_and_stops(open_gaia: OpenGaia) -> None:
         pass
 
     assert seen == ["start", "stop"]
+
+
+class _Unready:
+    """Middleware whose upkeep hooks fail before there is anything to wait for."""
+
+    @hookimpl
+    def gaia_start(self) -> None:
+        """Fail."""
+        message = "not ready"
+        raise RuntimeError(message)
+
+    @hookimpl
+    def gaia_stop(self) -> None:
+        """Fail."""
+        message = "not ready"
+        raise RuntimeError(message)
+
+
+async def test_middleware_that_does_not_start_or_stop_harms_nobody(
+    open_gaia: OpenGaia,
+) -> None:
+    """Providers start, work and stop beside middleware that fails at both."""
+    provider = FakeProvider()
+
+    with capture_events() as events:
+        async with open_gaia(provider, _Unready()) as gaia:
+            response = await gaia.generate(DRAGON)
+
+    assert response.provider == "fake"
+    assert not provider.is_running
+    assert [event["event"] for event in events if "_failed" in event["event"]] == [
+        "gaia.start_failed",
+        "gaia.stop_failed",
+    ]
+
+
+async def test_opening_that_is_given_up_stops_what_was_started(
+    open_gaia: OpenGaia,
+) -> None:
+    """Whoever gives up while models are listed leaves no provider running."""
+    provider = FakeProvider()
+
+    class Slow(FakeProvider):
+        @hookimpl
+        async def gaia_list_models(self) -> Any:
+            await _hang()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05), open_gaia(provider, Slow(name="slow")):
+            pass
+
+    assert not provider.is_running
+
+
+async def test_closing_waits_for_work_under_way(open_gaia: OpenGaia) -> None:
+    """What somebody still waits for is finished before the providers stop."""
+    running: list[bool] = []
+
+    class Watched(FakeProvider):
+        @hookimpl
+        async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
+            result = await FakeProvider.gaia_generate(self, request, context)
+            running.append(self.is_running)
+            return result
+
+    async with open_gaia(Watched(price_usd="0.04", delay=0.05)) as gaia:
+        work = asyncio.ensure_future(gaia.generate(DRAGON))
+        await asyncio.sleep(0.02)
+
+    assert (await work).images
+    assert running == [True]
+
+
+async def test_closing_begins_nothing_new(open_gaia: OpenGaia) -> None:
+    """Work under way at closing is not taken to another provider."""
+    first = FakeProvider.failing(RateLimitError("busy"), priority=9, delay=0.05)
+    second = FakeProvider(name="second")
+
+    async with open_gaia(first, second) as gaia:
+        work = asyncio.ensure_future(gaia.generate(DRAGON))
+        await asyncio.sleep(0.02)
+
+    with pytest.raises(RateLimitError):
+        await work
+    assert second.calls == []
 
 
 async def _fail() -> None:
@@ -311,6 +398,32 @@ async def test_unknown_policy_is_refused(open_gaia: OpenGaia) -> None:
     async with open_gaia(CHEAP) as gaia:
         with pytest.raises(InvalidRequestError, match="priority, cheapest"):
             await gaia.generate(DRAGON, policy="random")
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"max_cost_usd": float("nan")},
+        {"max_cost_usd": "cheap"},
+        {"max_cost_usd": -1},
+        {"timeout": 0},
+        {"timeout": float("nan")},
+        {"timeout": "3"},
+    ],
+    ids=str,
+)
+async def test_choices_that_make_no_sense_are_refused(
+    open_gaia: OpenGaia, choices: Any
+) -> None:
+    """A ceiling or a time that is none is the caller's mistake, and says so."""
+    name = next(iter(choices))
+    provider = FakeProvider()
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(InvalidRequestError, match=f"^{name} must be"):
+            await gaia.generate(DRAGON, **choices)
+
+    assert provider.calls == []
 
 
 async def test_named_provider_alone_is_asked(open_gaia: OpenGaia) -> None:
@@ -518,6 +631,34 @@ async def test_cache_answers_before_anybody_is_asked(open_gaia: OpenGaia) -> Non
     assert len(provider.calls) == 2
 
 
+class _BrokenCache:
+    """Fails at everything."""
+
+    async def find(self, request: Request) -> Response | None:
+        """Fail."""
+        raise _DiskFullError(request)
+
+    async def keep(self, request: Request, response: Response) -> None:
+        """Fail."""
+        raise _DiskFullError(request, response)
+
+
+class _DiskFullError(OSError):
+    """The disk is full."""
+
+
+async def test_cache_that_fails_costs_no_picture(open_gaia: OpenGaia) -> None:
+    """What was paid for is handed over, whatever becomes of the cache."""
+    with capture_events() as events:
+        async with open_gaia(
+            FakeProvider(price_usd="0.04"), cache=_BrokenCache()
+        ) as gaia:
+            response = await gaia.generate(DRAGON)
+
+    assert response.images
+    assert [one["event"] for one in events].count("gaia.cache_failed") == 2
+
+
 # -- health ---------------------------------------------------------------------------
 
 
@@ -666,6 +807,27 @@ async def test_provider_without_a_card_harms_nobody(open_gaia: OpenGaia) -> None
     assert response.provider == "fake"
 
 
+async def test_what_a_provider_lacks_outranks_what_fails_without_it(
+    open_gaia: OpenGaia,
+) -> None:
+    """A missing key is the reason, not the list that could not be had without it."""
+
+    class Keyless(FakeProvider):
+        @hookimpl
+        async def gaia_list_models(self) -> Any:
+            message = "no key"
+            raise OSError(message)
+
+    keyless = Keyless(name="keyless", unavailable="KEYLESS_API_KEY is not set")
+
+    async with open_gaia(keyless) as gaia:
+        reasons = gaia.plan(DRAGON).reasons
+        (info,) = gaia.providers()
+
+    assert reasons == {"keyless": "KEYLESS_API_KEY is not set"}
+    assert info.unavailable == "KEYLESS_API_KEY is not set"
+
+
 async def test_slow_list_of_models_is_left_behind(
     open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -701,7 +863,7 @@ async def test_many_requests_at_once(open_gaia: OpenGaia) -> None:
 
 def test_settings_and_choices_agree() -> None:
     """Everything a call may choose about the plan is a setting or a list of names."""
-    choices: Mapping[str, Any] = engine.PlanChoices.__annotations__
+    choices: Mapping[str, Any] = PlanChoices.__annotations__
 
     assert set(choices) - {"allowed_providers"} <= set(attrs.fields_dict(Settings))
 

@@ -1,0 +1,97 @@
+"""What a host may choose for one call, and what follows from it."""
+
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import TypedDict
+
+from gaia_core.catalog import to_decimal
+from gaia_core.context import Progress
+from gaia_core.errors import InvalidRequestError
+from gaia_core.selection import Preferences
+from gaia_core.settings import Policy, Settings
+
+
+class PlanChoices(TypedDict, total=False):
+    """
+    What decides about a plan, instead of the settings' own.
+
+    Attributes:
+        policy: What comes first.
+        max_cost_usd: Ceiling of the operation; the settings' ceiling holds as well.
+        allowed_providers: The only ones to ask.
+    """
+
+    policy: Policy | str | None
+    max_cost_usd: Decimal | float | None
+    allowed_providers: Iterable[str] | None
+
+
+class Choices(PlanChoices, total=False):
+    """
+    What a host may choose for one call.
+
+    Attributes:
+        timeout: Longest wait in seconds; the settings' deadline holds as well.
+        progress: Called with a fraction from 0 to 1 and perhaps a preview.
+    """
+
+    timeout: float | None
+    progress: Progress
+
+
+def preferences_of(choices: PlanChoices, settings: Settings) -> Preferences:
+    """
+    Take the choices of a call, and from the settings what they leave open.
+
+    Raises:
+        InvalidRequestError: If one of them makes no sense.
+    """
+    return Preferences(
+        policy=_policy(choices.get("policy") or settings.policy),
+        max_cost_usd=_lowest(choices.get("max_cost_usd"), settings.max_cost_usd),
+        allowed_providers=_names(choices.get("allowed_providers")),
+    )
+
+
+def check_timeout(timeout: float | None) -> None:
+    """
+    Refuse what is no time to wait.
+
+    Raises:
+        InvalidRequestError: If it is not a number above 0.
+    """
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if timeout is not None and not (is_number and timeout > 0):
+        message = f"timeout must be a number of seconds above 0, not {timeout!r}."
+        raise InvalidRequestError(message)
+
+
+def _policy(word: Policy | str) -> Policy:
+    try:
+        return Policy(word)
+    except ValueError:
+        message = f"policy must be one of {', '.join(Policy)}, not {word!r}."
+        raise InvalidRequestError(message) from None
+
+
+def _names(names: Iterable[str] | None) -> frozenset[str] | None:
+    """Take names as a set; a single one counts as one, not as its letters."""
+    if names is None:
+        return None
+    return frozenset([names] if isinstance(names, str) else names)
+
+
+def _lowest(*ceilings: Decimal | float | None) -> Decimal | None:
+    """Take the lowest of the ceilings that are set."""
+    return min((_amount(c) for c in ceilings if c is not None), default=None)
+
+
+def _amount(ceiling: Decimal | float) -> Decimal:
+    try:
+        amount = to_decimal(ceiling)
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        message = f"max_cost_usd must be US dollars, 0 or more, not {ceiling!r}."
+        raise InvalidRequestError(message)
+    return amount
