@@ -20,8 +20,11 @@ from gaia_core.cli.tables import clean, plain_lines
 from gaia_core.cli.writing import gaia_version, print_json, print_line
 
 if TYPE_CHECKING:
-    from gaia_core.plugins import Plugins
+    from gaia_core.plugins import PluginFailure, Plugins
     from gaia_core.settings import Settings
+
+MEND_SETTING = "put the setting right; `gaia config path` names the file"
+"""What to do about a setting that cannot be used."""
 
 LONGEST_CHECK = 30.0
 """How long all health checks together may take, in seconds."""
@@ -114,7 +117,7 @@ def _examine(session: Session, level: HealthLevel) -> list[Finding]:
                 topic="settings",
                 is_ok=False,
                 detail=str(error),
-                next_step="put the setting right; `gaia config path` names the file",
+                next_step=MEND_SETTING,
             )
         ]
     where = str(file) if file else "no file, which is fine"
@@ -186,13 +189,20 @@ def examine_plugins(plugins: "Plugins") -> list[Finding]:
             name=one.plugin,
             is_ok=False,
             detail=f"{one.distribution}: {one.reason}",
-            next_step=f"update or uninstall {one.distribution.partition(' ')[0]}"
-            if one.distribution != "not installed"
-            else None,
+            next_step=_mend(one),
         )
         for one in plugins.failures
     ]
     return [*loaded, *failed]
+
+
+def _mend(failure: "PluginFailure") -> str | None:
+    """Say what to do about a plugin; the reason says it where it is not installed."""
+    if failure.is_by_settings:
+        return MEND_SETTING
+    if failure.distribution == "not installed":
+        return None
+    return f"update or uninstall {failure.distribution.partition(' ')[0]}"
 
 
 def _loading(distribution: str, status: str, seconds: float | None) -> str:

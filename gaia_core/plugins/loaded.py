@@ -27,11 +27,13 @@ class PluginFailure:
         plugin: Its name.
         distribution: What installed it: name and version.
         reason: Why, and what to do about it.
+        is_by_settings: Whether the settings are at fault, not the plugin.
     """
 
     plugin: str
     distribution: str
     reason: str
+    is_by_settings: bool = False
 
 
 @attrs.frozen(kw_only=True)

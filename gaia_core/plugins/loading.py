@@ -11,7 +11,7 @@ import attrs
 import pluggy
 
 from gaia_core import hookspecs
-from gaia_core.errors import PluginError
+from gaia_core.errors import PluginError, SettingsError
 from gaia_core.hookspecs import PROJECT_NAME, hookimpl
 from gaia_core.plugins.checks import (
     MIDDLEWARE_MAY_ANSWER,
@@ -117,7 +117,8 @@ class _Loader:
         taken = self.installed.get(source.plugin)
         if taken is not None:
             both = f"{taken.distribution} and {source.distribution}"
-            self._fail(source, f"{both} offer a plugin of this name: uninstall one")
+            error = PluginError(f"{both} offer a plugin of this name: uninstall one")
+            self._fail(source, error)
             return
         sections = self._sections(source.plugin)
         self.disabled += [one.name for one in sections if not one.enabled]
@@ -189,7 +190,7 @@ class _Loader:
             except Exception as refusal:  # noqa: BLE001 - whatever a plugin does
                 error = refusal
         if error is not None:
-            self._fail(source, scrub(words_of(error), self._secrets()))
+            self._fail(source, error)
         elif kind == "provider":
             self.providers.append(_provider(source, made))
         else:
@@ -216,10 +217,13 @@ class _Loader:
             plugin=source.plugin, distribution=source.distribution, status=status
         )
 
-    def _fail(self, source: PluginSource, reason: str) -> None:
+    def _fail(self, source: PluginSource, error: BaseException) -> None:
         self.failures.append(
             PluginFailure(
-                plugin=source.plugin, distribution=source.distribution, reason=reason
+                plugin=source.plugin,
+                distribution=source.distribution,
+                reason=scrub(words_of(error), self._secrets()),
+                is_by_settings=isinstance(error, SettingsError),
             )
         )
 

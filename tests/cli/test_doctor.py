@@ -113,6 +113,19 @@ def test_a_broken_plugin_is_diagnosed(gaia: Gaia, install: Install) -> None:
     assert finding["next_step"] == "update or uninstall gaia-broken"
 
 
+def test_a_wrong_setting_is_no_fault_of_the_plugin(
+    gaia: Gaia, install: Install
+) -> None:
+    """Whoever misspelt a setting is sent to the settings, not to another release."""
+    install("painter")
+
+    result = gaia("--set=providers.painter.colur=red", "doctor", "--json")
+
+    finding = _findings(result)["plugin", "painter"]
+    assert "colur" in finding["detail"]
+    assert finding["next_step"].startswith("put the setting right")
+
+
 def test_a_store_that_cannot_be_written_is_found(
     gaia: Gaia, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
