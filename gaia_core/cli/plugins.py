@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\b
 gaia plugins new rune-forge
-cd gaia-rune-forge && pip install -e . --group tests && pytest
+cd gaia-rune-forge && pip install -e . 'gaia-core[testing]' && pytest
 """
 
 
