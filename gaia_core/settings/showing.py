@@ -88,7 +88,7 @@ _EXAMPLE = """\
 #policy = "priority"
 # Ceiling of one operation, in US dollars.
 #max_cost_usd = 0.20
-# Ledger of operations and spend (an SQLAlchemy address).
+# Ledger of operations and spend (an SQLAlchemy address); nothing reads it yet.
 #database = "sqlite:///gaia.db"
 # The folder pictures are kept in; IMAGE_STORAGE_PATH wins.
 #image_store = "images"
@@ -124,15 +124,18 @@ _EXAMPLE = """\
 #api_key = { env = "STUDIO_RUNWARE_KEY" }
 
 #[budgets]
-# What may be spent, in US dollars, each day, each month or for ever.
+# What may be spent, in US dollars, each day, each month or for ever: read, but
+# not enforced yet. max_cost_usd above is.
 #campaign_usd = 5.00
 #user_usd = 10.00
 #total_usd = 50.00
 #per = "month"
 
+# Not enforced yet.
 #[limits]
 #requests_per_minute = 60
 
+# For the HTTP server, which does not exist yet.
 #[server]
 #host = "127.0.0.1"
 #port = 8188
