@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_CEILING, Decimal
 from enum import Enum, StrEnum
+from typing import Any
 
 import attrs
 
@@ -83,7 +84,24 @@ def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decima
 
 
 _NOTHING = Decimal(0)
-_not_negative = attrs.validators.ge(_NOTHING)
+HIGHEST_PRICE = Decimal(1_000_000)
+"""The largest amount a price may hold, in US dollars."""
+
+
+def _amount(_: object, field: "attrs.Attribute[Any]", value: Decimal) -> None:
+    """Accept what can be reckoned with: one wrong card must not spoil every plan."""
+    if not value.is_finite() or not _NOTHING <= value <= HIGHEST_PRICE:
+        message = f"{field.name} must be 0 to {HIGHEST_PRICE}, not {value}"
+        raise ValueError(message)
+
+
+def _each_amount(
+    owner: object,
+    field: "attrs.Attribute[Any]",
+    values: Mapping[str, Decimal],
+) -> None:
+    for value in values.values():
+        _amount(owner, field, value)
 
 
 @attrs.frozen(kw_only=True)
@@ -104,21 +122,23 @@ class Price:
     """
 
     base: Decimal = attrs.field(
-        default=_NOTHING, converter=to_decimal, validator=_not_negative
+        default=_NOTHING, converter=to_decimal, validator=_amount
     )
     per_image: Decimal = attrs.field(
-        default=_NOTHING, converter=to_decimal, validator=_not_negative
+        default=_NOTHING, converter=to_decimal, validator=_amount
     )
     per_megapixel: Decimal = attrs.field(
-        default=_NOTHING, converter=to_decimal, validator=_not_negative
+        default=_NOTHING, converter=to_decimal, validator=_amount
     )
     per_step: Decimal = attrs.field(
-        default=_NOTHING, converter=to_decimal, validator=_not_negative
+        default=_NOTHING, converter=to_decimal, validator=_amount
     )
     per_reference: Decimal = attrs.field(
-        default=_NOTHING, converter=to_decimal, validator=_not_negative
+        default=_NOTHING, converter=to_decimal, validator=_amount
     )
-    by_quality: Mapping[str, Decimal] = attrs.field(factory=dict, converter=_amounts)
+    by_quality: Mapping[str, Decimal] = attrs.field(
+        factory=dict, converter=_amounts, validator=_each_amount
+    )
 
     def of(self, work: Work) -> Decimal:
         """
@@ -153,7 +173,8 @@ def _capabilities(values: Iterable[Capability]) -> frozenset[Capability]:
 
 
 def _names(values: Iterable[str]) -> frozenset[str]:
-    return frozenset(values)
+    """Take names as a set; a single one counts as one, not as its letters."""
+    return frozenset(_tuple(values))
 
 
 def _factors(values: Iterable[int]) -> frozenset[int]:
@@ -161,7 +182,11 @@ def _factors(values: Iterable[int]) -> frozenset[int]:
 
 
 def _tuple(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(values)
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+_is_text = attrs.validators.instance_of(str)
+_is_whole = attrs.validators.instance_of(int)
 
 
 @attrs.frozen(kw_only=True)
@@ -192,21 +217,24 @@ class ModelInfo:
             models are listed so that a person sees why they are passed over.
     """
 
-    id: str
-    name: str
-    provider: str
+    id: str = attrs.field(validator=_is_text)
+    name: str = attrs.field(validator=_is_text)
+    provider: str = attrs.field(validator=_is_text)
     capabilities: frozenset[Capability] = attrs.field(converter=_capabilities)
-    max_width: int = 1024
-    max_height: int = 1024
-    max_images: int = 1
+    max_width: int = attrs.field(default=1024, validator=_is_whole)
+    max_height: int = attrs.field(default=1024, validator=_is_whole)
+    max_images: int = attrs.field(default=1, validator=_is_whole)
     supported_fields: frozenset[str] = attrs.field(
         default=frozenset(), converter=_names
     )
     upscale_factors: frozenset[int] = attrs.field(
         default=frozenset({2, 4, 8}), converter=_factors
     )
-    price: Price | None = None
-    default_steps: int = _DEFAULT_STEPS
+    price: Price | None = attrs.field(
+        default=None,
+        validator=attrs.validators.optional(attrs.validators.instance_of(Price)),
+    )
+    default_steps: int = attrs.field(default=_DEFAULT_STEPS, validator=_is_whole)
     quality: Quality = attrs.field(default=Quality.STANDARD, converter=Quality)
     speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
     creator: str | None = None

@@ -35,6 +35,11 @@ class DigitalSource(StrEnum):
         return f"http://cv.iptc.org/newscodes/digitalsourcetype/{self.value}"
 
 
+def _whole(value: int | None) -> int | None:
+    """Take a seed from wherever it comes: numpy's integers are none of Python's."""
+    return value if value is None else int(value)
+
+
 @attrs.frozen(kw_only=True)
 class GeneratedImage:
     """
@@ -59,7 +64,7 @@ class GeneratedImage:
 
     data: bytes = attrs.field(repr=_length)
     media_type: str | None = None
-    seed: int | None = None
+    seed: int | None = attrs.field(default=None, converter=_whole)
     width: int | None = None
     height: int | None = None
     is_encoded_here: bool = False

@@ -139,13 +139,56 @@ def test_more_pictures_never_cost_less(price: Price, work: Work) -> None:
 
 @pytest.mark.parametrize(
     "amounts",
-    [{"per_image": -1}, {"base": "-0.01"}, {"per_step": Decimal("-1e-9")}],
+    [
+        {"per_image": -1},
+        {"base": "-0.01"},
+        {"per_step": Decimal("-1e-9")},
+        {"per_image": float("inf")},
+        {"base": float("nan")},
+        {"per_megapixel": "1e30"},
+        {"by_quality": {"high": -1}},
+        {"by_quality": {"high": float("nan")}},
+    ],
     ids=str,
 )
-def test_a_price_below_zero_is_refused(amounts: dict[str, Any]) -> None:
-    """Nobody is paid for making pictures."""
-    with pytest.raises(ValueError, match="must be >= 0"):
+def test_a_price_nobody_can_reckon_with_is_refused(amounts: dict[str, Any]) -> None:
+    """A price is an amount; nobody is paid for making pictures."""
+    with pytest.raises(ValueError, match="must be 0 to 1000000, not "):
         Price(**amounts)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"id": None},
+        {"max_width": "1024"},
+        {"max_images": 1.5},
+        {"default_steps": None},
+        {"price": 0.04},
+    ],
+    ids=str,
+)
+def test_a_card_of_the_wrong_types_is_refused(facts: dict[str, Any]) -> None:
+    """A slip shows where the card is written, not in somebody's plan."""
+    card = {"id": "m", "name": "M", "provider": "p", "capabilities": set()}
+
+    with pytest.raises(TypeError, match=next(iter(facts))):
+        ModelInfo(**card | facts)
+
+
+def test_a_single_name_counts_as_one() -> None:
+    """An alias or a field without its list is one name, not its letters."""
+    card = ModelInfo(
+        id="m",
+        name="M",
+        provider="p",
+        capabilities=set(),
+        aliases="the-model",
+        supported_fields="seed",
+    )
+
+    assert card.answers_to("the-model")
+    assert card.supported_fields == {"seed"}
 
 
 @pytest.mark.parametrize(

@@ -116,8 +116,36 @@ async def test_oldest_operations_are_forgotten(
 
     for number in range(5):
         await ledger.accept(attrs.evolve(OPERATION, id=str(number)))
+        await ledger.settle(str(number), None, ())
 
     assert [await ledger.get(str(number)) is None for number in range(5)] == [
         *[True] * 2,
         *[False] * 3,
     ]
+
+
+async def test_operations_under_way_are_not_forgotten(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was sent can be settled, however many others came and went meanwhile."""
+    monkeypatch.setattr(memory, "MAX_OPERATIONS", 1)
+    await ledger.accept(OPERATION)
+    await ledger.send(OPERATION.id, ATTEMPT)
+
+    for number in range(3):
+        await ledger.accept(attrs.evolve(OPERATION, id=str(number)))
+        await ledger.settle(str(number), None, ())
+    await ledger.settle(OPERATION.id, Decimal("0.04"), ())
+
+    assert (await _get(ledger)).state is OperationState.DONE
+
+
+async def test_unknown_operation_may_be_settled_later(ledger: Ledger) -> None:
+    """When a lost answer turns up after all, the book says so."""
+    await ledger.accept(OPERATION)
+    await ledger.send(OPERATION.id, ATTEMPT)
+    await ledger.fail(OPERATION.id, OperationState.UNKNOWN, "lost")
+
+    await ledger.settle(OPERATION.id, Decimal("0.04"), ("a",))
+
+    assert (await _get(ledger)).state is OperationState.DONE

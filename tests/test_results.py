@@ -1,6 +1,7 @@
 """What a provider gives back."""
 
 from decimal import Decimal
+from typing import cast
 
 import attrs
 import pytest
@@ -75,6 +76,21 @@ def test_costs_are_exact(cost: float | str | Decimal | None, expected: str) -> N
     )
 
     assert result.cost_usd == (None if expected is None else Decimal(expected))
+
+
+def test_seeds_come_from_anywhere() -> None:
+    """An integer of another library is a plain one in every record."""
+
+    class Foreign:
+        """What numpy's integers are to Python."""
+
+        def __int__(self) -> int:
+            return 7
+
+    image = GeneratedImage(data=png(), seed=cast("int", Foreign()))
+
+    assert type(image.seed) is int
+    assert image.seed == 7
 
 
 def test_lists_become_tuples() -> None:

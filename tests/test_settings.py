@@ -579,12 +579,12 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
         ),
         pytest.param(
             "[providers.a]\nprices = { m = -1 }",
-            "[providers.a.prices] m must be 0 or more, not -1 ({file}).",
+            "[providers.a.prices] m must be 0 to 1000000, not -1 ({file}).",
             id="negative-price",
         ),
         pytest.param(
             "[providers.a]\nprices = { m = { base = -1 } }",
-            "[providers.a.prices.m] 'base' must be >= 0: -1 ({file}).",
+            "[providers.a.prices.m] base must be 0 to 1000000, not -1 ({file}).",
             id="negative-part-of-a-price",
         ),
         pytest.param(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import attrs
 
-from gaia_core.catalog import Price
+from gaia_core.catalog import HIGHEST_PRICE, Price
 from gaia_core.errors import SettingsError
 from gaia_core.secrets import Secret, scrub, secrets_in, shown
 
@@ -191,9 +191,10 @@ def read(kind: Any, value: Any, place: Place) -> Any:
 def _read_price(value: Any, place: Place) -> Price:
     """Read a plain number as the price of one picture."""
     amount = read(Decimal, value, place)
-    if amount < 0:
-        raise place.wrong(value, expected="0 or more")
-    return Price(per_image=amount)
+    try:
+        return Price(per_image=amount)
+    except ValueError:
+        raise place.wrong(value, expected=f"0 to {HIGHEST_PRICE}") from None
 
 
 def _read_leaf(kind: Any, value: Any, place: Place) -> Any:
