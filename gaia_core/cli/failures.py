@@ -14,6 +14,7 @@ from gaia_core.errors import (
     InvalidRequestError,
     NoCapableProviderError,
     OutcomeUnknownError,
+    ProviderError,
     SettingsError,
 )
 
@@ -129,10 +130,19 @@ def _lines(error: Exception) -> list[str]:
         return ["", message]
     reasons = getattr(error, "reasons", {})
     return [
-        f"error: {message}",
+        f"error: {_whose(error)}{message}",
         *(f"  {line}" for line in group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)),
         *_tried(error),
     ]
+
+
+def _whose(error: Exception) -> str:
+    """Name the provider that failed, where its own words do not."""
+    attempts = getattr(error, "attempts", ())
+    if not attempts or not isinstance(error, ProviderError):
+        return ""
+    name = attempts[-1].provider
+    return "" if name in str(error) else clean(f"{name}: ")
 
 
 def _tried(error: Exception) -> list[str]:

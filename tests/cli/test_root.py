@@ -200,7 +200,16 @@ def test_messages_cannot_steer_a_terminal(gaia: Gaia, install: Install) -> None:
 
     result = gaia("generate", "a dragon")
 
-    assert result.stderr == "error: no  [31mdragons\n"
+    assert result.stderr == "error: studio: no  [31mdragons\n"
+
+
+def test_a_message_says_once_whose_it_is(gaia: Gaia, install: Install) -> None:
+    """The name of the provider stands before its words, unless they hold it."""
+    install(source=REFUSING.replace("no \\x1b[31mdragons", "studio draws no dragons"))
+
+    result = gaia("generate", "a dragon")
+
+    assert result.stderr == "error: studio draws no dragons\n"
 
 
 def test_a_plugin_cannot_end_the_program(gaia: Gaia, install: Install) -> None:
