@@ -88,8 +88,9 @@ class Image:
         try:
             with Path(path).open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            message = f"The picture {fspath(path)} cannot be read: {error.strerror}."
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            message = f"The picture {fspath(path)} cannot be read: {reason}."
             raise InvalidImageError(message) from error
         return cls.from_bytes(data)
 

@@ -485,6 +485,15 @@ async def test_a_damaged_record_is_named(storage: FileStorage, record: bytes) ->
         await storage.get(stored.id)
 
 
+async def test_a_record_of_a_newer_gaia_can_be_read(storage: FileStorage) -> None:
+    """What this version does not know of a picture is left out."""
+    stored = await storage.put(RED, **FACTS)
+    record = storage.root / "records" / stored.id[:2] / f"{stored.id}.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"mood": "grim"}))
+
+    assert await storage.get(stored.id) == stored
+
+
 async def test_a_damaged_record_does_not_hide_the_others(storage: FileStorage) -> None:
     """A listing passes over it and says so."""
     first = await storage.put(RED, **FACTS)
@@ -724,3 +733,15 @@ async def test_a_relative_folder_is_pinned_down(
 
     assert stored.path.is_absolute()
     assert stored.read_bytes() == await storage.read(stored.id)
+
+
+async def test_sweepers_do_not_trip_over_each_other(storage: FileStorage) -> None:
+    """Each file is removed once, however many processes sweep the same store."""
+    pending = storage.root / "pending"
+    pending.mkdir(parents=True)
+    for number in range(200):
+        (pending / f"op-{number}").touch()
+
+    sweeps = (storage.sweep(timedelta(0)) for _ in range(4))
+
+    assert sum(await asyncio.gather(*sweeps)) == 200

@@ -41,6 +41,7 @@ from gaia_core.storage.disk import Disk
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_FACTS = attrs.fields_dict(StoredImage).keys() - {"path", "created_at"}
 _CAUSES = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space"),
@@ -227,10 +228,7 @@ class FileStorage:
             newest = time.time() - older_than.total_seconds()
             pending = self.root / "pending"
             paths = [pending / name for name in _newest_first(pending)]
-            leftovers = [path for path in paths if path.stat().st_mtime <= newest]
-            for path in leftovers:
-                path.unlink(missing_ok=True)
-            return len(leftovers)
+            return sum(_remove_old(path, newest) for path in paths)
 
     def _folder(self, path: Path) -> Path:
         """Make a folder and its parents, so that they survive a power cut."""
@@ -299,7 +297,9 @@ class FileStorage:
             values = json.loads(data)
             created_at = datetime.fromisoformat(values.pop("created_at"))
             path = self._object(values["sha256"], values["media_type"])
-            return StoredImage(path=path, created_at=created_at, **values)
+            # A newer Gaia on the same store may have written more.
+            known = {key: values[key] for key in _FACTS & values.keys()}
+            return StoredImage(path=path, created_at=created_at, **known)
         except (ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -397,6 +397,17 @@ def _read_if_there(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
+
+
+def _remove_old(path: Path, newest: float) -> bool:
+    """Remove a file that is old enough, unless another process was quicker."""
+    try:
+        if path.stat().st_mtime > newest:
+            return False
+        path.unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _is_sound(path: Path, sha256: str) -> bool:
