@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
-from gaia_core.errors import GaiaError, ProviderError
+from gaia_core.errors import GaiaError, PluginError, ProviderError
+from gaia_core.observability import mask
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Provider
@@ -38,7 +40,7 @@ async def contained(
     """Wait for what a call gives, and keep it from ending more than itself."""
     try:
         async with asyncio.timeout(patience):
-            return await call()
+            return await _awaitable(call(), name)
     except (Exception, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -54,9 +56,19 @@ def words_of(error: BaseException) -> str:
     """
     Say what went wrong.
 
-    Foreign errors are named by their type only: their words may hold a key.
+    Foreign errors are named by their type only: their words may hold a key. In
+    Gaia's own, which may quote a vendor, every known secret is masked.
     """
-    return str(error) if isinstance(error, GaiaError) else type(error).__name__
+    return mask(str(error)) if isinstance(error, GaiaError) else type(error).__name__
+
+
+def _awaitable(answer: Awaitable[Any], name: str) -> Awaitable[Any]:
+    """Refuse what a hook without ``async`` gives, in words its author understands."""
+    if isawaitable(answer):
+        return answer
+    kind = type(answer).__name__
+    message = f"{name} gave {kind} at once: its hook must be `async def`."
+    raise PluginError(message)
 
 
 def _is_cancelled() -> bool:

@@ -65,7 +65,9 @@ def register_secret(value: str) -> None:
     from json import dumps  # noqa: PLC0415 - rarely needed
     from urllib.parse import quote, quote_plus  # noqa: PLC0415 - rarely needed
 
-    spellings = (value, quote(value, safe=""), quote_plus(value), dumps(value)[1:-1])
+    # Variables may hold bytes that are no text.
+    quoted = [q(value, safe="", errors="surrogateescape") for q in (quote, quote_plus)]
+    spellings = (value, *quoted, dumps(value)[1:-1])
     _registered.update(map(Secret, spellings))
 
 
@@ -233,8 +235,7 @@ def _shown(value: object) -> str:
 
 def _is_secret(name: str, value: object) -> bool:
     """Tell a secret by its name or by its kind."""
-    is_named = is_secret_name(name) or name.lower().endswith("authorization")
-    return is_named or hasattr(value, "reveal")
+    return is_secret_name(name) or hasattr(value, "reveal")
 
 
 def _text(name: str, value: str) -> str:

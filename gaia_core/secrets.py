@@ -7,7 +7,10 @@ from typing import Any, NoReturn
 MASK = "••••"
 """What stands where a secret would."""
 
-_SECRET_NAMES = ("key", "token", "secret", "password")
+_SECRET_NAMES = (
+    *("key", "token", "secret", "password"),
+    *("authorization", "credentials", "passphrase"),
+)
 _SHORTEST_SCRUBBED = 4
 _USER_INFO = re.compile(r"(?<=://)\S*@")
 _QUERY = re.compile(r"(?i)([?&][^=&\s]*(?:key|token|secret|password)=)[^&\s]*")
@@ -91,7 +94,8 @@ def hide(name: str, value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: hide(key, item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(hide(name, item) for item in value)
+        hidden = [hide(name, item) for item in value]
+        return hidden if isinstance(value, list) else tuple(hidden)
     if isinstance(value, str) and is_secret_name(name):
         return Secret(value)
     return value

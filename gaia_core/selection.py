@@ -476,5 +476,5 @@ def _is_meant(model: ModelInfo, prompt: str) -> bool:
     """Ask a model's card whether the prompt is meant for it."""
     try:
         return model.suits is not None and bool(model.suits(prompt))
-    except Exception:  # noqa: BLE001  a plugin may raise anything
+    except (Exception, SystemExit):  # noqa: BLE001  a plugin may raise anything
         return False

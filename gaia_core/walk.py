@@ -33,7 +33,7 @@ from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.ledger import Ledger, Operation, OperationState
 from gaia_core.metadata import annotate
-from gaia_core.observability import get_logger
+from gaia_core.observability import get_logger, mask
 from gaia_core.plugins import Plugins, Provider
 from gaia_core.reliability import (
     Reliability,
@@ -409,7 +409,10 @@ class Walk:
         )
 
     def _signed(self, error: GaiaError) -> GaiaError:
-        """Put the operation and its attempts on an error."""
+        """Put the operation and its attempts on an error, and the mask over keys."""
+        words = str(error)
+        if (masked := mask(words)) != words:
+            error.args = (masked, *error.args[1:])
         error.operation_id = self.operation_id
         error.attempts = tuple(self.attempts)
         return error

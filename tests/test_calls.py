@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gaia_core.calls import contained, words_of
-from gaia_core.errors import ProviderError, RateLimitError
+from gaia_core.errors import PluginError, ProviderError, RateLimitError
 
 
 async def test_answers_come_through() -> None:
@@ -47,6 +47,16 @@ async def test_hooks_end_nothing_but_themselves(ending: BaseException) -> None:
         raise ending
 
     with pytest.raises(ProviderError, match="p gave up without an answer"):
+        await contained(answer, "p")
+
+
+async def test_hook_that_answers_at_once_is_told_how_to() -> None:
+    """A hook without ``async`` fails in words its author understands."""
+
+    def answer() -> Any:
+        return 42
+
+    with pytest.raises(PluginError, match=r"p gave int at once: .* `async def`"):
         await contained(answer, "p")
 
 

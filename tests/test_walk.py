@@ -35,6 +35,7 @@ from gaia_core import (
     QuotaExceededError,
     RateLimitError,
     RemoveBackgroundRequest,
+    Secret,
     StorageError,
     UnusableResultError,
     UpscaleRequest,
@@ -551,6 +552,37 @@ async def test_answer_without_a_model_is_kept_under_the_one_asked(
 
     assert response.model == "first"
     assert await storage.list() == response.images
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Talkative(FakeProvider):
+    """Repeats its key when it fails."""
+
+    api_key: Secret | None = None
+
+    @hookimpl
+    async def gaia_generate(self, request: Any, context: Any) -> ImageResult:  # noqa: ARG002  the interface
+        """Fail."""
+        key = self.api_key.reveal() if self.api_key else ""
+        message = f"the key {key} is over its quota"
+        raise RateLimitError(message)
+
+
+async def test_keys_are_masked_wherever_a_provider_repeats_them(
+    open_gaia: OpenGaia,
+) -> None:
+    """Neither the error, nor the attempts, nor the book shows a known key."""
+    section = ProviderSettings(
+        name="fake", options={"api_key": Secret("sk-canary-walk")}
+    )
+
+    async with open_gaia(_Talkative, providers={"fake": section}) as gaia:
+        with pytest.raises(RateLimitError) as caught:
+            await gaia.generate(DRAGON)
+        operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert str(caught.value) == "the key •••• is over its quota"
+    assert "canary" not in f"{caught.value.attempts} {operation}"
 
 
 async def test_error_is_not_its_own_cause(open_gaia: OpenGaia) -> None:

@@ -9,7 +9,7 @@ from gaia_core.catalog import ProviderInfo
 from gaia_core.errors import PluginError
 from gaia_core.plugins.checks import INFO, PREPARE, words_of
 from gaia_core.requests import Request
-from gaia_core.secrets import scrub, secrets_in
+from gaia_core.secrets import Secret, hide, scrub, secrets_in
 from gaia_core.settings import ProviderSettings, SettingRow
 from gaia_core.settings.reading import settable_fields
 from gaia_core.settings.showing import row_of
@@ -113,13 +113,16 @@ class Provider:
         return "".join(notes)
 
     def _unavailable(self, reason: str) -> ProviderInfo:
-        secrets = secrets_in([self.settings.options, self._values()])
         return ProviderInfo(
             name=self.name,
             capabilities=frozenset(),
             priority=self.settings.priority or 0,
-            unavailable=scrub(reason, secrets),
+            unavailable=scrub(reason, self.secrets()),
         )
+
+    def secrets(self) -> Iterator[Secret]:
+        """Give every secret it was made with: what no text may repeat."""
+        return secrets_in([self.settings.options, hide("", self._values())])
 
     def implements(self, hook_name: str) -> bool:
         """Tell whether the provider has this hook."""

@@ -13,6 +13,7 @@ import pluggy
 from gaia_core import hookspecs
 from gaia_core.errors import PluginError, SettingsError
 from gaia_core.hookspecs import PROJECT_NAME, hookimpl
+from gaia_core.observability import register_secret
 from gaia_core.plugins.checks import (
     MIDDLEWARE_MAY_ANSWER,
     check_contract,
@@ -40,6 +41,9 @@ from gaia_core.settings import ProviderSettings, Settings
 
 Sections = Sequence[ProviderSettings]
 
+_SHORTEST_KEY = 8
+"""What is shorter may be a word: masking it would spoil sentences everywhere."""
+
 
 def load_plugins(
     settings: Settings,
@@ -61,6 +65,7 @@ def load_plugins(
     Returns:
         What was loaded, and what was not, with the reasons.
     """
+    _register([settings.server.token, *_options(settings)])
     loader = _Loader(settings=settings, environ=environ)
     if entry_points is None:
         entry_points, loader.failures = find_installed()
@@ -208,7 +213,7 @@ class _Loader:
 
     def _secrets(self) -> Sequence[Secret]:
         """Collect what no reason may repeat."""
-        options = [one.options for one in self.settings.providers.values()]
+        options = _options(self.settings)
         variables = filter(is_secret_name, self.environ)
         return [*secrets_in(options), *(Secret(self.environ[v]) for v in variables)]
 
@@ -256,6 +261,7 @@ class _Loader:
             attrs.evolve(one, calls=self._calls_of(one.instance))
             for one in self.providers
         ]
+        _register([list(one.secrets()) for one in providers])
         ranked = sorted(providers, key=lambda one: (-one.info().priority, one.name))
         return Plugins(
             providers={one.name: one for one in ranked},
@@ -290,6 +296,17 @@ class _Loader:
             hook: self.manager.subset_hook_caller(hook, instances)
             for hook in MIDDLEWARE_MAY_ANSWER
         }
+
+
+def _options(settings: Settings) -> list[Mapping[str, object]]:
+    return [one.options for one in settings.providers.values()]
+
+
+def _register(values: Sequence[object]) -> None:
+    """Have the secrets in some values masked wherever a text repeats them."""
+    for secret in secrets_in(values):
+        if len(secret.reveal()) >= _SHORTEST_KEY:
+            register_secret(secret.reveal())
 
 
 def _why_idle(source: PluginSource, sections: Sections) -> str:
