@@ -56,6 +56,9 @@ class Gaia:
 
     def __enter__(self) -> Self:
         """Start the loop and the providers."""
+        if self._loop is not None:
+            message = "This Gaia is open already: open another one."
+            raise RuntimeError(message)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="gaia", daemon=True

@@ -91,6 +91,7 @@ class Gaia:
     cache: ResultCache
     _services: Services
     _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
+    _is_open: bool = attrs.field(default=False, init=False)
     _not_started: Mapping[str, str] = attrs.field(factory=dict, init=False)
     _walks: dict[asyncio.Task[Response], Walk] = attrs.field(factory=dict, init=False)
 
@@ -146,6 +147,10 @@ class Gaia:
 
     async def __aenter__(self) -> Self:
         """Start the providers and ask what they offer."""
+        if self._is_open:
+            message = "This Gaia is open already: open another one."
+            raise RuntimeError(message)
+        self._is_open = True
         try:
             self._not_started = await self._tell_all("gaia_start")
             await self._tell_middleware("gaia_start")
@@ -263,6 +268,7 @@ class Gaia:
 
     async def _close(self) -> None:
         """Let go of everything; no step hangs on the success of another."""
+        self._is_open = False
         async with AsyncExitStack() as last_to_first:
             last_to_first.push_async_callback(self._services.ledger.close)
             last_to_first.push_async_callback(self._services.fetcher.close)
@@ -323,6 +329,9 @@ class Gaia:
 
     def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Plan a request that middleware has prepared."""
+        if not self._is_open:
+            message = "Use it inside `async with`: only then it knows any model."
+            raise RuntimeError(message)
         preferences = attrs.evolve(
             preferences_of(choices, self.settings),
             latency=self._services.reliability.latency(),

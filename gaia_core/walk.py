@@ -11,9 +11,10 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import attrs
 
@@ -63,9 +64,10 @@ from gaia_core.selection import Candidate, Plan, ignored_fields
 from gaia_core.storage import ImageStorage
 
 Result = ImageResult | PromptResult | DescriptionResult
+T = TypeVar("T")
 
 _SMALL = 16_384
-"""Pixels a picture may have to be decoded faster than a thread starts."""
+"""Pixels a picture may have to be worked on faster than a thread starts."""
 
 _RESULT_OF: dict[str, type] = {
     "gaia_enhance_prompt": PromptResult,
@@ -315,8 +317,9 @@ class Walk:
         self, candidate: Candidate, result: ImageResult, image: GeneratedImage
     ) -> StoredImage:
         request = self.plan.request
+        annotated = await _beside(image.image, partial(self._annotated, result, image))
         return await self.services.storage.put(
-            self._annotated(result, image),
+            annotated,
             operation_id=self.operation_id,
             provider=candidate.provider,
             model=result.model,
@@ -460,7 +463,7 @@ async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
     try:
         for picture in result.images:
             if not picture.is_encoded_here:
-                await _decode(picture.image)
+                await _beside(picture.image, picture.image.decode)
     except InvalidImageError as error:
         raise _damaged(candidate.provider, error) from error
 
@@ -469,12 +472,11 @@ def _damaged(provider: str, error: InvalidImageError) -> UnusableResultError:
     return UnusableResultError(f"{provider} answered a damaged picture: {error}")
 
 
-async def _decode(image: Image) -> None:
-    """Decode a picture, a large one beside the event loop."""
+async def _beside(image: Image, work: Callable[[], T]) -> T:
+    """Work on a picture; on a large one beside the event loop."""
     if image.width * image.height <= _SMALL:
-        image.decode()
-    else:
-        await asyncio.to_thread(image.decode)
+        return work()
+    return await asyncio.to_thread(work)
 
 
 def _shortfalls(request: Request, result: Result) -> Iterator[str]:

@@ -57,6 +57,14 @@ def test_verbs_wait_for_their_answer(gaia: Gaia, verb: str, request_: Any) -> No
     assert response.provider == "fake"
 
 
+def test_it_is_open_once_at_a_time(gaia: Gaia) -> None:
+    """A second ``with`` around an open one would leave a loop behind."""
+    with pytest.raises(RuntimeError, match="open already"):
+        gaia.__enter__()
+
+    assert gaia.generate(DRAGON).provider == "fake"
+
+
 def test_questions_are_answered(gaia: Gaia) -> None:
     """Plans, lists, operations and health need no ``await`` either."""
     response = gaia.generate(DRAGON, policy="cheapest")

@@ -172,6 +172,22 @@ async def test_opening_that_is_given_up_stops_what_was_started(
     assert not provider.is_running
 
 
+async def test_it_works_inside_its_block_only(open_gaia: OpenGaia) -> None:
+    """Neither before, nor after, nor twice at once; one after another is fine."""
+    gaia = open_gaia(FakeProvider())
+
+    with pytest.raises(RuntimeError, match="inside `async with`"):
+        await gaia.generate(DRAGON)
+    async with gaia:
+        with pytest.raises(RuntimeError, match="open already"):
+            await gaia.__aenter__()
+        await gaia.generate(DRAGON)
+    with pytest.raises(RuntimeError, match="inside `async with`"):
+        gaia.plan(DRAGON)
+    async with gaia:
+        assert (await gaia.generate(DRAGON)).images
+
+
 async def test_closing_waits_for_work_under_way(open_gaia: OpenGaia) -> None:
     """What somebody still waits for is finished before the providers stop."""
     running: list[bool] = []

@@ -21,6 +21,7 @@ from gaia_core import (
     GaiaError,
     GeneratedImage,
     GenerateRequest,
+    Image,
     ImageResult,
     ModelError,
     ModelInfo,
@@ -37,6 +38,7 @@ from gaia_core import (
     RemoveBackgroundRequest,
     Secret,
     StorageError,
+    StoredImage,
     UnusableResultError,
     UpscaleRequest,
     hookimpl,
@@ -856,3 +858,22 @@ async def test_errors_carry_their_operation(open_gaia: OpenGaia) -> None:
 
     assert operation is not None
     assert operation.attempts == caught.value.attempts
+
+
+async def test_large_pictures_hold_nobody_up(open_gaia: OpenGaia) -> None:
+    """Metadata is written into a large picture beside the event loop."""
+    threads: list[int] = []
+
+    class Watched(MemoryStorage):
+        async def put(self, image: Image, **facts: Any) -> StoredImage:
+            threads.append(threading.active_count())
+            return await super().put(image, **facts)
+
+    request = attrs.evolve(DRAGON, width=256, height=256)
+    before = threading.active_count()
+
+    async with open_gaia(_provider(is_local=True), storage=Watched()) as gaia:
+        await gaia.generate(DRAGON)
+        await gaia.generate(request)
+
+    assert threads == [before, before + 1]
