@@ -133,6 +133,7 @@ def _lines(error: Exception) -> list[str]:
         f"error: {_whose(error)}{message}",
         *(f"  {line}" for line in group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)),
         *_tried(error),
+        *_lost(error),
     ]
 
 
@@ -152,6 +153,15 @@ def _tried(error: Exception) -> list[str]:
         clean(f"  tried {one.provider}/{one.model}: {one.error or one.outcome}")
         for one in attempts[:-1]
     ]
+
+
+def _lost(error: Exception) -> list[str]:
+    """Name the attempt that may have cost; the ledger of this process is gone soon."""
+    attempts = getattr(error, "attempts", ())
+    if not attempts or not isinstance(error, OutcomeUnknownError):
+        return []
+    last = attempts[-1]
+    return [clean(f"  ask {last.provider} about task {last.task_id}")]
 
 
 def _show_traceback(error: Exception) -> None:
