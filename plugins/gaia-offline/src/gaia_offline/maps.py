@@ -291,7 +291,8 @@ _THEMES: Mapping[str, str] = MappingProxyType(
 _FILLERS = _each(
     "a an and are as at by draw drawn for from hand hand-drawn has in into is it its "
     "make me my of on or please show showing some style that the their there this to "
-    "top top-down view with detailed colour color coloured colored",
+    "top top-down view with detailed colour color coloured colored "
+    "above across around behind below beneath beside between near over under within",
     None,
 )
 
