@@ -88,7 +88,7 @@ def _look(colour: Pixels) -> Floats:
     """Ask the network: (320, 320) of 0-1."""
     small = Image.fromarray(colour).resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     values = np.asarray(small, np.float32)
-    values = (values / max(values.max(), 1) - _MEAN) / _DEVIATION
+    values = (values / max(float(values.max()), 1) - _MEAN) / _DEVIATION
     answer: Floats = network(_WEIGHTS)(values.transpose(2, 0, 1)[None])[0, 0]
     low, high = answer.min(), answer.max()
     if high < _EVEN:

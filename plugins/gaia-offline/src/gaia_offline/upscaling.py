@@ -223,7 +223,8 @@ def _recolour(large: Pixels, window: Pixels) -> Pixels:
     """
     height, width = window.shape[:2]
     blocks = large.reshape(height, NATIVE, width, NATIVE, _COLOURS)
-    drift = soften(window - blocks.mean(axis=(1, 3), dtype=np.float32))
+    mean = blocks.mean(axis=(1, 3), dtype=np.float32)
+    drift = soften(np.subtract(window, mean, dtype=np.float32))
     return to_bytes(large + smoothly(drift, large.shape[1], large.shape[0]))
 
 

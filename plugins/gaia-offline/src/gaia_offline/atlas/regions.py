@@ -198,14 +198,11 @@ def _painted_sea(sheet: Sheet, shore: Floats, near: Floats) -> Floats:
     )
     depth = np.clip(1 - 2.2 * near, 0, 1)[..., None]
     sea: Floats = shallow * (1 - depth) + deep * depth
-    ripples = sum(
-        (
-            np.exp(-(((shore - level) / (level / 3.5)) ** 2))
-            for level in (0.3, 0.1, 0.025)
-        ),
-        start=np.zeros_like(shore),
-    )
-    return sea * (1 - 0.16 * np.clip(ripples, 0, 1)[..., None])
+    ripples = np.zeros_like(shore)
+    for level in (0.3, 0.1, 0.025):
+        ripples += np.exp(-(((shore - level) / (level / 3.5)) ** 2))
+    painted: Floats = sea * (1 - 0.16 * np.clip(ripples, 0, 1)[..., None])
+    return painted
 
 
 def _blurred(is_land: npt.NDArray[np.bool_], sheet: Sheet, radius: float) -> Floats:
