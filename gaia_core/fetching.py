@@ -140,7 +140,7 @@ class GuardedFetcher:
         try:
             async with asyncio.timeout(self.timeout):
                 return await self._follow(url)
-        except (OSError, ValueError, aiohttp.ClientError) as error:
+        except (OSError, ValueError, TypeError, aiohttp.ClientError) as error:
             # The chain behind it may quote a signed address: it is cut here.
             raise _translated(error, url) from None
 
@@ -252,7 +252,7 @@ def _translated(error: Exception, url: str) -> ProviderError:
     match getattr(error, "os_error", error):
         case _RefusedError() as cause:
             return ProviderRequestError(f"Cannot fetch from {_host(url)}: {cause}.")
-        case ValueError():
+        case ValueError() | TypeError():
             return ProviderRequestError(f"Cannot fetch from {_host(url)}: no address.")
         case _MissingError() as cause:
             reason = str(cause)
@@ -267,5 +267,5 @@ def _host(url: str) -> str:
     """Name the host, never the path or query: those may hold a signature."""
     try:
         return (_parse(url).raw_host or "there")[:100]
-    except ValueError:
+    except (ValueError, TypeError):
         return "there"

@@ -385,6 +385,7 @@ async def test_a_name_of_this_machine_is_refused_by_address(
         pytest.param("https://example.com:8443/", "port 8443", id="port-8443"),
         pytest.param("http://example.com:99999/", "no address", id="port-too-high"),
         pytest.param("http://[::1/", "no address", id="broken-bracket"),
+        pytest.param(None, "no address", id="nothing"),
         pytest.param("http://10.0.0.1/", "the address is not public", id="private"),
     ],
 )

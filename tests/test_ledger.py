@@ -62,6 +62,18 @@ async def test_attempts_are_kept_in_order(ledger: Ledger) -> None:
     assert (await _get(ledger)).attempts == (busy, again)
 
 
+async def test_dearer_attempts_hold_more(ledger: Ledger) -> None:
+    """What is held covers the dearest attempt, not only the first."""
+    dear = attrs.evolve(ATTEMPT, provider="q", cost_usd=Decimal("0.20"))
+    unknown = attrs.evolve(ATTEMPT, provider="r", cost_usd=None)
+    await ledger.accept(OPERATION)
+
+    for attempt in (ATTEMPT, dear, unknown):
+        await ledger.send(OPERATION.id, attempt)
+
+    assert (await _get(ledger)).reserved_usd == Decimal("0.20")
+
+
 async def test_settled_operation_releases_the_rest(ledger: Ledger) -> None:
     """A settled operation knows its cost and its pictures, and holds nothing."""
     await ledger.accept(OPERATION)

@@ -369,6 +369,16 @@ def test_distributions_without_metadata_still_load(
             "it tries to end the program (status )",
             id="constructor-exits",
         ),
+        pytest.param(
+            """
+            class Provider:
+                def __dir__(self):
+                    raise SystemExit
+            """,
+            "Provider",
+            "it tries to end the program (status )",
+            id="exits-when-looked-at",
+        ),
         pytest.param("x = 1", "", "it has no gaia hook at all", id="no-hooks"),
         pytest.param(
             MINIMAL.replace("gaia_provider_info", "gaia_provider_inf"),

@@ -231,6 +231,11 @@ def test_named_file_must_exist(
         load_settings(path, environ=environ)
 
 
+def test_a_mark_of_an_editor_is_no_setting(file: Path) -> None:
+    """Some editors begin a file with a byte order mark."""
+    assert _load("\ufeff[gaia]\npolicy = 'best'", file).policy is Policy.BEST
+
+
 def test_environment_wins_over_the_file(file: Path) -> None:
     """A GAIA_ variable replaces what the file says, and only that."""
     text = '[gaia]\npolicy = "best"\ndeadline = 30'

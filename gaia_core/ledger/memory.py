@@ -30,9 +30,14 @@ class MemoryLedger:
         self._under_way[operation.id] = operation
 
     async def send(self, operation_id: str, attempt: Attempt) -> None:
-        """Note an attempt before anything is sent."""
-        tried = (*self._known(operation_id).attempts, attempt)
-        self._change(operation_id, state=OperationState.SENT, attempts=tried)
+        """Note an attempt before anything is sent, and hold what it may cost."""
+        operation = self._known(operation_id)
+        self._change(
+            operation_id,
+            state=OperationState.SENT,
+            attempts=(*operation.attempts, attempt),
+            reserved_usd=max(operation.reserved_usd, attempt.cost_usd or _NOTHING),
+        )
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""

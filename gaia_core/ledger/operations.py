@@ -79,7 +79,15 @@ class Ledger(Protocol):
         """
 
     async def send(self, operation_id: str, attempt: Attempt) -> None:
-        """Note an attempt, task id included, before anything is sent."""
+        """
+        Note an attempt, task id included, before anything is sent.
+
+        Where it may cost more than is held, a fallback for example, so much is
+        held from now on.
+
+        Raises:
+            GaiaError: If so much cannot be held; nothing is sent then.
+        """
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""

@@ -192,7 +192,7 @@ class _Loader:
         if error is None:
             try:
                 kind = self._register(made.section.name, made.value)
-            except Exception as refusal:  # noqa: BLE001 - whatever a plugin does
+            except (Exception, SystemExit) as refusal:  # noqa: BLE001 - whatever a plugin does
                 error = refusal
         if error is not None:
             self._fail(source, error)

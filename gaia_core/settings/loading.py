@@ -166,7 +166,7 @@ def _document(file: Path) -> dict[str, Any]:
     import tomllib  # noqa: PLC0415 - 3 ms, and only with a file
 
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         message = f"{file} cannot be read: {reason}."
