@@ -11,13 +11,14 @@ import itertools
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import attrs
 
+from gaia_core.answers import Result, beside, blame, checked, damaged
 from gaia_core.calls import answer_of, words_of
 from gaia_core.context import CallContext, Progress
 from gaia_core.errors import (
@@ -27,7 +28,6 @@ from gaia_core.errors import (
     OutcomeUnknownError,
     ProviderError,
     ProviderTimeoutError,
-    UnusableResultError,
 )
 from gaia_core.fetching import GuardedFetcher
 from gaia_core.hookspecs import HOOK_OF
@@ -55,24 +55,12 @@ from gaia_core.responses import (
     StoredImage,
 )
 from gaia_core.results import (
-    DescriptionResult,
     GeneratedImage,
     ImageResult,
     PromptResult,
 )
 from gaia_core.selection import Candidate, Plan, ignored_fields
 from gaia_core.storage import ImageStorage
-
-Result = ImageResult | PromptResult | DescriptionResult
-T = TypeVar("T")
-
-_SMALL = 16_384
-"""Pixels a picture may have to be worked on faster than a thread starts."""
-
-_RESULT_OF: dict[str, type] = {
-    "gaia_enhance_prompt": PromptResult,
-    "gaia_describe_image": DescriptionResult,
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -228,8 +216,12 @@ class Walk:
             progress=self._reporter(),
         )
         hook = HOOK_OF[request.capability]
-        result = await answer_of(provider, hook, request=request, context=context)
-        return await _checked(result, candidate, hook)
+        try:
+            result = await answer_of(provider, hook, request=request, context=context)
+        except InvalidImageError as error:
+            await blame(error, request, candidate)
+            raise
+        return await checked(result, candidate, hook)
 
     def _addressed(self, candidate: Candidate, provider: Provider) -> Request:
         """Name the model, and put an instance's options under its plugin's name."""
@@ -317,7 +309,7 @@ class Walk:
         self, candidate: Candidate, result: ImageResult, image: GeneratedImage
     ) -> StoredImage:
         request = self.plan.request
-        annotated = await _beside(image.image, partial(self._annotated, result, image))
+        annotated = await beside(image.image, partial(self._annotated, result, image))
         return await self.services.storage.put(
             annotated,
             operation_id=self.operation_id,
@@ -342,7 +334,7 @@ class Walk:
                 keep_prompt=self.services.keep_prompt,
             )
         except InvalidImageError as error:
-            raise _damaged(result.provider, error) from error
+            raise damaged(result.provider, error) from error
         return Image.from_bytes(data)
 
     def _warnings(self, candidate: Candidate, result: Result) -> tuple[str, ...]:
@@ -431,52 +423,6 @@ class Walk:
             duration_ms=round((time.monotonic() - self.started) * 1_000, 1),
             **facts,
         )
-
-
-async def _checked(result: object, candidate: Candidate, hook: str) -> Result:
-    """
-    Refuse an answer that cannot be used.
-
-    Raises:
-        UnusableResultError: If it has the wrong type, holds no picture, or a
-            picture that cannot be decoded.
-    """
-    expected = _RESULT_OF.get(hook, ImageResult)
-    if not isinstance(result, expected):
-        message = (
-            f"{candidate.provider} answered {type(result).__name__}, "
-            f"not {expected.__name__}."
-        )
-        raise UnusableResultError(message)
-    if isinstance(result, ImageResult):
-        await _check_pictures(result, candidate)
-    checked = cast("Result", result)
-    # A record without a model could not be read again.
-    model = checked.model or candidate.model.id
-    return attrs.evolve(checked, model=model)
-
-
-async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
-    if not result.images:
-        message = f"{candidate.provider} answered without a picture."
-        raise UnusableResultError(message)
-    try:
-        for picture in result.images:
-            if not picture.is_encoded_here:
-                await _beside(picture.image, picture.image.decode)
-    except InvalidImageError as error:
-        raise _damaged(candidate.provider, error) from error
-
-
-def _damaged(provider: str, error: InvalidImageError) -> UnusableResultError:
-    return UnusableResultError(f"{provider} answered a damaged picture: {error}")
-
-
-async def _beside(image: Image, work: Callable[[], T]) -> T:
-    """Work on a picture; on a large one beside the event loop."""
-    if image.width * image.height <= _SMALL:
-        return work()
-    return await asyncio.to_thread(work)
 
 
 def _shortfalls(request: Request, result: Result) -> Iterator[str]:

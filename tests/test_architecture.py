@@ -43,6 +43,7 @@ LAYERS = (
     "reliability",
     "cache",
     "storage",
+    "answers",
     "walk",
     "engine",
     "blocking",

@@ -23,6 +23,7 @@ from gaia_core import (
     GenerateRequest,
     Image,
     ImageResult,
+    InvalidImageError,
     ModelError,
     ModelInfo,
     OutcomeClass,
@@ -585,6 +586,46 @@ async def test_keys_are_masked_wherever_a_provider_repeats_them(
 
     assert str(caught.value) == "the key •••• is over its quota"
     assert "canary" not in f"{caught.value.attempts} {operation}"
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Reading(FakeProvider):
+    """Reads what the caller sent, pays, and reads what came back."""
+
+    @hookimpl
+    async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
+        """Answer with what is no picture."""
+        if request.image is not None:
+            request.image.decode()
+        self.charges.append(context.task_id)
+        Image.from_bytes(b"<html>")
+        return _picture()
+
+
+async def test_vendors_picture_that_cannot_be_read_is_paid(
+    open_gaia: OpenGaia,
+) -> None:
+    """A paid answer that is no picture is no mistake of the caller's."""
+    async with open_gaia(_Reading(price_usd=PAID)) as gaia:
+        with pytest.raises(UnusableResultError, match="damaged picture") as caught:
+            await gaia.generate(attrs.evolve(DRAGON, image=png()))
+
+    assert [attempt.cost_usd for attempt in caught.value.attempts] == [PAID]
+
+
+async def test_callers_picture_that_cannot_be_read_costs_nothing(
+    open_gaia: OpenGaia,
+) -> None:
+    """A damaged picture of the caller's is refused before anything is paid."""
+    provider = _Reading(price_usd=PAID)
+    torn = png(256, 256)[:-40]
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(InvalidImageError) as caught:
+            await gaia.generate(attrs.evolve(DRAGON, image=torn))
+
+    assert provider.charges == []
+    assert [attempt.cost_usd for attempt in caught.value.attempts] == [0]
 
 
 async def test_error_is_not_its_own_cause(open_gaia: OpenGaia) -> None:
