@@ -19,9 +19,13 @@ from gaia_core.selection import Candidate, Plan
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins
+    from gaia_core.settings import Settings
 
 ADVICE_WITHOUT_PROVIDERS = "no provider is installed: pip install gaia-offline"
 """What to do when there is nobody to ask."""
+
+NOT_KEPT = ("budgets.", "limits.")
+"""Sections of the settings that are read but not enforced yet."""
 
 VERBS: Mapping[str, str] = {
     "GenerateRequest": "generate",
@@ -55,6 +59,8 @@ def serve(
 
 def _ask(session: Session, request: Request, choices: Choices, label: str) -> Response:
     session.silence()
+    settings = session.settings()
+    _warn(settings)
     with show_progress(label) as progress:
 
         async def work(gaia: Gaia) -> Response:
@@ -72,7 +78,14 @@ def _ask(session: Session, request: Request, choices: Choices, label: str) -> Re
                 raise NoCapableProviderError(message, reasons) from None
             return response
 
-        return session.run(work)
+        return session.run(work, settings)
+
+
+def _warn(settings: "Settings") -> None:
+    """Name the limits a person set that nothing keeps yet."""
+    for key, source in sorted(settings.sources.items()):
+        if key.startswith(NOT_KEPT) and source != "default":
+            say(clean(f"warning: {key} is not enforced yet ({source})"))
 
 
 def _tell(response: Response) -> None:

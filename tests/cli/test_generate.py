@@ -357,6 +357,19 @@ def test_a_price_ceiling_passes_the_dear_over(gaia: Gaia, install: Install) -> N
     assert "costs $0.04, the ceiling is $0.01" in result.stderr
 
 
+def test_a_limit_that_is_not_enforced_is_pointed_out(
+    gaia: Gaia, install: Install
+) -> None:
+    """Whoever relies on a budget is told that it does not hold yet."""
+    install()
+
+    kept = gaia("--set=max_cost_usd=1", "generate", "a dragon")
+    not_kept = gaia("--set=budgets.total_usd=1", "generate", "a dragon")
+
+    assert "is not enforced" not in kept.stderr
+    assert "warning: budgets.total_usd is not enforced yet" in not_kept.stderr
+
+
 def test_a_lost_output_names_the_operation(
     gaia: Gaia, install: Install, tmp_path: Path
 ) -> None:
