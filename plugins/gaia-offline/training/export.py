@@ -83,7 +83,8 @@ def vocabulary(words: list[str]) -> dict[str, object]:
     }
     return {
         "words": words,
-        "concepts": [concept["word"] for concept in concepts],
+        "concepts": {concept["word"]: concept["usual"] for concept in concepts},
+        "colours": [colour for colour in spoken["colours"] if colour in known],
         "synonyms": dict(sorted(synonyms.items())),
         "ignored": spoken["ignored"],
     }

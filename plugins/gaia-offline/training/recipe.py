@@ -25,7 +25,12 @@ from pictures import Picture, colours, load, recoloured, without_shadow
 
 HERE = Path(__file__).parent
 RELEASES = ("Nov-2015", "Ancient/Oct-5-2010")
-CONCEPT_SHARE = 0.62
+CONCEPT_SHARE = 0.56
+"""How much of all samples shows one of the twenty."""
+
+DRESSED_SHARE = 0.65
+"""How much of the wizards and knights is composed of layers."""
+
 _MOST_WORDS = 8
 _SHOWN, _SLIVER = 128, 0.05
 _CLOAKED = 0.3
@@ -285,6 +290,7 @@ def heroes(releases: Path, costume: Costume) -> Iterator[Sample]:
 def _dressed(parts: Sequence[Path], word: str, releases: Path) -> Sample:
     """Lay the parts over each other and caption the result."""
     canvas = np.zeros((32, 32, 4), np.float32)
+    dress: tuple[str, ...] = ()
     for part in parts:
         layer = load(part)
         if layer is None:
@@ -292,6 +298,8 @@ def _dressed(parts: Sequence[Path], word: str, releases: Path) -> Sample:
         alpha = layer[..., 3:].astype(np.float32) / 255
         canvas[..., :3] = layer[..., :3] * alpha + canvas[..., :3] * (1 - alpha)
         canvas[..., 3:] = np.maximum(canvas[..., 3:], layer[..., 3:])
+        if part.parent.name == "body":
+            dress = colours(layer)
     telling = [part for part in parts if part.parent.name in ("base", "body", "hand1")]
     names = [part.stem.split("_") for part in telling]
     said = [_GRAY.get(w, w) for name in names for w in name if len(w) >= _LONG]
@@ -301,7 +309,7 @@ def _dressed(parts: Sequence[Path], word: str, releases: Path) -> Sample:
         words = tuple(w for w in words if w not in ("wizard", "knight"))
     return Sample(
         picture=canvas.astype(np.uint8),
-        words=caption((word,), words),
+        words=caption((word,), dress, words),
         kind=word,
         weight=1.0,
         sources=tuple(str(p.relative_to(releases).with_suffix("")) for p in parts),
@@ -328,9 +336,10 @@ def balanced(samples: Sequence[Sample], recipe: Recipe) -> np.ndarray[Any, Any]:
     result = np.zeros(len(samples))
     for kind, share in mass.items():
         drawn, dressed = (kinds == kind) & ~composed, (kinds == kind) & composed
-        groups = [group for group in (drawn, dressed) if group.any()]
-        for group in groups:
-            result[group] = share / len(groups) * weights[group] / weights[group].sum()
+        mixed = drawn.any() and dressed.any()
+        parts = (1 - DRESSED_SHARE, DRESSED_SHARE) if mixed else (1, 1)
+        for group, part in zip((drawn, dressed), parts, strict=True):
+            result[group] = share * part * weights[group] / weights[group].sum()
     return result
 
 

@@ -30,7 +30,7 @@ PEAK_RATE = 9e-4
 UNTITLED = 0.1
 """The share of pictures shown without any words, for classifier-free guidance."""
 
-ONE_WORD, TWO_WORDS, PAIR = 0.35, 0.25, 2
+ONE_WORD, TWO_WORDS, PAIR = 0.25, 0.35, 2
 """The shares of pictures shown with their first word or first two words only."""
 
 LOST = 0.15
@@ -91,7 +91,7 @@ def fewer_words(ids: Tensor) -> Tensor:
     """
     Leave words out, so that short prompts are as familiar as full captions.
 
-    A third keeps only its first word (the concept), a fourth its first two, a
+    A quarter keeps only its first word (the concept), a third its first two, a
     tenth none; the others lose single words here and there.
     """
     chance = torch.rand(len(ids), 1)

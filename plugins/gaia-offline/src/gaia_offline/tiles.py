@@ -32,7 +32,7 @@ MODEL = "offline:tiles"
 SIDE = 32
 MOST_WORDS = 8
 DEFAULT_STEPS = 40
-DEFAULT_GUIDANCE = 2.5
+DEFAULT_GUIDANCE = 3.0
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _PALETTE = 28
@@ -57,6 +57,9 @@ class TilePicture:
     surplus_words: tuple[str, ...] = ()
     """Known words beyond the eight that the model can follow at once."""
 
+    assumed_words: tuple[str, ...] = ()
+    """Colours that the seed chose because the prompt named none."""
+
 
 @attrs.frozen(kw_only=True)
 class Reading:
@@ -65,6 +68,7 @@ class Reading:
     words: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
     surplus: tuple[str, ...] = ()
+    assumed: tuple[str, ...] = ()
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +76,10 @@ class Vocabulary:
     """The words of the model, and what else people call them."""
 
     numbers: Mapping[str, int]
-    concepts: frozenset[str]
+    concepts: Mapping[str, tuple[str, ...]]
+    """The twenty well-known things with the colours that suit them."""
+
+    colours: frozenset[str]
     synonyms: Mapping[str, str]
     ignored: frozenset[str]
 
@@ -82,7 +89,8 @@ class Vocabulary:
         entry = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             numbers={word: place for place, word in enumerate(entry["words"], 1)},
-            concepts=frozenset(entry["concepts"]),
+            concepts={word: tuple(usual) for word, usual in entry["concepts"].items()},
+            colours=frozenset(entry["colours"]),
             synonyms=entry["synonyms"],
             ignored=frozenset(entry["ignored"]),
         )
@@ -111,6 +119,20 @@ class Vocabulary:
             unknown=tuple(word for word, match in found.items() if match is None),
             surplus=tuple(ranked[MOST_WORDS:]),
         )
+
+    def complete(self, reading: Reading, seed: int) -> Reading:
+        """
+        Give a well-known thing that was named without a colour one by the seed.
+
+        Otherwise all the colours it comes in would mix into noise.
+        """
+        thing = next((word for word in reading.words if word in self.concepts), None)
+        usual = self.concepts.get(thing or "", ())
+        is_full = len(reading.words) == MOST_WORDS
+        if not usual or is_full or self.colours.intersection(reading.words):
+            return reading
+        colour = usual[abs(seed) % len(usual)]
+        return attrs.evolve(reading, words=(*reading.words, colour), assumed=(colour,))
 
     def encode(self, reading: Reading) -> NDArray[np.int64]:
         """Turn a reading into the eight word numbers that the network takes."""
@@ -158,7 +180,7 @@ def draw(  # noqa: PLR0913 - the names that every provider uses
         )
         raise ValueError(message)
     known = vocabulary()
-    wanted = known.understand(prompt)
+    wanted = known.complete(known.understand(prompt), seed)
     avoided = known.understand(negative_prompt or "")
     words = np.stack([known.encode(wanted), known.encode(avoided)])
     mixture = _noise(seed)
@@ -172,6 +194,7 @@ def draw(  # noqa: PLR0913 - the names that every provider uses
         pixels=_finish(mixture),
         unknown_words=wanted.unknown,
         surplus_words=wanted.surplus,
+        assumed_words=wanted.assumed,
     )
 
 
