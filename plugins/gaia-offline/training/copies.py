@@ -48,7 +48,8 @@ def flat(pictures: NDArray[np.uint8]) -> Floats:
     """Premultiply, scale to 0..1 and flatten the pixels."""
     values = pictures.astype(np.float32) / 255
     values[..., :3] *= values[..., 3:]
-    return values.reshape(len(values), -1, 4)
+    rows: Floats = values.reshape(len(values), -1, 4)
+    return rows
 
 
 def nearest(prompt: str, seed: int, known: NDArray[np.uint8], values: Floats) -> Match:
