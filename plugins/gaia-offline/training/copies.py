@@ -46,10 +46,9 @@ class Match:
 
 def flat(pictures: NDArray[np.uint8]) -> Floats:
     """Premultiply, scale to 0..1 and flatten the pixels."""
-    values = pictures.astype(np.float32) / 255
+    values: Floats = pictures.astype(np.float32) / np.float32(255)
     values[..., :3] *= values[..., 3:]
-    rows: Floats = values.reshape(len(values), -1, 4)
-    return rows
+    return values.reshape(len(values), -1, 4)
 
 
 def nearest(prompt: str, seed: int, known: NDArray[np.uint8], values: Floats) -> Match:
