@@ -6,9 +6,9 @@ from typing import TypedDict
 
 from gaia_core.catalog import to_decimal
 from gaia_core.context import Progress
-from gaia_core.errors import InvalidRequestError
+from gaia_core.errors import InvalidRequestError, SettingsError
 from gaia_core.selection import Preferences
-from gaia_core.settings import Policy, Settings
+from gaia_core.settings import BudgetSettings, Policy, Settings
 
 
 class PlanChoices(TypedDict, total=False):
@@ -95,3 +95,18 @@ def _amount(ceiling: Decimal | float) -> Decimal:
         message = f"max_cost_usd must be US dollars, 0 or more, not {ceiling!r}."
         raise InvalidRequestError(message)
     return amount
+
+
+def check_budgets(budgets: BudgetSettings, *, are_kept: bool) -> None:
+    """
+    Refuse to work under a budget that nobody keeps.
+
+    Raises:
+        SettingsError: If there is one; a limit that does not hold is worse than none.
+    """
+    if budgets.is_set and not are_kept:
+        message = (
+            "[budgets] is set, but the ledger in use keeps no budgets: take the "
+            "section out, and limit each operation by max_cost_usd."
+        )
+        raise SettingsError(message)

@@ -31,6 +31,7 @@ from gaia_core.catalog import (
 from gaia_core.choices import (
     Choices,
     PlanChoices,
+    check_budgets,
     check_timeout,
     preferences_of,
 )
@@ -105,6 +106,7 @@ class Gaia:
         ledger: Ledger | None = None,
         reliability: Reliability | None = None,
         cache: ResultCache | None = None,
+        fetcher: GuardedFetcher | None = None,
         discover: bool = True,
     ) -> Self:
         """
@@ -117,6 +119,7 @@ class Gaia:
             ledger: Where operations are kept.
             reliability: What decides about repetition and admission.
             cache: Where answers are kept for equal requests.
+            fetcher: What providers fetch results through.
             discover: Whether installed plugins are loaded, too.
 
         Raises:
@@ -130,7 +133,7 @@ class Gaia:
             storage=storage or FileStorage(settings.image_store),
             ledger=ledger or MemoryLedger(),
             reliability=reliability or SingleTry(),
-            fetcher=GuardedFetcher(),
+            fetcher=fetcher or GuardedFetcher(),
             keep_prompt=settings.keep_prompt,
         )
         return cls(settings=settings, cache=cache or NoCache(), services=services)
@@ -285,6 +288,8 @@ class Gaia:
         **choices: Unpack[PlanChoices],
     ) -> Response:
         check_timeout(timeout)
+        are_kept = self._services.ledger.keeps_budgets
+        check_budgets(self.settings.budgets, are_kept=are_kept)
         request = self._prepared(request)
         found = await self._kept(request)
         if found is not None:

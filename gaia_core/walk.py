@@ -189,15 +189,19 @@ class Walk:
             duration_ms=0.0,
             cost_usd=candidate.price_usd,
         )
-        await self.services.ledger.send(self.operation_id, attempt)
-        self.attempts.append(attempt)
-        start = time.monotonic()
-        try:
-            result = await self._call(candidate, task_id)
-        except Exception as error:
-            await self._end(attempt, classify(error), start, error=error)
-            raise
-        await self._end(attempt, OutcomeClass.OK, start, charged=result.cost_usd)
+        held = self.services.reliability.attempt(
+            candidate.provider, candidate.model.id, self.plan.request.capability
+        )
+        async with held:
+            await self.services.ledger.send(self.operation_id, attempt)
+            self.attempts.append(attempt)
+            start = time.monotonic()
+            try:
+                result = await self._call(candidate, task_id)
+            except Exception as error:
+                await self._end(attempt, classify(error), start, error=error)
+                raise
+            await self._end(attempt, OutcomeClass.OK, start, charged=result.cost_usd)
         return result
 
     async def _call(self, candidate: Candidate, task_id: str) -> Result:
@@ -224,14 +228,14 @@ class Walk:
         return await checked(result, candidate, hook)
 
     def _addressed(self, candidate: Candidate, provider: Provider) -> Request:
-        """Name the model, and put an instance's options under its plugin's name."""
+        """Name the model; leave in only its own options, under the plugin's name."""
         request = self.plan.request
-        changes: dict[str, Any] = {"model": candidate.model.id}
-        own = request.provider_options.get(provider.name)
-        if own is not None and provider.plugin != provider.name:
-            options = {**request.provider_options, provider.plugin: own}
-            changes["provider_options"] = options
-        return attrs.evolve(request, **changes)
+        own = request.options_for(provider.name) or request.options_for(provider.plugin)
+        return attrs.evolve(
+            request,
+            model=candidate.model.id,
+            provider_options={provider.plugin: own} if own else {},
+        )
 
     def _reporter(self) -> Progress:
         """Bring progress to the thread of the loop, where the host listens."""

@@ -28,6 +28,7 @@ from gaia_core import (
     Quality,
     RateLimitError,
     Settings,
+    SettingsError,
     Speed,
     UpscaleRequest,
     engine,
@@ -35,9 +36,10 @@ from gaia_core import (
 )
 from gaia_core.cache import NoCache
 from gaia_core.choices import PlanChoices
+from gaia_core.ledger import MemoryLedger
 from gaia_core.requests import Request
 from gaia_core.responses import Response
-from gaia_core.settings import PluginSettings, ProviderSettings
+from gaia_core.settings import BudgetSettings, PluginSettings, ProviderSettings
 from gaia_core.testing import FakeProvider, MemoryStorage, capture_events, png
 from gaia_core.testing.pytest_plugin import OpenGaia
 
@@ -887,3 +889,24 @@ def test_settings_and_choices_agree() -> None:
 def test_generated_image_is_named_in_its_repr() -> None:
     """Bytes never fill the log: pictures show their length."""
     assert "bytes>" in repr(GeneratedImage(data=png()))
+
+
+async def test_budgets_need_a_ledger_that_keeps_them(open_gaia: OpenGaia) -> None:
+    """Under a budget nobody keeps nothing is sent; with a ledger that does it is."""
+
+    class Keeper(MemoryLedger):
+        """Says that it keeps budgets."""
+
+        keeps_budgets = True
+
+    budgets = BudgetSettings(total_usd=Decimal(1))
+    provider = FakeProvider()
+
+    async with open_gaia(provider, budgets=budgets) as gaia:
+        with pytest.raises(SettingsError, match="keeps no budgets"):
+            await gaia.generate(DRAGON)
+    refused = len(provider.calls)
+    async with open_gaia(provider, budgets=budgets, ledger=Keeper()) as gaia:
+        await gaia.generate(DRAGON)
+
+    assert (refused, len(provider.calls)) == (0, 1)

@@ -2,7 +2,8 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -918,3 +919,46 @@ async def test_large_pictures_hold_nobody_up(open_gaia: OpenGaia) -> None:
         await gaia.generate(request)
 
     assert threads == [before, before + 1]
+
+
+class _Doorkeeper(SingleTry):
+    """Counts who is inside, and turns one provider away."""
+
+    inside = 0
+
+    def attempt(
+        self,
+        provider: str,
+        model: str,  # noqa: ARG002  the interface
+        capability: Capability,  # noqa: ARG002  the interface
+    ) -> AbstractAsyncContextManager[None]:
+        """Hold a place."""
+        return self._held(provider)
+
+    @asynccontextmanager
+    async def _held(self, provider: str) -> AsyncIterator[None]:
+        if provider == "closed":
+            message = "closed has no place left."
+            raise ProviderUnavailableError(message)
+        self.inside += 1
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+
+async def test_a_place_is_held_for_each_attempt(open_gaia: OpenGaia) -> None:
+    """Whoever has no place is passed over unsent; a place is left on cancellation."""
+    keeper = _Doorkeeper()
+    closed = FakeProvider(name="closed", priority=9)
+    slow = FakeProvider(name="slow", delay=60)
+
+    async with open_gaia(closed, slow, reliability=keeper) as gaia:
+        task = asyncio.create_task(gaia.generate(DRAGON))
+        await asyncio.wait([task], timeout=0.2)
+        held = keeper.inside
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    assert (held, keeper.inside) == (1, 0)
+    assert closed.calls == []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ADVICE_WITHOUT_PROVIDERS = "no provider is installed: pip install gaia-offline"
 """What to do when there is nobody to ask."""
 
-NOT_KEPT = ("budgets.", "limits.")
+NOT_KEPT = "limits."
 """Sections of the settings that are read but not enforced yet."""
 
 VERBS: Mapping[str, str] = {

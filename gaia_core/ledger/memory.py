@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -20,6 +20,7 @@ _OPEN = frozenset({OperationState.ACCEPTED, OperationState.SENT})
 class MemoryLedger:
     """Keeps the latest operations in memory, until the process ends."""
 
+    keeps_budgets: ClassVar[bool] = False
     _under_way: dict[str, Operation] = attrs.field(factory=dict, init=False)
     _finished: OrderedDict[str, Operation] = attrs.field(
         factory=OrderedDict, init=False

@@ -70,6 +70,10 @@ class Ledger(Protocol):
     makes it.
     """
 
+    @property
+    def keeps_budgets(self) -> bool:
+        """Whether `accept` and `send` hold the settings' budgets."""
+
     async def accept(self, operation: Operation) -> None:
         """
         Take an operation on and hold ``reserved_usd`` for it.

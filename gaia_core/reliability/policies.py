@@ -1,5 +1,6 @@
 """Whom to admit, when to repeat: the interface, and its plainest form."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 import attrs
@@ -15,7 +16,19 @@ class Reliability(Protocol):
     """Consulted by the engine before and after every attempt."""
 
     def admit(self, provider: str, capability: Capability) -> str | None:
-        """Give the reason not to ask a provider now, or None."""
+        """Give the reason not to ask a provider now, or None; changes nothing."""
+
+    def attempt(
+        self, provider: str, model: str, capability: Capability
+    ) -> AbstractAsyncContextManager[None]:
+        """
+        Hold what an attempt needs: a place in the queue, the one probe of a breaker.
+
+        Entered before the ledger learns of the attempt, left however it ends.
+
+        Raises:
+            ProviderUnavailableError: If the provider is not to be asked after all.
+        """
 
     def wait_before_repeat(
         self, provider: str, repeats: int, error: Exception
@@ -48,6 +61,15 @@ class SingleTry:
     def admit(self, provider: str, capability: Capability) -> str | None:  # noqa: ARG002  the interface
         """Admit every provider."""
         return None
+
+    def attempt(
+        self,
+        provider: str,  # noqa: ARG002  the interface
+        model: str,  # noqa: ARG002  the interface
+        capability: Capability,  # noqa: ARG002  the interface
+    ) -> AbstractAsyncContextManager[None]:
+        """Hold nothing."""
+        return nullcontext()
 
     def wait_before_repeat(
         self,

@@ -124,8 +124,8 @@ _EXAMPLE = """\
 #api_key = { env = "STUDIO_RUNWARE_KEY" }
 
 #[budgets]
-# What may be spent, in US dollars, each day, each month or for ever: read, but
-# not enforced yet. max_cost_usd above is.
+# What may be spent, in US dollars, each day, each month or for ever. Nothing is
+# made while one is set that the ledger does not keep; max_cost_usd above is kept.
 #campaign_usd = 5.00
 #user_usd = 10.00
 #total_usd = 50.00

@@ -140,6 +140,11 @@ class BudgetSettings:
     total_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
     per: Period = attrs.field(default=Period.FOREVER, converter=Period)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether there is any budget to keep."""
+        return (self.campaign_usd, self.user_usd, self.total_usd) != (None,) * 3
+
 
 @attrs.frozen(kw_only=True)
 class LimitSettings:

@@ -360,14 +360,27 @@ def test_a_price_ceiling_passes_the_dear_over(gaia: Gaia, install: Install) -> N
 def test_a_limit_that_is_not_enforced_is_pointed_out(
     gaia: Gaia, install: Install
 ) -> None:
-    """Whoever relies on a budget is told that it does not hold yet."""
+    """Whoever relies on a limit is told that it does not hold yet."""
     install()
 
     kept = gaia("--set=max_cost_usd=1", "generate", "a dragon")
-    not_kept = gaia("--set=budgets.total_usd=1", "generate", "a dragon")
+    not_kept = gaia("--set=limits.requests_per_minute=1", "generate", "a dragon")
 
     assert "is not enforced" not in kept.stderr
-    assert "warning: budgets.total_usd is not enforced yet" in not_kept.stderr
+    said = "warning: limits.requests_per_minute is not enforced yet"
+    assert said in not_kept.stderr
+
+
+def test_nothing_is_made_under_a_budget_nobody_keeps(
+    gaia: Gaia, install: Install
+) -> None:
+    """Whoever sets a budget that does not hold yet is told so, and pays nothing."""
+    install()
+
+    result = gaia("--set=budgets.total_usd=1", "generate", "a dragon")
+
+    assert result.exit_code == 2
+    assert "the ledger in use keeps no budgets" in result.stderr
 
 
 def test_a_lost_output_names_the_operation(
