@@ -1,8 +1,10 @@
 """The embedded default, from request to picture."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,8 @@ from gaia_core.png import read_text
 from gaia_core.testing.conformance import ProviderConformance
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_offline import OfflineProvider
+from gaia_offline.prompts import wants_map
+from gaia_offline.tiles import vocabulary
 
 
 @pytest.fixture(name="gaia")
@@ -47,7 +51,7 @@ def _decoded(stored: PathLike[str]) -> Any:
     ("prompt", "model"),
     [
         pytest.param("a red dragon", "offline:tiles", id="a thing"),
-        pytest.param("a map of the Dragon Coast", "offline:maps", id="a map"),
+        pytest.param("a map of the Amber Coast", "offline:maps", id="a map"),
         pytest.param("a wizard with a map", "offline:tiles", id="a map in it"),
         pytest.param("floor plan of a crypt", "offline:maps", id="two words"),
     ],
@@ -195,3 +199,15 @@ async def test_photographic_upscaler_needs_its_weights(gaia: Gaia) -> None:
 
     with pytest.raises(NoCapableProviderError, match="offline:upscale-photo"):
         await gaia.upscale(request)
+
+
+def test_prompts_of_the_readme_are_understood() -> None:
+    """Whoever copies a first command from the README is not met by a warning."""
+    page = (Path(__file__).parents[3] / "README.md").read_text(encoding="utf-8")
+    prompts = re.findall(r'gaia generate "([^"]+)"', page)
+
+    readings = {prompt: vocabulary().understand(prompt).unknown for prompt in prompts}
+
+    missed = {p: words for p, words in readings.items() if words and not wants_map(p)}
+    assert prompts
+    assert missed == {}

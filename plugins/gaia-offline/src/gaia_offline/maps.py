@@ -65,9 +65,9 @@ def parse(prompt: str) -> MapSpec:
     """
     Read the kind, look and name of a map from a prompt.
 
-    >>> spec = parse('a dungeon map of the "Tomb of Annihilation"')
+    >>> spec = parse('a dungeon map of the "Tomb of the Lich"')
     >>> spec.kind.value, spec.name
-    ('dungeon', 'Tomb of Annihilation')
+    ('dungeon', 'Tomb of the Lich')
     """
     name, rest = _take_name(prompt)
     words = _words(prompt if name is None else f"{rest} {name}")
