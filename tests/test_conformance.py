@@ -86,7 +86,7 @@ BAD_METHODS = {
     "test_its_card_is_cheap": """
         @hookimpl
         def gaia_provider_info(self):
-            sum(range(500_000))
+            open(__file__).close()
             return super().gaia_provider_info()
     """,
     "test_its_card_is_steady": """

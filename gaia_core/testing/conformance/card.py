@@ -2,7 +2,6 @@
 """Tests of what a provider says about itself."""
 
 import re
-import time
 
 import pytest
 
@@ -11,6 +10,7 @@ from gaia_core.hookspecs import HOOK_OF
 from gaia_core.requests import MIN_SIDE, UPSCALE_FACTORS
 from gaia_core.testing.bench import Bench, imported_by, secrets_of
 from gaia_core.testing.conformance.fixtures import Conformance
+from gaia_core.testing.watching import watched
 
 _NAME = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 
@@ -83,17 +83,18 @@ class CardTests(Conformance):
 
     def test_its_card_is_cheap(self, bench: Bench) -> None:
         """
-        Its card is read before every request, so it takes next to no time.
+        Its card is read before every request, so nothing is looked up for it.
 
         Troubleshooting:
-            Look nothing up in `gaia_provider_info`: no network, no file, no SDK.
-            Find out once and keep the answer.
+            No network, no file, no process and no import in `gaia_provider_info`:
+            find out once and keep the answer.
         """
-        start = time.process_time()
-        for _ in range(100):
+        assert bench.info
+
+        with watched() as events:
             assert bench.info
 
-        assert time.process_time() - start < self.info_seconds
+        assert events == []
 
     def test_its_import_is_light(self, provider: object) -> None:
         """
@@ -103,10 +104,9 @@ class CardTests(Conformance):
             Move the import into the first function that uses it. ``python -X
             importtime -c 'import gaia_hello'`` shows who imports what.
         """
-        seconds, modules = imported_by(type(provider).__module__)
+        modules = imported_by(type(provider).__module__)
 
         assert modules & self.heavy_modules == set()
-        assert seconds < self.import_seconds
 
     def test_its_secrets_stay_secret(self, provider: object) -> None:
         """

@@ -22,16 +22,12 @@ class Conformance:
 
     Attributes:
         heavy_modules: What importing the provider must not load.
-        import_seconds: How much processor time importing it may take.
-        info_seconds: How long a hundred calls of its card may take.
         patience: How long one request may take here.
         cancel_seconds: How long it may take to notice that nobody waits.
         silence_seconds: How long it may keep the event loop from other work.
     """
 
     heavy_modules: ClassVar[frozenset[str]] = samples.HEAVY_MODULES
-    import_seconds: ClassVar[float] = 0.5
-    info_seconds: ClassVar[float] = 0.5
     patience: ClassVar[float] = 60.0
     cancel_seconds: ClassVar[float] = 5.0
     silence_seconds: ClassVar[float] = 1.0
