@@ -3,7 +3,6 @@
 import io
 import struct
 import threading
-import time
 import warnings
 import zlib
 from pathlib import Path
@@ -70,14 +69,11 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())
-def test_what_is_no_safe_picture_is_refused_at_once(data: bytes) -> None:
-    """Hostile bytes are refused before a pixel is decoded, in words of ours."""
-    began = time.perf_counter()
-
+def test_what_is_no_safe_picture_is_refused(data: bytes) -> None:
+    """Hostile bytes are refused by their header, in words of ours."""
     with pytest.raises(InvalidImageError) as caught:
         Image.from_bytes(data)
 
-    assert time.perf_counter() - began < 0.5
     assert not any(word in str(caught.value) for word in PILLOW_WORDS)
 
 
