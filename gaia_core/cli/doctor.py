@@ -17,6 +17,7 @@ from gaia_core.cli.failures import ExitCode
 from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import clean, plain_lines
+from gaia_core.cli.work import INSTALL_EMBEDDED
 from gaia_core.cli.writing import gaia_version, print_json, print_line
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ MEND_SETTING = "put the setting right; `gaia config path` names the file"
 LONGEST_CHECK = 30.0
 """How long all health checks together may take, in seconds."""
 
-EMBEDDED = "gaia-offline"
-"""The provider that needs no key, no GPU and no network."""
 SERVED_BY_EMBEDDED = frozenset(
     {
         Capability.TEXT_TO_IMAGE,
@@ -273,7 +272,7 @@ def _advice(capability: Capability, able: Sequence[str]) -> str:
     if able:
         return f"see to {' or '.join(able)} above"
     if capability in SERVED_BY_EMBEDDED:
-        return f"pip install {EMBEDDED}"
+        return INSTALL_EMBEDDED
     return "install a provider that can do it"
 
 

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from gaia_core.plugins import Plugins
     from gaia_core.settings import Settings
 
-ADVICE_WITHOUT_PROVIDERS = "no provider is installed: pip install gaia-offline"
+INSTALL_EMBEDDED = "pip install ./plugins/gaia-offline, in a copy of Gaia's repository"
+"""How to get the provider that needs no key, no GPU and no network."""
+ADVICE_WITHOUT_PROVIDERS = f"no provider is installed: {INSTALL_EMBEDDED}"
 """What to do when there is nobody to ask."""
 
 NOT_KEPT = "limits."

@@ -75,7 +75,8 @@ def test_findings_as_json(gaia: Gaia, install: Install) -> None:
         "name": "upscaling",
         "is_ok": False,
         "detail": "nobody serves it",
-        "next_step": "pip install gaia-offline",
+        "next_step": "pip install ./plugins/gaia-offline, "
+        "in a copy of Gaia's repository",
     }
 
 

@@ -93,14 +93,14 @@ def test_without_providers_one_is_recommended(
     made, planned = run("generate", "a dragon"), run("generate", "a", "--dry-run")
     listed, examined = run("models", "--json"), run("doctor")
 
-    advice = "no provider is installed: pip install gaia-offline"
+    advice = "no provider is installed: pip install ./plugins/gaia-offline"
     assert (made.returncode, planned.returncode) == (4, 4)
     assert advice in made.stderr
     assert advice in planned.stdout
     assert json.loads(listed.stdout) == {"models": []}
     assert advice in listed.stderr.lower()
     assert examined.returncode == 1
-    assert "next: pip install gaia-offline (text-to-image, " in examined.stdout
+    assert "next: pip install ./plugins/gaia-offline, in a copy of" in examined.stdout
 
 
 def _bare(folder: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
