@@ -7,6 +7,7 @@ The way of one operation, from the ledger's first line to its last.
 """
 
 import asyncio
+import copy
 import itertools
 import threading
 import time
@@ -409,6 +410,9 @@ class Walk:
 
     def _signed(self, error: GaiaError) -> GaiaError:
         """Put the operation and its attempts on an error, and the mask over keys."""
+        if error.operation_id is not None and isinstance(error, ProviderError):
+            # A provider may raise one object for many operations.
+            error = copy.copy(error)
         words = str(error)
         if (masked := mask(words)) != words:
             error.args = (masked, *error.args[1:])

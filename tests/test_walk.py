@@ -962,3 +962,18 @@ async def test_a_place_is_held_for_each_attempt(open_gaia: OpenGaia) -> None:
 
     assert (held, keeper.inside) == (1, 0)
     assert closed.calls == []
+
+
+async def test_operations_do_not_share_an_error(open_gaia: OpenGaia) -> None:
+    """A provider that raises one object twice still fails two operations."""
+    provider = FakeProvider(failure=RateLimitError("Slow down.", retry_after=3))
+
+    async with open_gaia(provider) as gaia:
+        first, second = await asyncio.gather(
+            gaia.generate(DRAGON), gaia.generate(DRAGON), return_exceptions=True
+        )
+
+    assert isinstance(first, RateLimitError)
+    assert isinstance(second, RateLimitError)
+    assert first.operation_id != second.operation_id
+    assert (first.retry_after, second.retry_after) == (3, 3)
