@@ -7,6 +7,7 @@ from hashlib import sha256
 
 import numpy as np
 import pytest
+from PIL import ImageFont
 
 from gaia_offline.atlas import sheets
 from gaia_offline.maps import MapKind, MapSpec, draw_map, parse
@@ -55,8 +56,10 @@ def test_words_combine() -> None:
             "treasure map with a kraken",
             ("The map does not show: treasure, kraken.",),
         ),
+        ("map of a village with a dungeon", ("The map does not show: dungeon.",)),
+        ('map of "東京"', ("The map does not show: 東京.",)),
     ],
-    ids=["all shown", "some left out"],
+    ids=["all shown", "some left out", "other kind", "other script"],
 )
 def test_unused_words_are_named(prompt: str, warnings: tuple[str, ...]) -> None:
     """What the map cannot show is said, and nothing else."""
@@ -152,3 +155,32 @@ def test_hostile_names_stay_text() -> None:
     picture = draw_map(spec, 1, 256, 256)
 
     assert picture.shape == (256, 256, 3)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["   ", "a\x00b", "a\ufffe", "\ud800", "Łódź", "مدينة"],
+    ids=["blank", "null", "no character", "half a character", "Polish", "Arabic"],
+)
+def test_names_that_cannot_be_written_are_left_out(name: str) -> None:
+    """A name the letters of the maps cannot write gives way to an invented one."""
+    spec = parse(f'dungeon map of "{name}"')
+
+    picture = draw_map(spec, 1, 256, 256)
+
+    assert spec.name is None
+    assert picture.shape == (256, 256, 3)
+
+
+def test_every_letter_of_a_name_is_drawn() -> None:
+    """What counts as writable has a letter of its own in both fonts."""
+    letters = [chr(code) for code in range(33, 0x2100) if chr(code).isalpha()]
+    names = [parse(f'map "A{letter}"').name for letter in letters]
+    written = set("".join(name for name in names if name))
+
+    for path in sheets.FONTS.glob("*.ttf"):
+        font = ImageFont.truetype(path, 40)
+        absent = bytes(font.getmask("\u0531"))
+        assert [c for c in written if bytes(font.getmask(c)) == absent] == []
+
+    assert len(written) > 100

@@ -114,20 +114,27 @@ _OF = re.compile(
     r"\bof\s+((?:[Tt]he\s+)?[A-Z][\w'\u2019-]*(?:\s+(?:of|the|and|[A-Z][\w'\u2019-]*))*)"
 )
 
+_UNWRITABLE = re.compile(
+    "[^ -~\u00a0-\u00ff\u0131\u0152\u0153\u2013\u2014"
+    "\u2018-\u201a\u201c-\u201e\u2022\u2026]"
+)
+"""What the fonts of the maps hold no letter for."""
+
 
 def _take_name(prompt: str) -> tuple[str | None, str]:
-    """Return the name a prompt gives, and the prompt without it."""
+    """Return the name a prompt gives, if it can be written, and the prompt without."""
     for pattern in (_QUOTED, _CALLED, _OF):
         match = pattern.search(prompt)
-        if match:
+        name = _titled(match[1]) if match else ""
+        if match and name and not _UNWRITABLE.search(name):
             rest = prompt[: match.start()] + " " + prompt[match.end() :]
-            return _titled(match[1]), rest
+            return name, rest
     return None, prompt
 
 
 def _titled(name: str) -> str:
     tidy = " ".join(name.split())
-    return tidy[0].upper() + tidy[1:]
+    return tidy[:1].upper() + tidy[1:]
 
 
 # -- its look -------------------------------------------------------------------
@@ -164,6 +171,7 @@ _REGION = _spread(
     {
         "map maps atlas region regional area overland fantasy campaign": _entry(),
         "kingdom realm country land lands empire continent duchy": _entry(),
+        "town towns city cities capital settlement castle castles": _entry(),
         "pangaea supercontinent": _entry(
             sea_level=0.22, continent_spread=0.15, edge_falloff=0.55
         ),
@@ -321,5 +329,6 @@ def _last(values: list[str], default: str) -> str:
 
 
 def _unused(words: tuple[str, ...], kind: MapKind) -> tuple[str, ...]:
-    known = {*_FILLERS, *_ENTRIES[kind], *_CULTURES, *_THEMES, *_KINDS}
+    named = {word for word, meant in _KINDS.items() if meant is kind}
+    known = {*_FILLERS, *_ENTRIES[kind], *_CULTURES, *_THEMES, *named}
     return tuple(dict.fromkeys(word for word in words if word not in known))
