@@ -4,11 +4,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as pillow  # noqa: N813  a module
+from PIL import ImageOps
 
 from gaia_core import DigitalSource, GeneratedImage, Image, write_png
 
 if TYPE_CHECKING:
     from gaia_offline.arrays import Pixels
+
+_HIGH_BYTE = 256
 
 
 def picture(
@@ -33,11 +36,15 @@ def picture(
 
 def pixels_of(image: Image) -> "Pixels":
     """
-    Decode a picture into an array.
+    Decode a picture into an array, the way up it is meant to be seen.
 
     Returns:
         Shape (height, width, 4) where the picture has transparency, else 3.
     """
-    decoded = image.decode()
+    decoded = ImageOps.exif_transpose(image.decode())
+    if decoded.mode.startswith("I"):
+        # Pillow would cut 16-bit greys off at 255, which leaves nearly all of it white.
+        grey = np.asarray(decoded) // _HIGH_BYTE
+        decoded = pillow.fromarray(grey.astype(np.uint8))
     mode = "RGBA" if decoded.has_transparency_data else "RGB"
     return np.asarray(decoded.convert(mode))
