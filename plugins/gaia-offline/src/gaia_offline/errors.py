@@ -15,7 +15,8 @@ def translated() -> Iterator[None]:
 
     Raises:
         ProviderRequestError: If the request asks for what a network cannot do.
-        ProviderUnavailableError: If weights are missing or memory is short.
+        ProviderUnavailableError: If weights are missing or unusable, or memory is
+            short.
     """
     try:
         yield
@@ -23,10 +24,20 @@ def translated() -> Iterator[None]:
         raise
     except ValueError as error:
         raise ProviderRequestError(str(error)) from error
-    except (ImportError, FileNotFoundError) as error:
-        missing = getattr(error, "name", None) or getattr(error, "filename", None)
-        message = f"gaia-offline lacks {missing}: install it again."
+    except ImportError as error:
+        message = f"gaia-offline lacks {error.name}: install it again."
         raise ProviderUnavailableError(message) from error
+    except FileNotFoundError as error:
+        raise ProviderUnavailableError(str(error)) from error
     except MemoryError as error:
         message = "Memory is short: ask for a smaller picture."
+        raise ProviderUnavailableError(message) from error
+    except Exception as error:
+        # onnxruntime has a class for each of its status codes and no common base.
+        if not type(error).__module__.startswith("onnxruntime"):
+            raise
+        message = (
+            f"A network cannot be used: {error}. Ask for a smaller picture, check the "
+            "file that photo_model names, or install gaia-offline again."
+        )
         raise ProviderUnavailableError(message) from error
