@@ -137,7 +137,7 @@ class OfflineProvider:
     @hookimpl
     async def gaia_stop(self) -> None:
         """Let the threads go."""
-        self._workers.close()
+        await self._workers.close()
 
     async def _run(self, work: "Job", context: CallContext) -> "Drawn":
         return await self._workers.run(work, context.progress)

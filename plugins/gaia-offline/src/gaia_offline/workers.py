@@ -52,11 +52,12 @@ class Workers:
         finally:
             stop.set()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Let the threads go; the next piece of work starts new ones."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            # Work without reports ends in its own time: others need not stand still.
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
 
     def _threads(self) -> ThreadPoolExecutor:
         if self._pool is None:
