@@ -20,6 +20,7 @@ from gaia_core import (
     UpscaleRequest,
 )
 from gaia_core.png import read_text
+from gaia_core.requests import MAX_SEED
 from gaia_core.testing.conformance import ProviderConformance
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_offline import OfflineProvider
@@ -101,6 +102,60 @@ async def test_seed_counts_up(gaia: Gaia) -> None:
 
     assert [image.seed for image in several.images] == [3, 4]
     assert (_decoded(several.images[1]) == _decoded(alone.images[0])).all()
+
+
+async def test_seeds_start_again_after_the_largest(gaia: Gaia) -> None:
+    """Every picture carries a seed that can be asked for."""
+    response = await gaia.generate(
+        GenerateRequest(
+            prompt="a ring", width=64, height=64, seed=MAX_SEED, num_images=2
+        )
+    )
+
+    assert [image.seed for image in response.images] == [MAX_SEED, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param({"prompt": "!?"}, "knows no word", id="no word"),
+        pytest.param(
+            {"prompt": "a ring", "negative_prompt": "red vignette"},
+            "steer away from these words: vignette",
+            id="negative prompt",
+        ),
+        pytest.param(
+            {"prompt": "a map", "provider_options": {"offline": {"finish": "painted"}}},
+            "offline:maps has no finish",
+            id="option of a map",
+        ),
+    ],
+)
+async def test_what_is_not_honoured_is_said(
+    gaia: Gaia, changes: dict[str, Any], said: str
+) -> None:
+    """Nothing that was asked for is dropped silently."""
+    response = await gaia.generate(GenerateRequest(**changes, width=64, height=64))
+
+    assert any(said in warning for warning in response.warnings)
+
+
+@pytest.mark.parametrize("finish", ["pixels", "painted"])
+async def test_progress_ends_at_one(gaia: Gaia, finish: str) -> None:
+    """However a picture is finished, its progress ends with all of it."""
+    heard: list[float] = []
+
+    await gaia.generate(
+        GenerateRequest(
+            prompt="a ring",
+            width=64,
+            height=64,
+            provider_options={"offline": {"finish": finish}},
+        ),
+        progress=lambda fraction, _: heard.append(fraction),
+    )
+
+    assert heard[-1] == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(

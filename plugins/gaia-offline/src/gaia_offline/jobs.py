@@ -13,7 +13,7 @@ from gaia_core import (
 )
 from gaia_offline import background, maps, pixels, tiles, upscaling
 from gaia_offline.arrays import Pixels
-from gaia_offline.models import NETWORK_OF, TILES, UPSCALE_FAST
+from gaia_offline.models import MAPS, NETWORK_OF, TILES, UPSCALE_FAST
 from gaia_offline.payloads import CRISP, Drawing
 from gaia_offline.replies import picture, pixels_of
 from gaia_offline.workers import Report
@@ -68,7 +68,8 @@ def _draw_map(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[st
     drawn = maps.draw_map(spec, drawing.seed, drawing.width, drawing.height)
     report(1.0)
     image = picture(drawn, seed=drawing.seed, source=DigitalSource.ALGORITHMIC)
-    return image, list(spec.warnings)
+    unused = [f"{MAPS} has no {name}" for name in drawing.unused_options]
+    return image, [*spec.warnings, *unused]
 
 
 def _draw_tile(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[str]]:
@@ -84,6 +85,7 @@ def _draw_tile(drawing: Drawing, report: Report) -> tuple[GeneratedImage, list[s
         progress=sketch,
     )
     large = _finish(tile.pixels, drawing, finish)
+    finish(1.0)
     return picture(large, seed=drawing.seed), _unheard(tile)
 
 
@@ -103,10 +105,15 @@ def _finish(tile: Pixels, drawing: Drawing, report: Report) -> Pixels:
 def _unheard(tile: tiles.TilePicture) -> list[str]:
     """Name the words that the tile model did not follow."""
     heard = []
+    if not tile.words:
+        heard.append(f"{TILES} knows no word of the prompt and drew whatever came")
     if tile.unknown_words:
         words = ", ".join(tile.unknown_words)
         heard.append(f"{TILES} does not know these words: {words}")
     if tile.surplus_words:
         words = ", ".join(tile.surplus_words)
         heard.append(f"{TILES} follows {tiles.MOST_WORDS} words; passed over: {words}")
+    if tile.unavoided_words:
+        words = ", ".join(tile.unavoided_words)
+        heard.append(f"{TILES} cannot steer away from these words: {words}")
     return heard

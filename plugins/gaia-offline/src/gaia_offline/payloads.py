@@ -7,6 +7,7 @@ from typing import Any
 import attrs
 
 from gaia_core import GenerateRequest, ProviderRequestError
+from gaia_core.requests import MAX_SEED
 from gaia_offline import pixels
 from gaia_offline.models import MAPS, NAME
 
@@ -33,6 +34,7 @@ class Drawing:
         guidance_scale: Guidance of the tile model; None: its default.
         finish: ``pixels`` keeps the grid, ``painted`` goes through the upscaler.
         backdrop: What lies behind the thing.
+        unused_options: Options that a map has no use for.
     """
 
     prompt: str
@@ -45,24 +47,29 @@ class Drawing:
     guidance_scale: float | None = None
     finish: str = FINISHES[0]
     backdrop: str = BACKDROPS[0]
+    unused_options: tuple[str, ...] = ()
 
 
 def drawings(request: GenerateRequest) -> tuple[Drawing, ...]:
     """
     Give one drawing per picture asked for; the seed counts up from the first.
 
+    After the largest seed comes 0, so that every picture can be asked for by its own.
+
     Raises:
         ProviderRequestError: If an option is unknown or has no such value.
     """
     options = _options(request.options_for(NAME))
+    is_map = request.model == MAPS
     first = secrets.randbits(_SEED_BITS) if request.seed is None else request.seed
     return tuple(
         Drawing(
             prompt=request.prompt,
-            seed=first + place,
+            seed=(first + place) % (MAX_SEED + 1),
             width=request.width,
             height=request.height,
-            is_map=request.model == MAPS,
+            is_map=is_map,
+            unused_options=tuple(options) if is_map else (),
             negative_prompt=request.negative_prompt,
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,

@@ -51,6 +51,9 @@ class TilePicture:
     pixels: Pixels = attrs.field(repr=False, eq=attrs.cmp_using(eq=np.array_equal))
     """Red, green, blue and alpha, shape (32, 32, 4); alpha is not premultiplied."""
 
+    words: tuple[str, ...] = ()
+    """The words of the vocabulary that it followed."""
+
     unknown_words: tuple[str, ...] = ()
     """Words that mean nothing to the model and were passed over."""
 
@@ -59,6 +62,9 @@ class TilePicture:
 
     assumed_words: tuple[str, ...] = ()
     """Colours that the seed chose because the prompt named none."""
+
+    unavoided_words: tuple[str, ...] = ()
+    """Words of the negative prompt that are unknown, or beyond the eight."""
 
 
 @attrs.frozen(kw_only=True)
@@ -192,9 +198,11 @@ def draw(  # noqa: PLR0913 - the names that every provider uses
             progress((step + 1) / num_inference_steps)
     return TilePicture(
         pixels=_finish(mixture),
+        words=wanted.words,
         unknown_words=wanted.unknown,
         surplus_words=wanted.surplus,
         assumed_words=wanted.assumed,
+        unavoided_words=avoided.unknown + avoided.surplus,
     )
 
 
