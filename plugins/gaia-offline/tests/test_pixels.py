@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gaia_offline.arrays import Pixels
-from gaia_offline.pixels import BACKDROPS, enlarge_pixels, paint
+from gaia_offline.pixels import BACKDROPS, paint
 
 
 @pytest.fixture(name="sprite")
@@ -21,24 +21,6 @@ SIZES = pytest.mark.parametrize(
     [(64, 64), (512, 256), (100, 317), (31, 90)],
     ids=["small", "wide", "tall", "narrower than the sprite"],
 )
-
-
-@SIZES
-def test_enlarged_pixels_have_the_size(sprite: Pixels, width: int, height: int) -> None:
-    """The result has exactly the size that was asked for, and all of the sprite."""
-    large = enlarge_pixels(sprite, width, height)
-
-    assert large.shape == (height, width, 4)
-    assert large[..., 3].any()
-
-
-def test_enlarged_pixels_are_squares(sprite: Pixels) -> None:
-    """Every pixel becomes a square of one colour, and the sprite is in the middle."""
-    large = enlarge_pixels(sprite, 200, 100)
-
-    assert np.array_equal(large[2:98:3, 52:148:3], sprite)
-    assert np.array_equal(large[4:98:3, 54:148:3], sprite)
-    assert not large[:, :52].any()
 
 
 @SIZES

@@ -170,10 +170,10 @@ def test_names_a_missing_photo_model(tmp_path: Path) -> None:
         upscale(picture, model="photo", photo_model=tmp_path / "absent.onnx")
 
 
-def test_threads_share_one_network() -> None:
+def test_threads_share_one_network(tmp_path: Path) -> None:
     """However many threads ask at once, weights are loaded once."""
-    sessions.release()
-    weights = upscaling.FAST.body
+    weights = tmp_path / "fresh.onnx"
+    weights.write_bytes(upscaling.FAST.body.read_bytes())
 
     with ThreadPoolExecutor(4) as pool:
         networks = tuple(pool.map(sessions.network, [weights] * 8))

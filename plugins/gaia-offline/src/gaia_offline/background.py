@@ -20,7 +20,8 @@ from gaia_offline.arrays import (
     to_unit,
     with_alpha,
 )
-from gaia_offline.sessions import WEIGHTS, network
+from gaia_offline.models import WEIGHTS
+from gaia_offline.sessions import network
 
 _WEIGHTS = WEIGHTS / "u2netp.onnx"
 _SIDE = 320

@@ -15,6 +15,8 @@ UPSCALE_PHOTO = "offline:upscale-photo"
 CUTOUT = "offline:cutout"
 
 WEIGHTS = Path(__file__).parent / "weights"
+"""The folder of the weights that ship with this distribution."""
+
 WEIGHT_FILES = (
     "realesr-animevideov3-x4.onnx",
     "realesrgan-x4plus-anime-head.onnx",

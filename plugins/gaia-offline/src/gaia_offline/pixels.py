@@ -54,33 +54,6 @@ _MOST_ZOOM = 1.6
 _ROOM = 1
 
 
-def enlarge_pixels(pixels: Pixels, width: int, height: int) -> Pixels:
-    """
-    Enlarge a sprite so that every pixel becomes a crisp square.
-
-    Args:
-        pixels: (h, w, 4).
-        width: Width of the result in pixels.
-        height: Height of the result in pixels.
-
-    Returns:
-        (height, width, 4): the sprite in the middle, as large as whole squares allow,
-        and nothing around it. A sprite that is larger than the result is reduced.
-
-    Raises:
-        ValueError: The array is not a picture.
-    """
-    check(pixels)
-    scale = min(height // pixels.shape[0], width // pixels.shape[1])
-    if scale:
-        large = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
-    else:
-        picture = Image.fromarray(pixels)
-        picture.thumbnail((width, height), Image.Resampling.BOX)
-        large = np.asarray(picture)
-    return _centred(large, width, height)
-
-
 def paint(  # noqa: PLR0913 - every choice about the picture has a name
     pixels: Pixels,
     width: int,

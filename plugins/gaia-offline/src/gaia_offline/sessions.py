@@ -9,9 +9,6 @@ import attrs
 
 from gaia_offline.arrays import Floats
 
-WEIGHTS = Path(__file__).parent / "weights"
-"""The folder of the weights that ship with this distribution."""
-
 _MOST_THREADS = 2
 _ERRORS_ONLY = 3
 
@@ -61,12 +58,6 @@ def network(weights: Path) -> Network:
         if path not in _networks:
             _networks[path] = _load(path)
         return _networks[path]
-
-
-def release() -> None:
-    """Forget every loaded network, so that its memory can be freed."""
-    with _lock:
-        _networks.clear()
 
 
 def _load(path: Path) -> Network:

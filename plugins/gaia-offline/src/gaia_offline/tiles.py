@@ -18,23 +18,24 @@ import functools
 import json
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from gaia_offline.models import TILES, WEIGHTS
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import onnxruntime
 
-MODEL = "offline:tiles"
 SIDE = 32
 MOST_WORDS = 8
 DEFAULT_STEPS = 40
 DEFAULT_GUIDANCE = 3.0
 
-_WEIGHTS = Path(__file__).parent / "weights"
 _PALETTE = 28
 _ROUNDS = 6
 _CLEAR, _OPAQUE = 0.25, 0.7
@@ -150,7 +151,7 @@ class Vocabulary:
 @functools.cache
 def vocabulary() -> Vocabulary:
     """The vocabulary of the shipped weights."""
-    return Vocabulary.read(_WEIGHTS / "tiles-vocabulary.json")
+    return Vocabulary.read(WEIGHTS / "tiles-vocabulary.json")
 
 
 def draw(  # noqa: PLR0913 - the names that every provider uses
@@ -181,7 +182,7 @@ def draw(  # noqa: PLR0913 - the names that every provider uses
     """
     if num_inference_steps < 1:
         message = (
-            f"{MODEL} cannot draw in {num_inference_steps} steps: "
+            f"{TILES} cannot draw in {num_inference_steps} steps: "
             "it needs at least one. Leave num_inference_steps out for the default."
         )
         raise ValueError(message)
@@ -243,7 +244,7 @@ def _session() -> onnxruntime.InferenceSession:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(
-        str(_WEIGHTS / "tiles.onnx"), options, providers=["CPUExecutionProvider"]
+        str(WEIGHTS / "tiles.onnx"), options, providers=["CPUExecutionProvider"]
     )
 
 

@@ -31,7 +31,8 @@ from gaia_offline.arrays import (
     to_bytes,
     with_alpha,
 )
-from gaia_offline.sessions import WEIGHTS, network
+from gaia_offline.models import WEIGHTS
+from gaia_offline.sessions import network
 
 Progress = Callable[[float], None]
 """Called with the finished fraction, 0-1; what it raises ends the work."""
