@@ -1,5 +1,7 @@
 """Array types and the few helpers that every numeric room of this provider needs."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
@@ -20,7 +22,8 @@ _BINOMIAL = tuple(np.float32(weight / 16) for weight in (1, 4, 6, 4, 1))
 _OCTAVES = ((3, 0.5), (7, 0.3), (17, 0.2), (45, 0.15))
 _FINEST = 45
 _SEED_BITS = 2**64 - 1  # a generator takes no negative seeds
-_TINY = np.float32(1e-6)
+_TINY = np.float32(1e-12)  # below the share of one pixel in the largest picture
+_STRIP = 256  # rows; even, so that blocks of two by two stay whole
 
 
 def check(pixels: Pixels) -> None:
@@ -79,9 +82,19 @@ def bleed(pixels: Pixels, threshold: int = 0) -> Pixels:
         (height, width, 3): unchanged where a pixel is visible, and elsewhere the
         average colour of the nearest visible surroundings.
     """
-    colour = pixels[..., :_RGB].astype(np.float32)
-    weight = (pixels[..., 3:] > threshold).astype(np.float32)
-    return to_bytes(_fill(colour * weight, weight))
+    colour, is_visible = pixels[..., :_RGB], pixels[..., 3:] > threshold
+    if is_visible.all():
+        return colour
+    height, width = is_visible.shape[:2]
+    # Only half the size is held as numbers: sixteen bytes a pixel are a lot of memory.
+    strips = [
+        (_halve(colour[rows] * is_visible[rows]), _halve(is_visible[rows]))
+        for rows in (slice(top, top + _STRIP) for top in range(0, height, _STRIP))
+    ]
+    colours, weights = (np.concatenate(halves) for halves in zip(*strips, strict=True))
+    coarse = to_bytes(_fill(colours, weights))
+    enlarged = coarse.repeat(2, axis=0).repeat(2, axis=1)[:height, :width]
+    return np.where(is_visible, colour, enlarged)
 
 
 def _fill(colour: Floats, weight: Floats) -> Floats:
@@ -95,7 +108,7 @@ def _fill(colour: Floats, weight: Floats) -> Floats:
     return np.where(weight > 0, known, enlarged)
 
 
-def _halve(values: Floats) -> Floats:
+def _halve(values: npt.NDArray[Any]) -> Floats:
     """Average blocks of two by two; an odd last row or column counts as zero."""
     height, width, channels = values.shape
     padded = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
