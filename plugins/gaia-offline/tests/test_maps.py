@@ -58,8 +58,12 @@ def test_words_combine() -> None:
         ),
         ("map of a village with a dungeon", ("The map does not show: dungeon.",)),
         ('map of "東京"', ("The map does not show: 東京.",)),
+        (
+            "battlemap of the Old Mill",
+            ("A battle map bears no title, so not The Old Mill.",),
+        ),
     ],
-    ids=["all shown", "some left out", "other kind", "other script"],
+    ids=["all shown", "some left out", "other kind", "other script", "battle map"],
 )
 def test_unused_words_are_named(prompt: str, warnings: tuple[str, ...]) -> None:
     """What the map cannot show is said, and nothing else."""
@@ -170,6 +174,14 @@ def test_names_that_cannot_be_written_are_left_out(name: str) -> None:
 
     assert spec.name is None
     assert picture.shape == (256, 256, 3)
+
+
+def test_a_name_that_goes_on_for_ever_is_no_name() -> None:
+    """A title is short enough to be read."""
+    spec = parse("map of " + "Far and " * 900 + "Away")
+
+    assert spec.name is None
+    assert spec.unused == ("far", "away")
 
 
 def test_every_letter_of_a_name_is_drawn() -> None:

@@ -55,10 +55,12 @@ class MapSpec:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Say what the map leaves out, in sentences."""
-        if not self.unused:
-            return ()
-        words = ", ".join(self.unused)
-        return (f"The map does not show: {words}.",)
+        said = []
+        if self.unused:
+            said.append(f"The map does not show: {', '.join(self.unused)}.")
+        if self.name and self.is_battlemap and self.kind is MapKind.DUNGEON:
+            said.append(f"A battle map bears no title, so not {self.name}.")
+        return tuple(said)
 
 
 def parse(prompt: str) -> MapSpec:
@@ -120,13 +122,16 @@ _UNWRITABLE = re.compile(
 )
 """What the fonts of the maps hold no letter for."""
 
+_LONGEST = 60
+"""Letters of a name; more of them could not be read on the scroll."""
+
 
 def _take_name(prompt: str) -> tuple[str | None, str]:
     """Return the name a prompt gives, if it can be written, and the prompt without."""
     for pattern in (_QUOTED, _CALLED, _OF):
         match = pattern.search(prompt)
         name = _titled(match[1]) if match else ""
-        if match and name and not _UNWRITABLE.search(name):
+        if match and 0 < len(name) <= _LONGEST and not _UNWRITABLE.search(name):
             rest = prompt[: match.start()] + " " + prompt[match.end() :]
             return name, rest
     return None, prompt
