@@ -120,7 +120,7 @@ def upscale(
         pixels: (height, width, 3 or 4). Alpha is enlarged too, and colours are spread
             under transparent parts first, so edges get no dark halo.
         factor: 2, 4 or 8.
-        model: "anime" (best on drawings), "fast" (nine times faster, a little softer)
+        model: "anime" (best on drawings), "fast" (several times faster, a bit softer)
             or "photo" (needs `photo_model`).
         photo_model: ONNX file of another four-times network, such as
             ``realesrgan-x4plus.onnx`` as ``conversion/make_weights.py --photo`` writes
