@@ -1,5 +1,5 @@
 """
-What Gaia tells about itself: log events, and a few figures.
+What Gaia tells about itself: log events without secrets.
 
 The library writes events and leaves it to the host where they go. They pass
 through structlog where the host has configured it: put `redact` before the
@@ -9,10 +9,8 @@ renderer there. Otherwise they reach the logger ``gaia`` of `logging`, masked. T
 
 import logging
 import sys
-from collections import Counter
 from collections.abc import Mapping, MutableMapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -130,46 +128,6 @@ def configure(level: str = "info", *, json: bool = False) -> None:
         ),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-
-
-class Metrics(Protocol):
-    """Takes note of every request; a host may bring its own."""
-
-    def record(self, model: str, is_success: bool, duration: float) -> None:  # noqa: FBT001 - the owner's order
-        """Take note of one request to a model and the seconds it took."""
-
-
-@attrs.define(eq=False)
-class Statistics:
-    """
-    Counts requests, for ``GET /api/stats``.
-
-    >>> statistics = Statistics()
-    >>> statistics.record("hello:1", True, 1.5)
-    >>> statistics.as_dict()["model_usage"]
-    {'hello:1': 1}
-    """
-
-    _successes: int = attrs.field(default=0, init=False)
-    _seconds: float = attrs.field(default=0.0, init=False)
-    _model_usage: Counter[str] = attrs.field(factory=Counter, init=False)
-
-    def record(self, model: str, is_success: bool, duration: float) -> None:  # noqa: FBT001 - as above
-        """Take note of one request to a model and the seconds it took."""
-        self._successes += is_success
-        self._seconds += duration
-        self._model_usage[model] += 1
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give the figures so far; rate and average are 0 before the first."""
-        total = self._model_usage.total()
-        return {
-            "total_requests": total,
-            "success_rate": self._successes / max(total, 1),
-            "average_generation_time": self._seconds / max(total, 1),
-            "model_usage": dict(self._model_usage),
-            "timestamp": datetime.now(UTC).isoformat(),
-        }
 
 
 @attrs.frozen

@@ -18,8 +18,6 @@ from structlog.testing import capture_logs
 from gaia_core import observability
 from gaia_core.observability import (
     MAX_LINE,
-    Metrics,
-    Statistics,
     configure,
     get_logger,
     mask,
@@ -382,34 +380,3 @@ def test_any_event_can_be_written(fields: dict[str, Any]) -> None:
     assert len(written.encode()) < MAX_LINE
     assert written.isprintable()
     assert json.loads(written)["event"] == "x"
-
-
-# -- figures ----------------------------------------------------------------------
-
-
-def test_statistics() -> None:
-    """Figures come in the shape the host's stats page reads."""
-    statistics = Statistics()
-    metrics: Metrics = statistics
-    metrics.record("runware:100@1", True, 2.0)
-    metrics.record("runware:100@1", False, 1.0)
-    metrics.record("flux", True, 3.0)
-
-    figures = statistics.as_dict()
-
-    assert figures.pop("timestamp").startswith("20")
-    assert figures == {
-        "total_requests": 3,
-        "success_rate": 2 / 3,
-        "average_generation_time": 2.0,
-        "model_usage": {"runware:100@1": 2, "flux": 1},
-    }
-
-
-def test_statistics_before_the_first_request() -> None:
-    """Nothing counted is nothing divided by nothing."""
-    figures = Statistics().as_dict()
-
-    assert figures["total_requests"] == 0
-    assert figures["success_rate"] == figures["average_generation_time"] == 0.0
-    assert figures["model_usage"] == {}

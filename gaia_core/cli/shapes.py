@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from gaia_core.catalog import Health, ModelInfo, Price, ProviderInfo
+from gaia_core.catalog import ModelInfo, Price, ProviderInfo
 from gaia_core.responses import (
     Attempt,
     DescriptionResponse,
@@ -134,15 +134,6 @@ def shape_provider(info: ProviderInfo, num_models: int) -> dict[str, Any]:
         "priority": info.priority,
         "num_models": num_models,
         "unavailable": info.unavailable,
-    }
-
-
-def shape_health(health: Health) -> dict[str, Any]:
-    """Shape what a health check found."""
-    return {
-        "level": health.level.value,
-        "is_healthy": health.is_healthy,
-        "reason": health.reason,
     }
 
 
