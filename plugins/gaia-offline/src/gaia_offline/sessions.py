@@ -6,6 +6,7 @@ from threading import Lock
 from typing import Any
 
 import attrs
+import numpy.typing as npt
 
 from gaia_offline.arrays import Floats
 
@@ -16,25 +17,25 @@ _ERRORS_ONLY = 3
 @attrs.frozen(kw_only=True, eq=False)
 class Network:
     """
-    A loaded network, to be called with its input.
+    A loaded network, to be called with its inputs.
 
     Any number of threads may call it at once.
 
     Attributes:
         session: The ``onnxruntime.InferenceSession``; onnxruntime ships no types.
         options: The ``onnxruntime.RunOptions`` of every call.
-        source: Name of its only input.
+        sources: Names of its inputs, in order.
         output: Name of its first output.
     """
 
     session: Any
     options: Any
-    source: str
+    sources: tuple[str, ...]
     output: str
 
-    def __call__(self, values: Floats) -> Floats:
-        """Return the first output for a batch of one."""
-        feed = {self.source: values}
+    def __call__(self, *values: npt.NDArray[Any]) -> Floats:
+        """Return the first output."""
+        feed = dict(zip(self.sources, values, strict=True))
         (result,) = self.session.run([self.output], feed, self.options)
         return result  # type: ignore[no-any-return]
 
@@ -43,12 +44,14 @@ _networks: dict[Path, Network] = {}
 _lock = Lock()
 
 
-def network(weights: Path) -> Network:
+def network(weights: Path, *, threads: int = _MOST_THREADS) -> Network:
     """
     Return the network of a weights file, loading it at the first call.
 
     Args:
-        weights: Path of an ONNX file with one input.
+        weights: Path of an ONNX file.
+        threads: The most threads it computes with; one alone takes its sums in
+            one order, so that every number of cores gives the same bytes.
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -56,11 +59,11 @@ def network(weights: Path) -> Network:
     path = weights.resolve()
     with _lock:
         if path not in _networks:
-            _networks[path] = _load(path)
+            _networks[path] = _load(path, threads)
         return _networks[path]
 
 
-def _load(path: Path) -> Network:
+def _load(path: Path, threads: int) -> Network:
     # onnxruntime takes a tenth of a second to import: only who computes pays for it.
     import onnxruntime  # noqa: PLC0415
 
@@ -71,22 +74,22 @@ def _load(path: Path) -> Network:
         )
         raise FileNotFoundError(message)
     session = onnxruntime.InferenceSession(
-        path, _session_options(), providers=_processors()
+        path, _session_options(threads), providers=_processors()
     )
     return Network(
         session=session,
         options=_run_options(),
-        source=session.get_inputs()[0].name,
+        sources=tuple(one.name for one in session.get_inputs()),
         output=session.get_outputs()[0].name,
     )
 
 
-def _session_options() -> Any:
+def _session_options(threads: int) -> Any:
     """Use few threads that sleep when idle: the host has other work to do."""
     import onnxruntime  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = min(_MOST_THREADS, os.cpu_count() or 1)
+    options.intra_op_num_threads = min(threads, os.cpu_count() or 1)
     options.inter_op_num_threads = 1
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

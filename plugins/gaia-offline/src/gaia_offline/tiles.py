@@ -25,11 +25,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gaia_offline.models import TILES, WEIGHTS
+from gaia_offline.sessions import Network, network
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import onnxruntime
 
 SIDE = 32
 MOST_WORDS = 8
@@ -190,10 +189,12 @@ def draw(  # noqa: PLR0913 - the names that every provider uses
     wanted = known.complete(known.understand(prompt), seed)
     avoided = known.understand(negative_prompt or "")
     words = np.stack([known.encode(wanted), known.encode(avoided)])
+    # One thread, so that every core count agrees on the bytes.
+    model = network(WEIGHTS / "tiles.onnx", threads=1)
     mixture = _noise(seed)
     levels = np.linspace(1, 0, num_inference_steps + 1, dtype=np.float32)
     for step in range(num_inference_steps):
-        flow = _flow(mixture, levels[step], words, guidance_scale)
+        flow = _flow(model, mixture, levels[step], words, guidance_scale)
         mixture = mixture + (levels[step + 1] - levels[step]) * flow
         if progress is not None:
             progress((step + 1) / num_inference_steps)
@@ -222,30 +223,17 @@ def _noise(seed: int) -> _Floats:
 
 
 def _flow(
-    mixture: _Floats, level: np.float32, words: NDArray[np.int64], guidance: float
+    model: Network,
+    mixture: _Floats,
+    level: np.float32,
+    words: NDArray[np.int64],
+    guidance: float,
 ) -> _Floats:
     """The direction to follow: away from the avoided words, towards the wanted."""
     both = np.stack([mixture, mixture])
-    inputs = {"mixture": both, "level": np.full(2, level), "words": words}
-    wanted, avoided = _session().run(None, inputs)[0]
+    wanted, avoided = model(both, np.full(2, level), words)
     flow: _Floats = avoided + np.float32(guidance) * (wanted - avoided)
     return flow
-
-
-@functools.cache
-def _session() -> onnxruntime.InferenceSession:
-    """Load the network, once per process."""
-    # onnxruntime takes a moment to import; only a drawing pays for it.
-    import onnxruntime  # noqa: PLC0415
-
-    options = onnxruntime.SessionOptions()
-    # One thread: sums are taken in one order, so every core count agrees.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        str(WEIGHTS / "tiles.onnx"), options, providers=["CPUExecutionProvider"]
-    )
 
 
 def _finish(mixture: _Floats) -> Pixels:
