@@ -207,6 +207,8 @@ class ModelInfo:
         upscale_factors: The factors it enlarges by.
         price: What it costs; None: unknown.
         default_steps: Denoising steps when the request names none.
+        revision: What else tells its pictures from those of the same identifier
+            before: a date, a digest. Kept answers of another revision are not used.
         quality: Declared quality.
         speed: Declared speed.
         creator: Who trained it.
@@ -235,6 +237,7 @@ class ModelInfo:
         validator=attrs.validators.optional(attrs.validators.instance_of(Price)),
     )
     default_steps: int = attrs.field(default=_DEFAULT_STEPS, validator=_is_whole)
+    revision: str = ""
     quality: Quality = attrs.field(default=Quality.STANDARD, converter=Quality)
     speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
     creator: str | None = None
@@ -295,6 +298,12 @@ class ProviderInfo:
         display_name: What a person calls it.
         contract: Major version of the provider contract it speaks.
         unavailable: Why it cannot work here and now, or None.
+        is_idempotent: Whether sending the same task id again never makes or charges
+            anything twice. Without it, and without ``gaia_recover``, an attempt
+            that may have been charged is never repeated.
+        max_concurrent: Most attempts at a time; None: no limit of its own.
+        requests_per_minute: Most attempts a minute; None: no limit of its own.
+        max_batch_size: Most requests in one call of ``gaia_generate_many``.
     """
 
     name: str
@@ -303,6 +312,10 @@ class ProviderInfo:
     display_name: str = ""
     contract: int = CONTRACT
     unavailable: str | None = None
+    is_idempotent: bool = False
+    max_concurrent: int | None = None
+    requests_per_minute: int | None = None
+    max_batch_size: int = 1
 
 
 class HealthLevel(Enum):

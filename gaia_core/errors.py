@@ -7,10 +7,16 @@ Every error Gaia raises.
     ├── SettingsError                 a setting is wrong
     ├── PluginError                   a plugin breaks the contract
     ├── InvalidRequestError           the request can never be served
-    │   └── InvalidImageError         the bytes are not a picture we accept
+    │   ├── InvalidImageError         the bytes are not a picture we accept
+    │   └── IdempotencyConflictError  the key stands for another request
     ├── NoCapableProviderError        nobody can serve it here and now
     ├── OutcomeUnknownError           it may have been made and charged
+    ├── BudgetExceededError           it would cost more than may be spent
+    ├── RequestLimitError             too many requests at Gaia's own door
+    ├── OperationInProgressError      the same request is under way already
     ├── StorageError                  the picture could not be kept
+    ├── LedgerError                   the ledger cannot be read or written
+    │   └── LeaseLostError            another process took the operation over
     └── ProviderError                 one provider failed
         ├── ProviderConnectionError   nothing was sent
         ├── ProviderTimeoutError      no answer in time
@@ -102,6 +108,12 @@ class InvalidImageError(InvalidRequestError):
     """The bytes are no PNG, JPEG or WebP picture of an acceptable size."""
 
 
+class IdempotencyConflictError(InvalidRequestError):
+    """The idempotency key was used for another request; nothing was sent."""
+
+    suggested_action = "use_another_key"
+
+
 class NoCapableProviderError(GaiaError):
     """
     No installed provider can serve the request here and now.
@@ -109,15 +121,23 @@ class NoCapableProviderError(GaiaError):
     Attributes:
         reasons: Candidate (provider, or ``provider/model``) to the reason it was
             passed over.
+        retry_after: Seconds until the first of them may be asked again, or None.
     """
 
     error_type = "unavailable_error"
     http_status = 503
     suggested_action = "check_providers"
 
-    def __init__(self, message: str, reasons: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        message: str,
+        reasons: Mapping[str, str],
+        *,
+        retry_after: float | None = None,
+    ) -> None:
         """Keep the reasons and put them under the message, one per line."""
         self.reasons = dict(reasons)
+        self.retry_after = retry_after
         lines = [f"  {name}: {reason}" for name, reason in self.reasons.items()]
         super().__init__("\n".join([message, *lines]))
 
@@ -142,6 +162,81 @@ class OutcomeUnknownError(GaiaError):
         super().__init__(message)
         self.operation_id = operation_id
         self.provider = provider
+
+
+class BudgetExceededError(GaiaError):
+    """
+    The request would cost more than its budget has left; nothing was sent.
+
+    Attributes:
+        scope: Whose budget it is: ``total``, ``user:NAME`` or ``campaign:NAME``.
+        retry_after: Seconds until the budget's next period, or None.
+    """
+
+    error_type = "quota_error"
+    http_status = 402
+    suggested_action = "raise_budget"
+
+    def __init__(
+        self, message: str, *, scope: str, retry_after: float | None = None
+    ) -> None:
+        """Keep whose budget it is, and when it starts again."""
+        super().__init__(message)
+        self.scope = scope
+        self.retry_after = retry_after
+
+
+class RequestLimitError(GaiaError):
+    """
+    Too many requests came through Gaia's own door; nothing was sent.
+
+    Attributes:
+        retry_after: Seconds until the next one is taken.
+    """
+
+    error_type = "quota_error"
+    http_status = 429
+    suggested_action = "retry"
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        """Keep the wait, in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class OperationInProgressError(GaiaError):
+    """
+    The operation this idempotency key stands for has not ended yet.
+
+    Attributes:
+        operation_id: The operation under way.
+        retry_after: Seconds after which to ask again.
+    """
+
+    error_type = "request_error"
+    http_status = 409
+    suggested_action = "retry"
+
+    def __init__(
+        self, message: str, *, operation_id: str, retry_after: float = 1.0
+    ) -> None:
+        """Keep the operation, and when to ask again."""
+        super().__init__(message)
+        self.operation_id = operation_id
+        self.retry_after = retry_after
+
+
+class LedgerError(GaiaError):
+    """The ledger could not be read or written; without it nothing is sent."""
+
+    http_status = 503
+    suggested_action = "check_ledger"
+
+
+class LeaseLostError(LedgerError):
+    """Another process took the operation over: this one may not write it any more."""
+
+    suggested_action = "look_up_operation"
 
 
 class StorageError(GaiaError):

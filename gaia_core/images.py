@@ -1,5 +1,6 @@
 """Pictures as values: encoded bytes with a media type and a size."""
 
+import hashlib
 import io
 import threading
 import warnings
@@ -57,6 +58,11 @@ class Image:
     media_type: str
     width: int
     height: int
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the bytes, in hexadecimal."""
+        return hashlib.sha256(self.data).hexdigest()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

@@ -95,6 +95,9 @@ class Response:
         cost_usd: What the operation cost in all, as far as known.
         warnings: What was not honoured, and what a fallback changed.
         duration_ms: From door to response, in milliseconds.
+        is_reused: True when nothing was made for this call: it is the answer to an
+            equal request, and ``cost_usd`` is 0; or to the same request, repeated
+            under its idempotency key, with the cost it had.
     """
 
     operation_id: str
@@ -104,6 +107,7 @@ class Response:
     cost_usd: Decimal | None = None
     warnings: tuple[str, ...] = ()
     duration_ms: float = 0.0
+    is_reused: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -1,14 +1,19 @@
-"""What the ledger keeps, and what every ledger can do."""
+"""What the ledger keeps of one request."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Protocol
+from typing import Any
 
 import attrs
 
 from gaia_core.capabilities import Capability
-from gaia_core.responses import Attempt
+from gaia_core.errors import InvalidRequestError
+from gaia_core.responses import Attempt, StoredImage
+
+MAX_KEY_BYTES = 255
+"""Longest idempotency key, in bytes."""
 
 
 class OperationState(StrEnum):
@@ -16,18 +21,66 @@ class OperationState(StrEnum):
 
     ACCEPTED = "accepted"
     """Taken on; nothing was sent."""
+    QUEUED = "queued"
+    """An item of a batch that waits for a worker."""
+    LEASED = "leased"
+    """An item of a batch that a worker has taken; nothing was sent."""
     SENT = "sent"
     """An attempt is under way: it may have been charged."""
+    RECEIVED = "received"
+    """Made and paid; the pictures wait in the spill folder to be stored."""
     DONE = "done"
     """Made, stored and settled."""
     FAILED = "failed"
     """Ended without a picture and without an open question about money."""
+    CANCELLED = "cancelled"
+    """Called off before anything was sent."""
     UNKNOWN = "unknown"
     """The answer was lost: it may have been charged, and the money is held."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended; an unknown outcome may still be settled."""
+        return self in _FINAL
+
+
+_FINAL = frozenset(
+    {
+        OperationState.DONE,
+        OperationState.FAILED,
+        OperationState.CANCELLED,
+        OperationState.UNKNOWN,
+    }
+)
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
+
+
+def _check_key(_: object, __: object, value: str) -> None:
+    if not value or len(value.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
+        message = f"An idempotency key has 1 to {MAX_KEY_BYTES} bytes."
+        raise InvalidRequestError(message)
+
+
+@attrs.frozen(kw_only=True)
+class IdempotencyKey:
+    """
+    What a caller names a request by, so that a repetition is recognised.
+
+    Attributes:
+        key: The caller's own words, 1 to 255 bytes.
+        principal: Who says them; keys of others are other keys.
+        route: What for (``generate``, ``upscale``, ``batch``, …).
+
+    Raises:
+        InvalidRequestError: If the key is empty or too long.
+    """
+
+    key: str = attrs.field(validator=_check_key)
+    principal: str = ""
+    route: str = ""
 
 
 @attrs.frozen(kw_only=True)
@@ -39,78 +92,91 @@ class Operation:
         id: 128 random bits in hexadecimal.
         capability: What was asked for.
         state: Where it stands.
+        principal: Who asked, as the host knows them; empty: nobody said.
         campaign_id: The campaign it is paid under, if any.
         user_id: The user it is paid under, if any.
+        request: What was asked for, as `gaia_core.records.to_record` writes it.
+        fingerprint: Digest of the request, its pictures' contents included.
+        key: The idempotency key it was asked under, if any.
+        result_key: What equal requests have in common; None: it is not shared.
+        batch_id: The batch it is an item of, if any.
+        position: Its place in that batch, from 0.
         reserved_usd: What is held for it.
         cost_usd: What it cost, as far as known.
         attempts: Every try, in order.
         image_ids: The stored pictures it made.
+        provider: Who served it, once it is done.
+        model: The model that served it, once it is done.
+        answer: What the response said beside its pictures: ``warnings``,
+            ``duration_ms``, and ``prompt`` or ``description``.
+        error_type: The class of the error that ended it, or None.
         error: Why it failed, or None.
         created_at: When it was taken on, in UTC.
+        finished_at: When it ended, in UTC, or None.
     """
 
     id: str
     capability: Capability
     state: OperationState = OperationState.ACCEPTED
+    principal: str = ""
     campaign_id: str | None = None
     user_id: str | None = None
+    request: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    fingerprint: str = ""
+    key: IdempotencyKey | None = None
+    result_key: str | None = None
+    batch_id: str | None = None
+    position: int | None = None
     reserved_usd: Decimal = Decimal(0)
     cost_usd: Decimal | None = None
     attempts: tuple[Attempt, ...] = ()
     image_ids: tuple[str, ...] = ()
+    provider: str | None = None
+    model: str | None = None
+    answer: Mapping[str, Any] | None = attrs.field(default=None, repr=False)
+    error_type: str | None = None
     error: str | None = None
     created_at: datetime = attrs.field(factory=_now)
+    finished_at: datetime | None = None
 
 
-class Ledger(Protocol):
+@attrs.frozen(kw_only=True)
+class Settlement:
     """
-    Keeps the book. The engine calls it in the order of the methods.
+    How an operation succeeded.
 
-    Every method returns only once what it was told is as durable as the ledger
-    makes it.
+    Attributes:
+        provider: Who served it.
+        model: The model that served it.
+        cost_usd: What it cost in all; None: unknown, so what is held is spent.
+        images: The stored pictures.
+        answer: As `Operation.answer`.
+        attempt: The attempt that served it, as it ended; it takes the place of the
+            latest one. None: the attempts are on record as they are.
     """
 
-    @property
-    def keeps_budgets(self) -> bool:
-        """Whether `accept` and `send` hold the settings' budgets."""
+    provider: str
+    model: str
+    cost_usd: Decimal | None
+    images: tuple[StoredImage, ...] = ()
+    answer: Mapping[str, Any] = attrs.field(factory=dict)
+    attempt: Attempt | None = None
 
-    async def accept(self, operation: Operation) -> None:
-        """
-        Take an operation on and hold ``reserved_usd`` for it.
 
-        Raises:
-            GaiaError: If it cannot be taken on; nothing was sent then.
-        """
+@attrs.frozen(kw_only=True)
+class Failure:
+    """
+    How an operation ended without an answer.
 
-    async def send(self, operation_id: str, attempt: Attempt) -> None:
-        """
-        Note an attempt, task id included, before anything is sent.
+    Attributes:
+        state: ``FAILED``, ``CANCELLED`` or ``UNKNOWN``.
+        error_type: The class of the error.
+        error: Why, in words that hold no secret.
+        is_final: Whether the same idempotency key gives the same failure again;
+            False where nothing was charged and it may be tried anew.
+    """
 
-        Where it may cost more than is held, a fallback for example, so much is
-        held from now on.
-
-        Raises:
-            GaiaError: If so much cannot be held; nothing is sent then.
-        """
-
-    async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
-        """Note how the latest attempt ended."""
-
-    async def settle(
-        self, operation_id: str, cost_usd: Decimal | None, image_ids: tuple[str, ...]
-    ) -> None:
-        """Close an operation that succeeded: what it made, what it cost."""
-
-    async def fail(self, operation_id: str, state: OperationState, error: str) -> None:
-        """
-        Close an operation that failed, or whose outcome is unknown.
-
-        A failed one is settled at what its attempts are known to have cost; for
-        an unknown outcome the money stays held.
-        """
-
-    async def get(self, operation_id: str) -> Operation | None:
-        """Look an operation up."""
-
-    async def close(self) -> None:
-        """Let go of everything."""
+    state: OperationState
+    error_type: str
+    error: str
+    is_final: bool = True

@@ -7,11 +7,13 @@ provider and repeats nothing.
 
 from gaia_core.reliability.money import cost_in_all, cost_of, lost_attempt
 from gaia_core.reliability.outcomes import classify, is_model_missing, may_fall_back
-from gaia_core.reliability.policies import Reliability, SingleTry
+from gaia_core.reliability.policies import Asker, Reliability, SingleTry, Target
 
 __all__ = [
+    "Asker",
     "Reliability",
     "SingleTry",
+    "Target",
     "classify",
     "cost_in_all",
     "cost_of",

@@ -12,6 +12,7 @@ from gaia_core.settings.loading import find_settings_file, load_settings
 from gaia_core.settings.showing import SettingRow, describe, example_settings
 from gaia_core.settings.values import (
     BudgetSettings,
+    CacheSettings,
     LimitSettings,
     Period,
     PluginSettings,
@@ -24,6 +25,7 @@ from gaia_core.settings.values import (
 
 __all__ = [
     "BudgetSettings",
+    "CacheSettings",
     "LimitSettings",
     "Period",
     "PluginSettings",

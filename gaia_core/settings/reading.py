@@ -22,7 +22,7 @@ from gaia_core.secrets import Secret, scrub, secrets_in, shown
 if TYPE_CHECKING:
     import cattrs
 
-OWN_TABLES = frozenset({"providers", "budgets", "limits", "server"})
+OWN_TABLES = frozenset({"providers", "budgets", "limits", "cache", "server"})
 """The tables of the file beside ``[gaia]``."""
 
 KeyPath: TypeAlias = tuple[str, ...]

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from gaia_core.catalog import Price
+from gaia_core.catalog import Price, to_decimal
 from gaia_core.secrets import Secret, is_secret_name, shown
 
 _HIGHEST_PORT = 65_535
@@ -123,6 +123,10 @@ class PluginSettings:
     load_timeout: float = attrs.field(default=10.0, validator=_number(0, above=True))
 
 
+def _shares(values: Iterable[Decimal | float | str]) -> tuple[Decimal, ...]:
+    return tuple(sorted(map(to_decimal, values)))
+
+
 @attrs.frozen(kw_only=True)
 class BudgetSettings:
     """
@@ -133,12 +137,22 @@ class BudgetSettings:
         user_usd: By each user.
         total_usd: By everybody together.
         per: When the sums start again.
+        alert_at: Shares of a budget (0.8 is 80 %) whose crossing is told.
+        alert_webhook: The address it is told to, beside the log.
+        alert_secret: What webhooks are signed with.
     """
 
     campaign_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
     user_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
     total_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
     per: Period = attrs.field(default=Period.FOREVER, converter=Period)
+    alert_at: tuple[Decimal, ...] = attrs.field(
+        default=(Decimal("0.8"), Decimal(1)),
+        converter=_shares,
+        validator=attrs.validators.deep_iterable(_number(0, above=True)),
+    )
+    alert_webhook: str | None = None
+    alert_secret: Secret | None = None
 
     @property
     def is_set(self) -> bool:
@@ -149,13 +163,40 @@ class BudgetSettings:
 @attrs.frozen(kw_only=True)
 class LimitSettings:
     """
-    How much is taken at the door.
+    How much is taken at the door; None sets no limit.
 
     Attributes:
-        requests_per_minute: By each user, campaign or key; None: no limit.
+        requests_per_minute: By each user, or by each principal where no user is
+            named.
+        campaign_requests_per_minute: By each campaign.
+        total_requests_per_minute: By everybody together.
+        max_waiting: Most attempts that wait for one provider at a time.
     """
 
     requests_per_minute: int | None = attrs.field(default=None, validator=_number(1))
+    campaign_requests_per_minute: int | None = attrs.field(
+        default=None, validator=_number(1)
+    )
+    total_requests_per_minute: int | None = attrs.field(
+        default=None, validator=_number(1)
+    )
+    max_waiting: int = attrs.field(default=1_000, validator=_number(1))
+
+
+@attrs.frozen(kw_only=True)
+class CacheSettings:
+    """
+    Which answers are given again to equal requests.
+
+    Attributes:
+        enabled: Whether requests with a seed are answered from the image store
+            when an equal one was.
+        max_entries: How many answers can be found again; the one unused longest is
+            forgotten first. The pictures stay.
+    """
+
+    enabled: bool = True
+    max_entries: int = attrs.field(default=100_000, validator=_number(1))
 
 
 @attrs.frozen(kw_only=True)
@@ -188,6 +229,8 @@ class ProviderSettings:
         fallback_models: What may step in for a model that a request names.
         fallback_providers: Who may step in for a request that names this one.
         prices: Model to price, in place of the one it declares.
+        max_concurrent: Most attempts at a time, in place of what it declares.
+        requests_per_minute: Most attempts a minute, in place of what it declares.
         options: The remaining keys, for the provider's own class.
     """
 
@@ -198,6 +241,8 @@ class ProviderSettings:
     fallback_models: tuple[str, ...] = ()
     fallback_providers: tuple[str, ...] = ()
     prices: Mapping[str, Price] = attrs.field(factory=dict)
+    max_concurrent: int | None = attrs.field(default=None, validator=_number(1))
+    requests_per_minute: int | None = attrs.field(default=None, validator=_number(1))
     options: Mapping[str, Any] = attrs.field(factory=dict, repr=shown)
 
     @plugin.default
@@ -223,10 +268,15 @@ class Settings:
         image_store: The folder pictures are kept in.
         keep_prompt: Whether prompts are written into the pictures Gaia encodes.
         deadline: Seconds one operation may take.
+        max_attempts: Most tries at one provider for one operation.
+        max_fallbacks: How many further providers may be asked when the first
+            cannot serve; a request that names a provider goes to those configured
+            for it.
         plugins: Which plugins are loaded.
         providers: Instance name to its section.
         budgets: What may be spent.
         limits: How much is taken at the door.
+        cache: Which answers are given again.
         server: Where the server listens.
         sources: Key (``providers.runware.priority``) to where its value came
             from.
@@ -238,10 +288,13 @@ class Settings:
     image_store: Path = attrs.field(factory=_default_image_store, converter=Path)
     keep_prompt: bool = True
     deadline: float = attrs.field(default=120.0, validator=_number(0, above=True))
+    max_attempts: int = attrs.field(default=4, validator=_number(1, 5))
+    max_fallbacks: int = attrs.field(default=1, validator=_number(0))
     plugins: PluginSettings = attrs.field(factory=PluginSettings)
     providers: Mapping[str, ProviderSettings] = attrs.field(factory=dict)
     budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
     limits: LimitSettings = attrs.field(factory=LimitSettings)
+    cache: CacheSettings = attrs.field(factory=CacheSettings)
     server: ServerSettings = attrs.field(factory=ServerSettings)
     sources: Mapping[str, str] = attrs.field(factory=dict, repr=False)
 

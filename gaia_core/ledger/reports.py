@@ -1,0 +1,49 @@
+"""What the ledger reports."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class UsageRow:
+    """
+    What was made and spent by one group.
+
+    Attributes:
+        group: Name of the grouping (``day``, ``provider``, …) to its value; None
+            where there is none.
+        operations: How many operations.
+        done: How many succeeded.
+        failed: How many failed.
+        unknown: How many have an unknown outcome.
+        images: How many pictures were made.
+        cost_usd: What was spent.
+        held_usd: What is held: under way, or for an unknown outcome.
+    """
+
+    group: Mapping[str, str | None]
+    operations: int = 0
+    done: int = 0
+    failed: int = 0
+    unknown: int = 0
+    images: int = 0
+    cost_usd: Decimal = Decimal(0)
+    held_usd: Decimal = Decimal(0)
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """
+    Something the ledger's check found.
+
+    Attributes:
+        name: What kind of problem, in a word or two.
+        detail: What was found.
+        next_step: What to do about it.
+    """
+
+    name: str
+    detail: str
+    next_step: str

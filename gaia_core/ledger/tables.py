@@ -1,0 +1,211 @@
+"""
+The tables of the ledger, the same on SQLite and PostgreSQL.
+
+Amounts are whole micro-dollars, moments are microseconds since 1970 in UTC, and
+``day`` is the UTC date (``2026-11-22``) an operation was taken on: its money counts
+in that day and month, whenever it is settled.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+metadata = MetaData()
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("capability", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("principal", Text, nullable=False, default=""),
+    Column("user_id", Text),
+    Column("campaign_id", Text),
+    Column("day", String(10), nullable=False),
+    Column("request", Text),
+    Column("fingerprint", String(64), nullable=False, default=""),
+    Column("key", Text),
+    Column("route", Text),
+    Column("result_key", String(64)),
+    Column("batch_id", String(32)),
+    Column("position", Integer),
+    Column("reserved", BigInteger, nullable=False, default=0),
+    Column("cost", BigInteger),
+    Column("images", Integer, nullable=False, default=0),
+    Column("provider", Text),
+    Column("model", Text),
+    Column("answer", Text),
+    Column("error_type", Text),
+    Column("error", Text),
+    # Whose it is while it has not ended, and the number of the lease: every
+    # update asks for both, so that a process that was given up cannot write.
+    Column("owner", String(32)),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("leases", Integer, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
+_open = operations.c.finished_at.is_(None)
+_in_batch = operations.c.batch_id.is_not(None)
+_is_unknown = operations.c.state == "unknown"
+Index("ix_operations_created", operations.c.created_at)
+Index(
+    "ix_operations_open",
+    operations.c.owner,
+    sqlite_where=_open,
+    postgresql_where=_open,
+)
+Index(
+    "ix_operations_batch",
+    *(operations.c.batch_id, operations.c.state, operations.c.position),
+    sqlite_where=_in_batch,
+    postgresql_where=_in_batch,
+)
+Index(
+    "ix_operations_unknown",
+    operations.c.created_at,
+    sqlite_where=_is_unknown,
+    postgresql_where=_is_unknown,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("operation_id", String(32), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("provider", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("task_id", String(36), nullable=False),
+    Column("outcome", String(16), nullable=False),
+    Column("price", BigInteger),  # what the catalogue said when it was sent
+    Column("cost", BigInteger),
+    Column("duration_ms", Float, nullable=False, default=0.0),
+    Column("error", Text),
+    Column("sent_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+)
+
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("operation_id", String(32), nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("media_type", String(16), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+)
+Index("ix_images_operation", images.c.operation_id)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("route", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("operation_id", String(32)),
+    Column("batch_id", String(32)),
+    Column("fingerprint", String(64), nullable=False),
+    Column("is_final", Boolean, nullable=False, default=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+results = Table(
+    "results",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("operation_id", String(32), nullable=False),
+    Column("used_at", BigInteger, nullable=False),
+)
+Index("ix_results_used", results.c.used_at)
+
+entries = Table(
+    "entries",  # append-only: nothing here is ever changed
+    metadata,
+    Column(
+        "id",
+        # SQLite counts by itself only in a column of exactly this type.
+        BigInteger().with_variant(Integer, "sqlite"),
+        primary_key=True,
+    ),
+    Column("operation_id", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),  # reserve, settle, release, expire
+    Column("reserved", BigInteger, nullable=False),  # by how much it changes
+    Column("spent", BigInteger, nullable=False),
+    Column("user_id", Text),
+    Column("campaign_id", Text),
+    Column("day", String(10), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+Index("ix_entries_operation", entries.c.operation_id)
+
+balances = Table(
+    "balances",
+    metadata,
+    Column("scope", Text, primary_key=True),  # total, user:NAME, campaign:NAME
+    Column("period", String(10), primary_key=True),  # 2026-11-22, 2026-11, forever
+    Column("reserved", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("period", String(10), primary_key=True),
+    Column("share", String(16), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False, default=""),
+    Column("state", String(16), nullable=False),
+    Column("principal", Text, nullable=False, default=""),
+    Column("key", Text),
+    Column("fingerprint", String(64), nullable=False, default=""),
+    Column("total", Integer, nullable=False, default=0),
+    Column("done", Integer, nullable=False, default=0),
+    Column("failed", Integer, nullable=False, default=0),
+    Column("unknown", Integer, nullable=False, default=0),
+    Column("cancelled", Integer, nullable=False, default=0),
+    Column("cost", BigInteger, nullable=False, default=0),
+    Column("last_event", Integer, nullable=False, default=0),
+    Column("created_at", BigInteger, nullable=False),
+    Column("finished_at", BigInteger),
+)
+Index("ix_batches_created", batches.c.created_at)
+
+events = Table(
+    "events",
+    metadata,
+    Column("batch_id", String(32), primary_key=True),
+    Column("sequence", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(16), nullable=False),
+    Column("operation_id", String(32)),
+    Column("position", Integer),
+    Column("data", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+)
