@@ -266,6 +266,8 @@ class Settings:
         max_cost_usd: Ceiling of one operation in US dollars; None: no ceiling.
         database: SQLAlchemy address of the ledger.
         image_store: The folder pictures are kept in.
+        spill: The folder paid pictures wait in when the image store is full; None:
+            one of its own among the system's temporary files.
         keep_prompt: Whether prompts are written into the pictures Gaia encodes.
         deadline: Seconds one operation may take.
         max_attempts: Most tries at one provider for one operation.
@@ -286,6 +288,7 @@ class Settings:
     max_cost_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
     database: str = attrs.field(factory=_default_database, repr=shown)
     image_store: Path = attrs.field(factory=_default_image_store, converter=Path)
+    spill: Path | None = None
     keep_prompt: bool = True
     deadline: float = attrs.field(default=120.0, validator=_number(0, above=True))
     max_attempts: int = attrs.field(default=4, validator=_number(1, 5))

@@ -76,6 +76,36 @@ class ImageStorage(Protocol):
         """
         ...
 
+    async def check(self, expected_bytes: int = 0) -> None:
+        """
+        Refuse now what could not be kept later; called before anything is paid.
+
+        Args:
+            expected_bytes: How much is to be kept, at a guess.
+
+        Raises:
+            StorageError: If so much cannot be written.
+        """
+        ...
+
+    async def put_input(self, image: Image) -> None:
+        """
+        Keep a picture that a waiting request brings along.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        ...
+
+    async def read_input(self, sha256: str) -> Image:
+        """
+        Read a picture that a request brought along, by its digest.
+
+        Raises:
+            StorageError: If it is missing or damaged.
+        """
+        ...
+
     async def recover(self, operation_id: str) -> Sequence[StoredImage]:
         """Finish what a crash left half stored, and list what there is."""
         ...

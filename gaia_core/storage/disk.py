@@ -1,7 +1,24 @@
 """The acts that change the disk, in one place so that tests can interrupt them."""
 
+import errno
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from gaia_core.errors import StorageError
+
+MARGIN = 1_048_576
+"""How much must stay free beside the pictures expected, in bytes."""
+
+_CAUSES = {
+    errno.ENOSPC: ("the disk is full", "Free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
+    errno.EROFS: ("the file system is read-only", "Make it writable"),
+    errno.EACCES: ("access is denied", "Allow access to it"),
+    errno.EPERM: ("access is denied", "Allow access to it"),
+}
 
 
 class Disk:
@@ -35,3 +52,33 @@ class Disk:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def translated(root: Path, act: str) -> Iterator[None]:
+    """Turn what the system says about the image store into a sentence to act on."""
+    try:
+        yield
+    except OSError as error:
+        unknown = (error.strerror or "the disk failed", "Check the disk")
+        cause, step = _CAUSES.get(error.errno or 0, unknown)
+        message = (
+            f"The image store {root} cannot {act}: {cause}. "
+            f"{step}, or choose another folder with the setting image_store."
+        )
+        raise StorageError(message) from error
+
+
+def check_space(root: Path, expected_bytes: int) -> None:
+    """
+    Refuse to begin what could not be kept.
+
+    Raises:
+        StorageError: If the folder cannot be written, or its disk has no room.
+    """
+    with translated(root, "keep a picture"):
+        folder = next(path for path in (root, *root.parents) if path.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if shutil.disk_usage(folder).free < expected_bytes + MARGIN:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

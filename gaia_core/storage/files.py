@@ -8,6 +8,7 @@ The image store: files named by their content, and one record for each picture.
     days/2026/11/22/<time>-<id>        index: empty files, newest name last
     campaigns/<hash>/2026/11/22/…      the same for one campaign
     operations/<hash>/2026/11/22/…     the same for one operation
+    inputs/ab/abcdef….png              what a waiting request brings along
     pending/<operation>-<hash>-<id>…   what is being written
 
 A picture is in the store from the moment its record has its final name. Record
@@ -16,7 +17,6 @@ that whatever a crash interrupts can be finished or is never seen.
 """
 
 import asyncio
-import errno
 import hashlib
 import json
 import os
@@ -24,7 +24,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -36,19 +36,13 @@ from gaia_core.errors import StorageError
 from gaia_core.images import SUFFIXES, Image
 from gaia_core.observability import get_logger
 from gaia_core.responses import StoredImage
-from gaia_core.storage.disk import Disk
+from gaia_core.storage.disk import Disk, check_space, translated
+from gaia_core.storage.inputs import InputPictures
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FACTS = attrs.fields_dict(StoredImage).keys() - {"path", "created_at"}
-_CAUSES = {
-    errno.ENOSPC: ("the disk is full", "Free some space"),
-    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
-    errno.EROFS: ("the file system is read-only", "Make it writable"),
-    errno.EACCES: ("access is denied", "Allow access to it"),
-    errno.EPERM: ("access is denied", "Allow access to it"),
-}
 
 
 class _DamagedRecordError(StorageError):
@@ -134,7 +128,7 @@ class FileStorage:
         first, last = _in_utc(since), _in_utc(until)
 
         def look() -> tuple[StoredImage, ...]:
-            with self._translated("list pictures"):
+            with self._guarded("list pictures"):
                 found = self._walk(index, first, last)
                 if campaign_id is not None:
                     found = (item for item in found if item.campaign_id == campaign_id)
@@ -150,6 +144,18 @@ class FileStorage:
             raise StorageError(message)
         return await asyncio.to_thread(self._read, stored)
 
+    async def check(self, expected_bytes: int = 0) -> None:
+        """Refuse now what could not be kept later; see `ImageStorage.check`."""
+        await asyncio.to_thread(check_space, self.root, expected_bytes)
+
+    async def put_input(self, image: Image) -> None:
+        """Keep a picture that a request brings along; see `ImageStorage.put_input`."""
+        await asyncio.to_thread(self._inputs.put, image)
+
+    async def read_input(self, sha256: str) -> Image:
+        """Read a picture that a request brought along, and check its digest."""
+        return await asyncio.to_thread(self._inputs.read, sha256)
+
     async def recover(self, operation_id: str) -> Sequence[StoredImage]:
         """
         Finish what a crash left half stored, and list what there is.
@@ -163,10 +169,14 @@ class FileStorage:
         """Remove what a crash left behind longer ago; say how many files."""
         return await asyncio.to_thread(self._sweep, older_than)
 
+    @property
+    def _inputs(self) -> InputPictures:
+        return InputPictures(self.root, self._disk)
+
     # Writing ----------------------------------------------------------------
 
     def _put(self, stored: StoredImage, data: bytes) -> None:
-        with self._translated("keep the picture"):
+        with self._guarded("keep the picture"):
             try:
                 self._prepare(stored, data)
                 self._publish(stored)
@@ -206,7 +216,7 @@ class FileStorage:
                 path.unlink()
 
     def _recover(self, operation_id: str) -> None:
-        with self._translated("finish what was interrupted"):
+        with self._guarded("finish what was interrupted"):
             pattern = f"{_safe(operation_id)}-*.json"
             for path in sorted((self.root / "pending").glob(pattern)):
                 stored = self._from_json(path.read_bytes())
@@ -224,10 +234,11 @@ class FileStorage:
         return _is_sound(stored.path, stored.sha256)
 
     def _sweep(self, older_than: timedelta) -> int:
-        with self._translated("remove what was left behind"):
+        with self._guarded("remove what was left behind"):
             newest = time.time() - older_than.total_seconds()
             pending = self.root / "pending"
             paths = [pending / name for name in _newest_first(pending)]
+            paths += self._inputs.older_than(newest)
             return sum(_remove_old(path, newest) for path in paths)
 
     def _folder(self, path: Path) -> Path:
@@ -241,12 +252,12 @@ class FileStorage:
     # Reading ----------------------------------------------------------------
 
     def _get(self, image_id: str) -> StoredImage | None:
-        with self._translated("look a picture up"):
+        with self._guarded("look a picture up"):
             data = _read_if_there(self._record(image_id))
         return None if data is None else self._checked(data, image_id)
 
     def _read(self, stored: StoredImage) -> bytes:
-        with self._translated("read the picture"):
+        with self._guarded("read the picture"):
             data = _read_if_there(stored.path)
         if data is None or _digest(data) != stored.sha256:
             state = "missing" if data is None else "damaged"
@@ -329,25 +340,14 @@ class FileStorage:
             return self.root / "campaigns" / _hashed(campaign_id)
         return self.root / "days"
 
+    def _guarded(self, act: str) -> AbstractContextManager[None]:
+        return translated(self.root, act)
+
     def _indexes(self, stored: StoredImage) -> Iterator[Path]:
         yield self._index(None, None)
         yield self._index(None, stored.operation_id)
         if stored.campaign_id is not None:
             yield self._index(stored.campaign_id, None)
-
-    @contextmanager
-    def _translated(self, act: str) -> Iterator[None]:
-        """Turn what the system says into a sentence with a next step."""
-        try:
-            yield
-        except OSError as error:
-            unknown = (error.strerror or "the disk failed", "Check the disk")
-            cause, step = _CAUSES.get(error.errno or 0, unknown)
-            message = (
-                f"The image store {self.root} cannot {act}: {cause}. "
-                f"{step}, or choose another folder with the setting image_store."
-            )
-            raise StorageError(message) from error
 
 
 def _digest(data: bytes) -> str:

@@ -27,6 +27,7 @@ class MemoryStorage:
     failure: Exception | None = attrs.field(default=None, kw_only=True)
     images: list[StoredImage] = attrs.field(factory=list, init=False)
     _data: dict[str, bytes] = attrs.field(factory=dict, init=False, repr=False)
+    _inputs: dict[str, Image] = attrs.field(factory=dict, init=False, repr=False)
 
     async def put(self, image: Image, **facts: Any) -> StoredImage:
         """Keep a picture; facts as for `ImageStorage.put`."""
@@ -76,6 +77,20 @@ class MemoryStorage:
             message = f"There is no picture {image_id!r} in the image store."
             raise StorageError(message)
         return self._data[image_id]
+
+    async def check(self, expected_bytes: int = 0) -> None:  # noqa: ARG002  the interface
+        """Have room for everything."""
+
+    async def put_input(self, image: Image) -> None:
+        """Keep a picture that a request brings along."""
+        self._inputs[image.sha256] = image
+
+    async def read_input(self, sha256: str) -> Image:
+        """Read a picture that a request brought along."""
+        if sha256 not in self._inputs:
+            message = f"The picture {sha256} of a waiting request is missing."
+            raise StorageError(message)
+        return self._inputs[sha256]
 
     async def recover(self, operation_id: str) -> Sequence[StoredImage]:
         """List what an operation made: nothing is ever half stored."""
