@@ -1,34 +1,64 @@
 """The ledger of one process."""
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
 import attrs
 
-from gaia_core.ledger.operations import Operation, OperationState
+from gaia_core.errors import IdempotencyConflictError
+from gaia_core.ledger.operations import (
+    Failure,
+    IdempotencyKey,
+    Operation,
+    OperationState,
+    Settlement,
+)
+from gaia_core.ledger.reports import Problem, UsageRow
 from gaia_core.responses import Attempt
 
 MAX_OPERATIONS = 10_000
 """How many finished operations are kept; the oldest are forgotten first."""
 
 _NOTHING = Decimal(0)
-_OPEN = frozenset({OperationState.ACCEPTED, OperationState.SENT})
+_SHARED = frozenset(
+    {OperationState.ACCEPTED, OperationState.SENT, OperationState.RECEIVED}
+)
 
 
 @attrs.define(eq=False)
 class MemoryLedger:
-    """Keeps the latest operations in memory, until the process ends."""
+    """
+    Keeps the latest operations in memory, until the process ends.
+
+    For tests and for hosts that keep no book: no budgets, no batches.
+    """
 
     keeps_budgets: ClassVar[bool] = False
+    batches: ClassVar[None] = None
     _under_way: dict[str, Operation] = attrs.field(factory=dict, init=False)
     _finished: OrderedDict[str, Operation] = attrs.field(
         factory=OrderedDict, init=False
     )
+    _keys: dict[IdempotencyKey, str] = attrs.field(factory=dict, init=False)
+    _results: dict[str, str] = attrs.field(factory=dict, init=False)
 
-    async def accept(self, operation: Operation) -> None:
-        """Take an operation on."""
+    async def open(self) -> None:
+        """Be ready: there is nothing to prepare."""
+
+    async def accept(self, operation: Operation) -> Operation:
+        """Take an operation on, unless one stands for it already."""
+        standing = self._standing_for(operation)
+        if standing is not None:
+            return standing
         self._under_way[operation.id] = operation
+        if operation.key is not None:
+            self._keys[operation.key] = operation.id
+        if operation.result_key is not None:
+            self._results[operation.result_key] = operation.id
+        return operation
 
     async def send(self, operation_id: str, attempt: Attempt) -> None:
         """Note an attempt before anything is sent, and hold what it may cost."""
@@ -37,52 +67,188 @@ class MemoryLedger:
             operation_id,
             state=OperationState.SENT,
             attempts=(*operation.attempts, attempt),
-            reserved_usd=max(operation.reserved_usd, attempt.cost_usd or _NOTHING),
+            reserved_usd=operation.needs(attempt),
         )
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""
-        tried = (*self._known(operation_id).attempts[:-1], attempt)
-        self._change(operation_id, attempts=tried)
+        self._change(operation_id, attempts=self._with_last(operation_id, attempt))
 
-    async def settle(
-        self, operation_id: str, cost_usd: Decimal | None, image_ids: tuple[str, ...]
-    ) -> None:
+    async def settle(self, operation_id: str, settlement: Settlement) -> None:
         """Close an operation that succeeded."""
         self._change(
             operation_id,
             state=OperationState.DONE,
-            cost_usd=cost_usd,
+            attempts=self._with_last(operation_id, settlement.attempt),
+            provider=settlement.provider,
+            model=settlement.model,
+            cost_usd=settlement.cost_usd,
             reserved_usd=_NOTHING,
-            image_ids=image_ids,
+            image_ids=tuple(image.id for image in settlement.images),
+            answer=settlement.answer,
+            error=None,
+            error_type=None,
         )
 
-    async def fail(self, operation_id: str, state: OperationState, error: str) -> None:
+    async def receive(self, operation_id: str, attempt: Attempt) -> None:
+        """Note that its pictures wait to be stored."""
+        attempts = self._with_last(operation_id, attempt)
+        state = OperationState.RECEIVED
+        self._change(operation_id, state=state, attempts=attempts)
+
+    async def fail(self, operation_id: str, failure: Failure) -> None:
         """Close an operation that failed; an unknown outcome keeps its money held."""
-        changes: dict[str, Any] = {"state": state, "error": error}
-        if state is not OperationState.UNKNOWN:
-            attempts = self._known(operation_id).attempts
-            costs = (attempt.cost_usd or _NOTHING for attempt in attempts)
-            changes["cost_usd"] = sum(costs, _NOTHING)
-            changes["reserved_usd"] = _NOTHING
-        self._change(operation_id, **changes)
+        operation = self._known(operation_id)
+        changes: dict[str, Any] = {}
+        if failure.state is not OperationState.UNKNOWN:
+            changes = {"cost_usd": operation.spent_usd, "reserved_usd": _NOTHING}
+            self._results.pop(operation.result_key or "", None)
+        if not failure.is_final and operation.key is not None:
+            self._keys.pop(operation.key, None)
+        self._change(
+            operation_id,
+            state=failure.state,
+            error_type=failure.error_type,
+            error=failure.error,
+            **changes,
+        )
 
     async def get(self, operation_id: str) -> Operation | None:
         """Look an operation up."""
         return self._under_way.get(operation_id) or self._finished.get(operation_id)
 
+    async def find(self, key: IdempotencyKey) -> Operation | None:
+        """Look up the operation a key stands for."""
+        return await self.get(self._keys.get(key, ""))
+
+    async def find_result(self, result_key: str) -> Operation | None:
+        """Look up the operation that is done under a result key."""
+        operation = await self.get(self._results.get(result_key, ""))
+        is_done = operation is not None and operation.state is OperationState.DONE
+        return operation if is_done else None
+
+    async def forget_result(self, result_key: str) -> None:
+        """Let the next equal request be made anew."""
+        self._results.pop(result_key, None)
+
+    async def adopt(self, limit: int = 100) -> Sequence[Operation]:  # noqa: ARG002  the interface
+        """Take over nothing: what was left behind is forgotten."""
+        return ()
+
+    async def reopen(self, operation_id: str) -> Operation | None:
+        """Give an operation whose outcome is unknown."""
+        operation = await self.get(operation_id)
+        is_open = operation is not None and operation.state is OperationState.UNKNOWN
+        return operation if is_open else None
+
+    async def listed(
+        self, *, state: str | None = None, limit: int = 100
+    ) -> Sequence[Operation]:
+        """List operations, newest first."""
+        every = (*self._finished.values(), *self._under_way.values())
+        chosen = [one for one in every if state in (None, one.state)]
+        newest = sorted(chosen, key=lambda one: one.created_at, reverse=True)
+        return newest[: max(0, limit)]
+
+    async def expire_holds(self) -> int:
+        """Count nothing as spent: nothing is kept for so long."""
+        return 0
+
+    async def usage(
+        self,
+        by: Sequence[str],
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[UsageRow]:
+        """Add up what was made and spent."""
+        groups: dict[tuple[str | None, ...], list[Operation]] = defaultdict(list)
+        for one in (*self._finished.values(), *self._under_way.values()):
+            is_early = since is not None and one.created_at < since
+            if not is_early and (until is None or one.created_at < until):
+                groups[tuple(_value(one, word) for word in by)].append(one)
+        return [
+            _row(dict(zip(by, values, strict=True)), group)
+            for values, group in groups.items()
+        ]
+
+    async def check(self) -> Sequence[Problem]:
+        """Find nothing: the book is what the process says it is."""
+        return ()
+
     async def close(self) -> None:
         """Forget nothing: the book may still be read."""
+
+    def _standing_for(self, operation: Operation) -> Operation | None:
+        """Find what an equal idempotency key or result key stands for."""
+        key, result = operation.key, operation.result_key
+        if key is not None and key in self._keys:
+            standing = self._known(self._keys[key])
+            if standing.fingerprint != operation.fingerprint:
+                message = f"The idempotency key {key.key!r} stands for another request."
+                raise IdempotencyConflictError(message)
+            return standing
+        if result is not None and result in self._results:
+            standing = self._known(self._results[result])
+            if standing.state in _SHARED or standing.state is OperationState.DONE:
+                return standing
+        return None
+
+    def _with_last(
+        self, operation_id: str, attempt: Attempt | None
+    ) -> tuple[Attempt, ...]:
+        """Put an attempt, as it ended, in the place of the latest one."""
+        tried = self._known(operation_id).attempts
+        return tried if attempt is None else (*tried[:-1], attempt)
 
     def _known(self, operation_id: str) -> Operation:
         return self._under_way.get(operation_id) or self._finished[operation_id]
 
     def _change(self, operation_id: str, **changes: Any) -> None:
         operation = attrs.evolve(self._known(operation_id), **changes)
-        if operation.state in _OPEN:
+        if not operation.state.is_final:
             self._under_way[operation_id] = operation
             return
         self._under_way.pop(operation_id, None)
-        self._finished[operation_id] = operation
+        self._finished[operation_id] = attrs.evolve(
+            operation, finished_at=datetime.now(UTC)
+        )
         while len(self._finished) > MAX_OPERATIONS:
-            self._finished.popitem(last=False)
+            _, oldest = self._finished.popitem(last=False)
+            self._forget(oldest)
+
+    def _forget(self, operation: Operation) -> None:
+        """Let go of the keys that stand for an operation, unless they moved on."""
+        if operation.key and self._keys.get(operation.key) == operation.id:
+            del self._keys[operation.key]
+        result = operation.result_key
+        if result and self._results.get(result) == operation.id:
+            del self._results[result]
+
+
+def _value(operation: Operation, word: str) -> str | None:
+    """Give what an operation is grouped by."""
+    latest = operation.attempts[-1] if operation.attempts else None
+    values = {
+        "day": f"{operation.created_at.astimezone(UTC):%Y-%m-%d}",
+        "provider": operation.provider or (latest and latest.provider),
+        "model": operation.model or (latest and latest.model),
+        "campaign": operation.campaign_id,
+        "user": operation.user_id,
+    }
+    return values[word]
+
+
+def _row(group: dict[str, str | None], operations: Iterable[Operation]) -> UsageRow:
+    every = list(operations)
+    states = Counter(one.state for one in every)
+    return UsageRow(
+        group=group,
+        operations=len(every),
+        done=states[OperationState.DONE],
+        failed=states[OperationState.FAILED],
+        unknown=states[OperationState.UNKNOWN],
+        images=sum(len(one.image_ids) for one in every),
+        cost_usd=sum((one.cost_usd or _NOTHING for one in every), _NOTHING),
+        held_usd=sum((one.reserved_usd for one in every), _NOTHING),
+    )

@@ -139,6 +139,23 @@ class Operation:
     created_at: datetime = attrs.field(factory=_now)
     finished_at: datetime | None = None
 
+    def needs(self, attempt: Attempt) -> Decimal:
+        """
+        Tell what must be held once an attempt is sent.
+
+        That is what the tasks before it cost, or may have cost, and its own price.
+        """
+        costs = {one.task_id: one.cost_usd for one in self.attempts if one.cost_usd}
+        costs[attempt.task_id] = attempt.cost_usd
+        known = (cost for cost in costs.values() if cost is not None)
+        return max(self.reserved_usd, sum(known, Decimal(0)))
+
+    @property
+    def spent_usd(self) -> Decimal:
+        """What its attempts are known to have cost, each task once."""
+        costs = {one.task_id: one.cost_usd for one in self.attempts if one.cost_usd}
+        return sum(filter(None, costs.values()), Decimal(0))
+
 
 @attrs.frozen(kw_only=True)
 class Settlement:
