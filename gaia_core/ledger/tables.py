@@ -96,17 +96,17 @@ attempts = Table(
 )
 
 images = Table(
-    "images",
+    "images",  # a picture may be the answer to several operations
     metadata,
-    Column("id", String(32), primary_key=True),
-    Column("operation_id", String(32), nullable=False),
-    Column("position", Integer, nullable=False),
+    Column("operation_id", String(32), primary_key=True),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("id", String(32), nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("media_type", String(16), nullable=False),
     Column("width", Integer, nullable=False),
     Column("height", Integer, nullable=False),
 )
-Index("ix_images_operation", images.c.operation_id)
+Index("ix_images_id", images.c.id)
 
 keys = Table(
     "keys",
@@ -199,6 +199,13 @@ events = Table(
     Column("position", Integer),
     Column("data", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
+)
+_says_unknown = events.c.kind == "unknown"
+Index(
+    "ix_events_unknown",
+    events.c.operation_id,
+    sqlite_where=_says_unknown,
+    postgresql_where=_says_unknown,
 )
 
 workers = Table(
