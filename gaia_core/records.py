@@ -352,10 +352,12 @@ def _picture(name: str, value: Any, folder: Path | None) -> Image:
 
 def _opened(path: Path) -> Image:
     """Open a file, and nothing that only looks like one: a pipe would never end."""
-    with suppress(OSError, ValueError):
-        if path.exists() and not path.is_file():
-            message = f"{path} is no file."
-            raise InvalidImageError(message) from None
+    is_odd = False
+    with suppress(OSError):  # which the opening below puts into words
+        is_odd = path.exists() and not path.is_file()
+    if is_odd:
+        message = f"{path} is no file."
+        raise InvalidImageError(message)
     return Image.open(path)
 
 
@@ -382,8 +384,7 @@ def _to_request(record: Mapping[str, Any], picture: ReadPicture) -> Request:
 
 def _kind_of(word: Any) -> type[Request]:
     if not isinstance(word, str) or word not in OPERATIONS:
-        hint = _hint(word, OPERATIONS)
-        _refuse(f"operation {_shown(word)} is unknown{hint}.")
+        _refuse(f"operation {_shown(word)} is unknown{_hint(word, OPERATIONS)}")
     return OPERATIONS[word]
 
 
@@ -392,7 +393,7 @@ def _made(kind: type[T], values: Mapping[str, Any], picture: ReadPicture) -> T:
     fields = attrs.fields_dict(cast("type[attrs.AttrsInstance]", kind))
     for name in values:
         if name not in fields:
-            _refuse(f"{_short(name)} is unknown{_hint(name, fields)}.")
+            _refuse(f"{_short(name)} is unknown{_hint(name, fields)}")
     for name, field in fields.items():
         if name not in values and field.default is attrs.NOTHING:
             _refuse(f"{name} is missing.")
@@ -441,7 +442,7 @@ def _of_field(name: str, make: Callable[[], T]) -> T:
 
 def _hint(name: Any, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name)[:64], known, n=1)
-    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(known)}"
+    return f": did you mean {near[0]}?" if near else f"; known are {', '.join(known)}."
 
 
 def _short(name: str) -> str:
