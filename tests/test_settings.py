@@ -14,6 +14,9 @@ from gaia_core import SettingsError
 from gaia_core.catalog import Price
 from gaia_core.secrets import MASK, Secret, hide, is_secret_name, scrub, shown
 from gaia_core.settings import (
+    BudgetSettings,
+    CacheSettings,
+    LimitSettings,
     Period,
     PluginSettings,
     Policy,
@@ -29,6 +32,7 @@ from gaia_core.settings import (
 from gaia_core.settings.reading import Place, make, read
 
 CANARY = "sk-canary-0123456789"
+SIGNING = "whsec_" + "c2VjcmV0" * 4
 
 DOCUMENTED = """
 [gaia]
@@ -36,6 +40,8 @@ policy = "priority"
 max_cost_usd = 0.20
 database = "sqlite:///gaia.db"
 image_store = "pictures"
+max_attempts = 2
+max_fallbacks = 0
 
 [gaia.plugins]
 allow = ["runware", "flux"]
@@ -45,6 +51,8 @@ enabled = true
 priority = 100
 api_key = { env = "RUNWARE_API_KEY" }
 fallback_models = ["runware:100@1"]
+max_concurrent = 8
+requests_per_minute = 120
 [providers.runware.prices]
 "runware:101@1" = 0.0038
 
@@ -56,8 +64,17 @@ campaign_usd = 5.00
 user_usd = 10
 total_usd = 50.5
 per = "month"
+alert_at = [1, 0.5]
+alert_webhook = "https://example.com/gaia"
+alert_secret = { env = "ALERT_SECRET" }
 [limits]
 requests_per_minute = 60
+campaign_requests_per_minute = 120
+total_requests_per_minute = 600
+max_waiting = 50
+[cache]
+enabled = false
+max_entries = 7
 [server]
 host = "127.0.0.1"
 port = 8188
@@ -89,7 +106,7 @@ def _rows(settings: Settings) -> Mapping[str, tuple[str, str]]:
 
 def test_documented_file_loads(file: Path) -> None:
     """Every key of the documented file arrives, with its type."""
-    settings = _load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY)
+    settings = _load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY, ALERT_SECRET=SIGNING)
 
     runware = settings.providers["runware"]
     assert settings.policy is Policy.PRIORITY
@@ -106,7 +123,18 @@ def test_documented_file_loads(file: Path) -> None:
     assert settings.budgets.user_usd == Decimal(10)
     assert settings.budgets.total_usd == Decimal("50.5")
     assert settings.budgets.per is Period.MONTH
-    assert settings.limits.requests_per_minute == 60
+    assert settings.budgets.alert_at == (Decimal("0.5"), Decimal(1))
+    assert settings.budgets.alert_webhook == "https://example.com/gaia"
+    assert settings.budgets.alert_secret == Secret(SIGNING)
+    assert settings.limits == LimitSettings(
+        requests_per_minute=60,
+        campaign_requests_per_minute=120,
+        total_requests_per_minute=600,
+        max_waiting=50,
+    )
+    assert settings.cache == CacheSettings(enabled=False, max_entries=7)
+    assert (settings.max_attempts, settings.max_fallbacks) == (2, 0)
+    assert (runware.max_concurrent, runware.requests_per_minute) == (8, 120)
     assert settings.server == ServerSettings(host="127.0.0.1", port=8188)
 
 
@@ -131,7 +159,7 @@ def test_example_loads_uncommented(file: Path) -> None:
     """Every key of the example is one that Gaia knows, with a value it takes."""
     text = re.sub(r"(?m)^#(?=\S)", "", example_settings())
 
-    settings = _load(text, file, GAIA_TOKEN=CANARY)
+    settings = _load(text, file, GAIA_TOKEN=CANARY, GAIA_ALERT_SECRET=SIGNING)
 
     assert settings.providers["studio"].plugin == "runware"
     assert settings.server.token == Secret(CANARY)
@@ -287,6 +315,26 @@ def test_command_line_takes_dotted_keys_and_tables() -> None:
             id="list",
         ),
         pytest.param("GAIA_SERVER__PORT", "0", ServerSettings(port=0), id="int"),
+        pytest.param("GAIA_MAX_ATTEMPTS", "2", 2, id="attempts"),
+        pytest.param("GAIA_SPILL", "spilt", Path("spilt"), id="spill"),
+        pytest.param(
+            "GAIA_BUDGETS__ALERT_AT",
+            "1, 0.5",
+            BudgetSettings(alert_at=("0.5", 1)),
+            id="shares",
+        ),
+        pytest.param(
+            "GAIA_BUDGETS__ALERT_SECRET",
+            SIGNING,
+            BudgetSettings(alert_secret=Secret(SIGNING)),
+            id="signing-secret",
+        ),
+        pytest.param(
+            "GAIA_LIMITS__MAX_WAITING", "5", LimitSettings(max_waiting=5), id="waiting"
+        ),
+        pytest.param(
+            "GAIA_CACHE__ENABLED", "off", CacheSettings(enabled=False), id="cache"
+        ),
         pytest.param(
             "GAIA_SERVER__TOKEN", CANARY, ServerSettings(token=Secret(CANARY)), id="key"
         ),
@@ -385,7 +433,7 @@ def test_every_value_knows_its_source(file: Path) -> None:
 
 def test_references_name_variable_and_file(file: Path) -> None:
     """A value behind { env = … } says which variable gave it, and who asked."""
-    settings = _load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY)
+    settings = _load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY, ALERT_SECRET=SIGNING)
 
     expected = f"environment: RUNWARE_API_KEY, named in {file}"
     assert settings.sources["providers.runware.api_key"] == expected
@@ -393,7 +441,7 @@ def test_references_name_variable_and_file(file: Path) -> None:
 
 def test_reference_to_nothing_is_kept_as_none(file: Path) -> None:
     """A provider's key whose variable is not set is known to be missing."""
-    settings = _load(DOCUMENTED, file)
+    settings = _load(DOCUMENTED, file, ALERT_SECRET=SIGNING)
 
     source = settings.sources["providers.runware.api_key"]
     assert settings.providers["runware"].options == {"api_key": None}
@@ -431,7 +479,9 @@ def test_provider_may_have_a_key_called_env(file: Path) -> None:
 
 def test_describe_lists_providers(file: Path) -> None:
     """`gaia config show` tells a provider's keys, options and prices, too."""
-    rows = _rows(_load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY))
+    settings = _load(DOCUMENTED, file, RUNWARE_API_KEY=CANARY, ALERT_SECRET=SIGNING)
+
+    rows = _rows(settings)
 
     assert rows["providers.runware.priority"] == ("100", str(file))
     assert rows["providers.runware.fallback_models"][0] == "runware:100@1"
@@ -440,6 +490,9 @@ def test_describe_lists_providers(file: Path) -> None:
     assert rows["providers.runware.enabled"] == ("true", str(file))
     assert rows["plugins.allow"] == ("flux, runware", str(file))
     assert rows["server.token"] == ("not set", "default")
+    assert rows["budgets.alert_at"] == ("0.5, 1", str(file))
+    assert rows["budgets.alert_secret"][0] == MASK
+    assert rows["cache.enabled"] == ("false", str(file))
 
 
 def test_describe_tells_defaults_from_code() -> None:
@@ -484,8 +537,8 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
             id="nested-key",
         ),
         pytest.param(
-            "[limits]\nqqq = 1",
-            "[limits] qqq is unknown; known are requests_per_minute ({file}).",
+            "[cache]\nqqq = 1",
+            "[cache] qqq is unknown; known are enabled, max_entries ({file}).",
             id="nothing-near",
         ),
         pytest.param(
@@ -571,6 +624,91 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
             "[server]\nhost = { name = 'x' }",
             "[server] host must be text, not a table ({file}).",
             id="table-for-text",
+        ),
+        pytest.param(
+            "[gaia]\nmax_attempts = 6",
+            "[gaia] max_attempts must be 1 to 5, not 6 ({file}).",
+            id="too-many-attempts",
+        ),
+        pytest.param(
+            "[gaia]\nmax_fallbacks = -1",
+            "[gaia] max_fallbacks must be 0 or more, not -1 ({file}).",
+            id="fewer-than-no-fallback",
+        ),
+        pytest.param(
+            "[gaia]\ncache = true",
+            "[gaia] cache belongs outside [gaia]: write [cache] ({file}).",
+            id="cache-in-the-wrong-section",
+        ),
+        pytest.param(
+            "[cache]\nenabled = 'perhaps'",
+            "[cache] enabled must be true or false, not 'perhaps' ({file}).",
+            id="cache-switch",
+        ),
+        pytest.param(
+            "[cache]\nmax_entries = 0",
+            "[cache] max_entries must be 1 or more, not 0 ({file}).",
+            id="cache-of-nothing",
+        ),
+        pytest.param(
+            "[limits]\nrequests_per_minute = 0",
+            "[limits] requests_per_minute must be 1 or more, not 0 ({file}).",
+            id="limit-of-nothing",
+        ),
+        pytest.param(
+            "[limits]\ncampaign_requests_per_minute = 1.5",
+            "[limits] campaign_requests_per_minute must be a whole number, not 1.5 "
+            "({file}).",
+            id="half-a-request",
+        ),
+        pytest.param(
+            "[limits]\ntotal_requests_per_minute = -5",
+            "[limits] total_requests_per_minute must be 1 or more, not -5 ({file}).",
+            id="negative-limit",
+        ),
+        pytest.param(
+            "[limits]\nmax_waiting = 0",
+            "[limits] max_waiting must be 1 or more, not 0 ({file}).",
+            id="nobody-may-wait",
+        ),
+        pytest.param(
+            "[budgets]\nalert_at = [0]",
+            "[budgets] alert_at must be above 0, not 0 ({file}).",
+            id="alert-at-nothing",
+        ),
+        pytest.param(
+            "[budgets]\nalert_at = 'soon'",
+            "[budgets] alert_at must be a list, each item a number, not 'soon' "
+            "({file}).",
+            id="alert-at-no-number",
+        ),
+        pytest.param(
+            "[budgets]\nalert_webhook = 'ftp://example.com'",
+            "[budgets] alert_webhook must begin with https:// or http:// ({file}).",
+            id="webhook-of-another-kind",
+        ),
+        pytest.param(
+            "[budgets]\nalert_webhook = 'https://example.com'",
+            "[budgets] alert_webhook needs alert_secret, which signs what it is told "
+            "({file}).",
+            id="webhook-without-a-secret",
+        ),
+        pytest.param(
+            "[budgets]\nalert_secret = 'whsec_c2hvcnQ='",
+            "[budgets] alert_secret must be whsec_ and 24 to 64 random bytes in "
+            "base64 ({file}).",
+            id="short-signing-secret",
+        ),
+        pytest.param(
+            "[providers.a]\nmax_concurrent = 0",
+            "[providers.a] max_concurrent must be 1 or more, not 0 ({file}).",
+            id="provider-without-a-place",
+        ),
+        pytest.param(
+            "[providers.a]\nrequests_per_minute = 'many'",
+            "[providers.a] requests_per_minute must be a whole number, not 'many' "
+            "({file}).",
+            id="pace-of-a-provider",
         ),
         pytest.param(
             "[providers.a]\npriority = 'high'",
@@ -782,12 +920,22 @@ def test_secrets_show_nowhere(file: Path, text: str) -> None:
     assert CANARY not in str(describe(settings))
 
 
+def test_signing_secrets_show_nowhere(file: Path) -> None:
+    """What webhooks are signed with is a secret like any other."""
+    settings = _load(f"[budgets]\nalert_secret = '{SIGNING}'", file)
+
+    assert settings.budgets.alert_secret == Secret(SIGNING)
+    assert SIGNING not in repr(settings)
+    assert SIGNING not in str(describe(settings))
+
+
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param("[gaia]\napi_key = '{}'", id="unknown-key"),
         pytest.param("[gaia]\ndeadline = { env = 'KEY' }", id="wrong-type"),
         pytest.param("[server]\ntoken = ['{}']", id="wrong-type-of-a-secret"),
+        pytest.param("[budgets]\nalert_secret = '{}'", id="signing-secret"),
         pytest.param("[providers.a]\npriority = { env = 'KEY' }", id="provider"),
     ],
 )

@@ -88,14 +88,22 @@ _EXAMPLE = """\
 #policy = "priority"
 # Ceiling of one operation, in US dollars.
 #max_cost_usd = 0.20
-# Ledger of operations and spend (an SQLAlchemy address); nothing reads it yet.
+# The ledger of operations and spend: a file on this machine, or PostgreSQL
+# (postgresql://user@host/gaia, with the extra gaia-core[postgres]).
 #database = "sqlite:///gaia.db"
 # The folder pictures are kept in; IMAGE_STORAGE_PATH wins.
 #image_store = "images"
+# Where paid pictures wait while the image store is full; by default in the
+# system's temporary folder.
+#spill = "/var/tmp/gaia-spill"
 # Whether prompts are written into the pictures Gaia encodes.
 #keep_prompt = true
 # Seconds one operation may take.
 #deadline = 120
+# Most tries at one provider for one operation; what may have cost is never repeated.
+#max_attempts = 4
+# How many further providers may be asked when the first cannot serve.
+#max_fallbacks = 1
 
 #[gaia.plugins]
 # The only plugins that are loaded; without it, every installed one.
@@ -109,6 +117,9 @@ _EXAMPLE = """\
 #priority = 100
 #fallback_models = ["runware:100@1"]
 #fallback_providers = ["flux"]
+# Most requests to it at a time, and most a minute, in place of what it declares.
+#max_concurrent = 8
+#requests_per_minute = 120
 #api_key = { env = "RUNWARE_API_KEY" }
 
 # US dollars per image, in place of the declared price; or a table of base,
@@ -124,16 +135,30 @@ _EXAMPLE = """\
 #api_key = { env = "STUDIO_RUNWARE_KEY" }
 
 #[budgets]
-# What may be spent, in US dollars, each day, each month or for ever. Nothing is
-# made while one is set that the ledger does not keep; max_cost_usd above is kept.
+# What may be spent, in US dollars, each day, each month or for ever: by each
+# campaign, by each user, by everybody together.
 #campaign_usd = 5.00
 #user_usd = 10.00
 #total_usd = 50.00
 #per = "month"
+# Shares of a budget whose crossing is told, in the log and by a signed webhook.
+#alert_at = [0.8, 1]
+#alert_webhook = "https://example.com/gaia"
+#alert_secret = { env = "GAIA_ALERT_SECRET" }
 
-# Not enforced yet.
 #[limits]
+# How many requests are taken a minute: from each user, for each campaign, in all.
 #requests_per_minute = 60
+#campaign_requests_per_minute = 120
+#total_requests_per_minute = 600
+# Most that wait for one provider at a time; more are refused at once.
+#max_waiting = 1000
+
+#[cache]
+# Whether a request with a seed is answered from the image store when an equal one
+# was, and how many answers are remembered.
+#enabled = true
+#max_entries = 100000
 
 # For the HTTP server, which does not exist yet.
 #[server]

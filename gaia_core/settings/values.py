@@ -1,5 +1,6 @@
 """The settings themselves, as frozen values."""
 
+from binascii import a2b_base64
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -12,6 +13,7 @@ from gaia_core.catalog import Price, to_decimal
 from gaia_core.secrets import Secret, is_secret_name, shown
 
 _HIGHEST_PORT = 65_535
+_SIGNING_BYTES = range(24, 65)
 
 
 class Policy(StrEnum):
@@ -127,6 +129,26 @@ def _shares(values: Iterable[Decimal | float | str]) -> tuple[Decimal, ...]:
     return tuple(sorted(map(to_decimal, values)))
 
 
+def _check_webhook(_: object, __: object, value: str | None) -> None:
+    if value is not None and not value.startswith(("https://", "http://")):
+        message = "alert_webhook must begin with https:// or http://"
+        raise ValueError(message)
+
+
+def _check_signing_secret(_: object, __: object, value: Secret | None) -> None:
+    """Take what the Standard Webhooks specification takes."""
+    if value is None:
+        return
+    prefix, key = value.reveal()[:6], value.reveal()[6:]
+    try:
+        length = len(a2b_base64(key.encode(), strict_mode=True))
+    except (ValueError, UnicodeError):
+        length = 0
+    if prefix != "whsec_" or length not in _SIGNING_BYTES:
+        message = "alert_secret must be whsec_ and 24 to 64 random bytes in base64"
+        raise ValueError(message)
+
+
 @attrs.frozen(kw_only=True)
 class BudgetSettings:
     """
@@ -139,7 +161,8 @@ class BudgetSettings:
         per: When the sums start again.
         alert_at: Shares of a budget (0.8 is 80 %) whose crossing is told.
         alert_webhook: The address it is told to, beside the log.
-        alert_secret: What webhooks are signed with.
+        alert_secret: What webhooks are signed with: ``whsec_`` and 24 to 64 random
+            bytes in base64, as the Standard Webhooks specification has it.
     """
 
     campaign_usd: Decimal | None = attrs.field(default=None, validator=_number(0))
@@ -151,8 +174,18 @@ class BudgetSettings:
         converter=_shares,
         validator=attrs.validators.deep_iterable(_number(0, above=True)),
     )
-    alert_webhook: str | None = None
-    alert_secret: Secret | None = None
+    alert_webhook: str | None = attrs.field(
+        default=None, validator=_check_webhook, repr=shown
+    )
+    alert_secret: Secret | None = attrs.field(
+        default=None, validator=_check_signing_secret
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse to tell strangers what nobody could check."""
+        if self.alert_webhook is not None and self.alert_secret is None:
+            message = "alert_webhook needs alert_secret, which signs what it is told"
+            raise ValueError(message)
 
     @property
     def is_set(self) -> bool:
