@@ -47,3 +47,23 @@ class Problem:
     name: str
     detail: str
     next_step: str
+
+
+@attrs.frozen(kw_only=True)
+class BudgetAlert:
+    """
+    A budget of which a share is used up.
+
+    Attributes:
+        scope: Whose it is: ``total``, ``user:NAME`` or ``campaign:NAME``.
+        period: The day, the month, or ``forever``.
+        share: The share (0.8 is 80 %), as the settings name it.
+        limit_usd: The budget.
+        used_usd: What is spent and held of it.
+    """
+
+    scope: str
+    period: str
+    share: Decimal
+    limit_usd: Decimal
+    used_usd: Decimal
