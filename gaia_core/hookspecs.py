@@ -220,6 +220,45 @@ def gaia_generate(  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
+def gaia_generate_many(  # type: ignore[empty-body]
+    requests: "Sequence[GenerateRequest]", contexts: "Sequence[CallContext]"
+) -> "Awaitable[Sequence[ImageResult | Exception]]":
+    """
+    Make the pictures of several requests in one call to the vendor.
+
+    Optional, for vendors that have such a call. Gaia uses it for items of batches
+    that come to the provider at the same time, up to
+    ``ProviderInfo.max_batch_size`` of them; single requests go through
+    `gaia_generate`, which is needed all the same.
+
+    ::
+
+        @hookimpl
+        async def gaia_generate_many(
+            self,
+            requests: Sequence[GenerateRequest],
+            contexts: Sequence[CallContext],
+        ) -> Sequence[ImageResult | Exception]:
+            prompts = [request.styled_prompt for request in requests]
+            keys = [context.task_id for context in contexts]
+            replies = await self.client().draw_all(prompts, keys)
+            return [replies.image_or_error(reply) for reply in replies]
+
+    Args:
+        requests: What to make; each ``model`` is one this provider listed.
+        contexts: The attempts, in the same order, each with its own task id.
+
+    Returns:
+        An awaitable of one answer for each request, in the same order: the
+        pictures, or the error that `gaia_generate` would have raised.
+
+    Raises:
+        ProviderError: One of its subclasses, where it holds for every request;
+            anything else counts as an unknown outcome of each.
+    """
+
+
+@hookspec(firstresult=True)
 def gaia_upscale(  # type: ignore[empty-body]
     request: "UpscaleRequest", context: "CallContext"
 ) -> "Awaitable[ImageResult]":

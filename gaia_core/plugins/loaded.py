@@ -128,6 +128,13 @@ class Provider:
         """Tell whether the provider has this hook."""
         return hook_name in self._calls
 
+    def wrappers(self, hook_name: str) -> frozenset[str]:
+        """Name the middleware that wraps a hook of this provider."""
+        listed = getattr(self._calls.get(hook_name), "get_hookimpls", list)
+        return frozenset(
+            impl.plugin_name for impl in listed() if impl.wrapper or impl.hookwrapper
+        )
+
     def call(self, hook_name: str, **arguments: Any) -> Any:
         """
         Call a hook of this provider only, with all middleware around it.

@@ -1,0 +1,187 @@
+"""One process's work on one batch."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+
+import attrs
+
+from gaia_core.batches.desk import Desk, Halt
+from gaia_core.errors import GaiaError
+from gaia_core.ledger import BatchEvent, BatchState, Operation
+
+POLL = 0.5
+"""Seconds after which a run looks what other processes have done."""
+ADOPTING = 5.0
+"""Seconds between two looks for items whose process is gone."""
+PAGE = 500
+"""How many events are read at once."""
+
+
+async def adopt_nothing() -> None:
+    """Leave to others what processes left behind."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Run:
+    """
+    Leases items in order, a few at a time, until none is left.
+
+    Attributes:
+        batch_id: The batch.
+        max_concurrent: Most items at a time; none is leased before there is room.
+        desk: What carries an item out.
+        adopt: Takes care of items whose process is gone.
+    """
+
+    batch_id: str
+    max_concurrent: int
+    desk: Desk
+    adopt: Callable[[], Awaitable[object]] = adopt_nothing
+    _under_way: dict[asyncio.Task[None], str] = attrs.field(factory=dict, init=False)
+    _is_stopping: bool = attrs.field(default=False, init=False)
+    _reason: BaseException | None = attrs.field(default=None, init=False)
+    _room: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _looked: float = attrs.field(default=0.0, init=False)
+    _adopted: float = attrs.field(default=0.0, init=False)
+
+    async def events(self, after: int) -> AsyncGenerator[BatchEvent, None]:
+        """
+        Work, and tell what happens in the batch, by whomever.
+
+        Raises:
+            GaiaError: What made it impossible to go on; nothing is lost then.
+        """
+        work = asyncio.create_task(self._work())
+        try:
+            while True:
+                is_over = work.done()
+                async for event in self._since(after):
+                    after = event.sequence
+                    yield event
+                if is_over:
+                    break
+                await self._hear()
+            await work
+        finally:
+            await self.stop()
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()
+
+    async def stop(self) -> None:
+        """Lease nothing more, put back what was not sent, wait for what was."""
+        self._is_stopping = True
+        self._room.set()
+        await self._leave_unsent()
+        if self._under_way:
+            await asyncio.wait(list(self._under_way))
+
+    # -- events -------------------------------------------------------------------
+
+    async def _since(self, after: int) -> AsyncGenerator[BatchEvent, None]:
+        """Read the events from the one behind ``after``."""
+        book = self.desk.book
+        while True:
+            events = await book.events(self.batch_id, after=after, limit=PAGE)
+            for event in events:
+                yield event
+            if len(events) < PAGE:
+                return
+            after = events[-1].sequence
+
+    async def _hear(self) -> None:
+        """Wait until something may have happened."""
+        await _wait(self._news, POLL)
+        self._news.clear()
+
+    # -- items --------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        try:
+            while not await self._is_over():
+                await self._notice()
+                await self._wait_for_room()
+        finally:
+            await self.stop()
+            self._news.set()
+        if self._reason is not None:
+            raise self._reason
+
+    async def _is_over(self) -> bool:
+        """Lease what there is room for; tell whether nothing is left to wait for."""
+        has_ended = self._is_stopping or not await self._lease()
+        return has_ended and not self._under_way
+
+    async def _lease(self) -> bool:
+        """Lease items; tell whether the batch goes on."""
+        free = self.max_concurrent - len(self._under_way)
+        if free <= 0 or self.desk.pace.left() > 0:
+            return True
+        items = await self.desk.book.lease(self.batch_id, free)
+        for item in items:
+            await self._begin(item)
+        if items or self._under_way:
+            return True
+        batch = await self.desk.book.get(self.batch_id)
+        return batch is not None and batch.ended < batch.total
+
+    async def _begin(self, item: Operation) -> None:
+        if self._is_stopping:
+            await self.desk.put_back(item)
+            return
+        task = asyncio.create_task(self.desk.do(item))
+        self._under_way[task] = item.id
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        del self._under_way[task]
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._is_stopping = True
+            self._reason = self._reason or _reason_of(error)
+        self._room.set()
+        self._news.set()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until an item ends, a pause is over, or it is time to look again."""
+        pause = self.desk.pace.left()
+        await _wait(self._room, min(pause, POLL) if pause else POLL)
+        self._room.clear()
+
+    async def _notice(self) -> None:
+        """See whether the batch was called off, and whether somebody is gone."""
+        now = asyncio.get_running_loop().time()
+        if self._looked and now < self._looked + POLL:
+            return
+        self._looked = now
+        batch = await self.desk.book.get(self.batch_id)
+        is_cancelled = batch is not None and batch.state is BatchState.CANCELLED
+        if is_cancelled:
+            await self._leave_unsent()
+        if not self._under_way and now >= self._adopted + ADOPTING:
+            self._adopted = now
+            await self.adopt()
+            if is_cancelled:
+                # What was adopted may have been queued again.
+                await self.desk.book.cancel(self.batch_id)
+
+    async def _leave_unsent(self) -> None:
+        """Take the hands off what was leased and not sent."""
+        for task, operation_id in list(self._under_way.items()):
+            if await self.desk.is_unsent(operation_id):
+                task.cancel()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _reason_of(error: BaseException) -> BaseException:
+    """Give what made an item, and with it the batch, stop."""
+    cause = error.__cause__
+    return cause if isinstance(error, Halt) and isinstance(cause, GaiaError) else error

@@ -1,0 +1,244 @@
+"""Opening, running and looking up batches."""
+
+import asyncio
+import uuid
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Sequence,
+)
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import attrs
+
+from gaia_core.batches.desk import CarryOut, Desk
+from gaia_core.batches.pacing import Pace
+from gaia_core.batches.runs import Run, adopt_nothing
+from gaia_core.batches.spool import Spool
+from gaia_core.errors import InvalidRequestError, SettingsError
+from gaia_core.ledger import (
+    Batch,
+    BatchBook,
+    BatchEvent,
+    IdempotencyKey,
+    Ledger,
+    Operation,
+)
+from gaia_core.metrics import Metrics, NoMetrics
+from gaia_core.requests import Request
+from gaia_core.storage import ImageStorage
+
+MAX_CONCURRENT = 8
+"""How many items are under way at a time, unless said."""
+_BREATH = 100
+"""How many requests are written down before others get their turn."""
+
+Requests = Iterable[Request] | AsyncIterable[Request]
+"""What a batch is made of; gone through once."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Batches:
+    """
+    Batches of requests: opened whole, worked on by whoever runs them.
+
+    ::
+
+        batch = await gaia.batches.open(requests, name="scenes")
+        async for event in gaia.batches.run(batch.id):
+            print(event.position, event.kind)
+
+    Whatever happens to the process, `run` goes on where it was left, here or in
+    another process.
+
+    Attributes:
+        ledger: Where operations and batches are kept.
+        storage: Where the pictures that requests bring along are kept.
+        estimate: What to hold for a request.
+        carry_out: What serves an item that is leased.
+        prepare: What middleware makes of a request.
+        adopt: Takes care of items whose process is gone.
+        metrics: What is told of items that ended.
+    """
+
+    ledger: Ledger
+    storage: ImageStorage
+    estimate: Callable[[Request], Decimal]
+    carry_out: CarryOut
+    prepare: Callable[[Request], Request]
+    adopt: Callable[[], Awaitable[object]] = adopt_nothing
+    metrics: Metrics = attrs.field(factory=NoMetrics)
+    _runs: set[Run] = attrs.field(factory=set, init=False)
+
+    async def open(
+        self,
+        requests: Requests,
+        *,
+        name: str = "",
+        key: IdempotencyKey | None = None,
+        principal: str = "",
+    ) -> Batch:
+        """
+        Take a batch on: from here on nothing of it is lost.
+
+        Args:
+            requests: What is to be done; read one at a time, and all of them.
+            name: What a person calls it.
+            key: What recognises a repetition: the batch it stands for is given
+                back then, and nothing is added to it.
+            principal: Who asks.
+
+        Raises:
+            InvalidRequestError: If there is no request.
+            IdempotencyConflictError: If the key stands for other requests.
+            BudgetExceededError: If it costs more than a budget has left.
+            StorageError: If a picture cannot be kept until its turn.
+        """
+        batch = Batch(
+            id=uuid.uuid4().hex,
+            created_at=datetime.now(UTC),
+            name=name,
+            principal=principal,
+            key=key,
+        )
+        spool = Spool(
+            batch_id=batch.id,
+            principal=principal,
+            storage=self.storage,
+            prepare=self.prepare,
+            estimate=self.estimate,
+        )
+        try:
+            await _fill(spool, requests)
+            return await self._book.open(batch, spool)
+        finally:
+            spool.close()
+
+    async def run(
+        self, batch_id: str, *, max_concurrent: int = MAX_CONCURRENT, after: int = 0
+    ) -> AsyncGenerator[BatchEvent, None]:
+        """
+        Work on a batch until it has ended, and tell what happens in it.
+
+        Several may run the same batch, here and in other processes: each item is
+        done once. Who closes the generator stops working: what was sent comes to its
+        end in the ledger, what was not is put back, and the next `run` goes on.
+
+        Args:
+            batch_id: The batch.
+            max_concurrent: Most items under way at a time.
+            after: The number of the event to begin behind; 0 tells of everything,
+                also of what happened before.
+
+        Raises:
+            InvalidRequestError: If there is no such batch.
+            LedgerError: If the ledger cannot be written; run it again later.
+            StorageError: If pictures cannot be kept; run it again later.
+        """
+        if max_concurrent < 1:
+            message = f"max_concurrent must be 1 or more, not {max_concurrent}."
+            raise InvalidRequestError(message)
+        await self._known(batch_id)
+        run = Run(
+            batch_id=batch_id,
+            max_concurrent=max_concurrent,
+            desk=self._desk(),
+            adopt=self.adopt,
+        )
+        self._runs.add(run)
+        events = run.events(after)
+        try:
+            async for event in events:
+                yield event
+        finally:
+            await events.aclose()
+            self._runs.discard(run)
+
+    async def get(self, batch_id: str) -> Batch | None:
+        """Look a batch up."""
+        return await self._book.get(batch_id)
+
+    async def find(self, key: IdempotencyKey) -> Batch | None:
+        """Look up the batch a key stands for."""
+        return await self._book.find(key)
+
+    async def latest(self, limit: int = 20) -> Sequence[Batch]:
+        """List batches, newest first."""
+        return await self._book.latest(limit)
+
+    async def cancel(self, batch_id: str) -> Batch:
+        """
+        Call a batch off; what was sent comes to its end.
+
+        Raises:
+            InvalidRequestError: If there is no such batch.
+        """
+        await self._known(batch_id)
+        found = await self._book.cancel(batch_id)
+        return found or await self._known(batch_id)
+
+    def items(self, batch_id: str) -> AsyncIterator[Operation]:
+        """Go through the items of a batch in order."""
+        return self._book.items(batch_id)
+
+    async def close(self) -> None:
+        """Stop all that runs; called before the ledger is closed."""
+        await asyncio.gather(*(run.stop() for run in self._runs))
+
+    @property
+    def _book(self) -> BatchBook:
+        book = self.ledger.batches
+        if book is None:
+            message = (
+                "This ledger keeps no batches: open Gaia without `ledger`, or with "
+                "SqlLedger."
+            )
+            raise SettingsError(message)
+        return book
+
+    def _desk(self) -> Desk:
+        return Desk(
+            ledger=self.ledger,
+            book=self._book,
+            storage=self.storage,
+            carry_out=self.carry_out,
+            metrics=self.metrics,
+            pace=Pace(),
+        )
+
+    async def _known(self, batch_id: str) -> Batch:
+        batch = await self._book.get(batch_id)
+        if batch is None:
+            message = f"There is no batch {batch_id!r}."
+            raise InvalidRequestError(message)
+        return batch
+
+
+async def _fill(spool: Spool, requests: Requests) -> None:
+    count = 0
+    async for request in _one_by_one(requests):
+        try:
+            await spool.add(request)
+        except InvalidRequestError as error:
+            message = f"Request {count + 1} of the batch: {error}"
+            raise type(error)(message) from error
+        count += 1
+        if count % _BREATH == 0:
+            await asyncio.sleep(0)
+    if not count:
+        message = "The batch is empty: it needs one request at least."
+        raise InvalidRequestError(message)
+
+
+async def _one_by_one(requests: Requests) -> AsyncIterator[Request]:
+    if isinstance(requests, AsyncIterable):
+        async for request in requests:
+            yield request
+    else:
+        for request in requests:
+            yield request
