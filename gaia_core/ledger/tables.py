@@ -120,6 +120,7 @@ keys = Table(
     Column("is_final", Boolean, nullable=False, default=True),
     Column("created_at", BigInteger, nullable=False),
 )
+Index("ix_keys_operation", keys.c.operation_id)
 
 results = Table(
     "results",
@@ -149,6 +150,22 @@ entries = Table(
     Column("created_at", BigInteger, nullable=False),
 )
 Index("ix_entries_operation", entries.c.operation_id)
+# A balance is added up from the entries of one payer when it is first needed.
+Index("ix_entries_day", entries.c.day)
+_has_user = entries.c.user_id.is_not(None)
+Index(
+    "ix_entries_user",
+    *(entries.c.user_id, entries.c.day),
+    sqlite_where=_has_user,
+    postgresql_where=_has_user,
+)
+_has_campaign = entries.c.campaign_id.is_not(None)
+Index(
+    "ix_entries_campaign",
+    *(entries.c.campaign_id, entries.c.day),
+    sqlite_where=_has_campaign,
+    postgresql_where=_has_campaign,
+)
 
 balances = Table(
     "balances",
