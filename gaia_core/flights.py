@@ -9,7 +9,7 @@ import attrs
 from gaia_core.errors import GaiaError
 
 T = TypeVar("T")
-Left = Callable[["asyncio.Task[Any]"], None]
+Left = Callable[["asyncio.Task[Any]"], object]
 """Takes the task of work that goes on although its last caller has gone."""
 
 
