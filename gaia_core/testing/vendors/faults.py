@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
 import attrs
@@ -105,14 +105,18 @@ class Faults:
     """
     What goes wrong, and with which requests.
 
-    >>> lost = Faults(script=[Fault.DROP_AFTER, None], rates={"busy": 1.0})
-    >>> [str(fault) for fault in itertools.islice(lost.draws(), 3)]
+    A share of requests is drawn by their prompt and by how often it came before,
+    not by the order they arrive in: however the work is spread over time, the same
+    seed spoils the same requests.
+
+    >>> faults = Faults(script=[Fault.DROP_AFTER, None], rates={"busy": 1.0})
+    >>> [str(faults.drawn(number, "a keep", number)) for number in range(3)]
     ['drop_after', 'None', 'busy']
 
     Attributes:
         script: What becomes of the first requests, one each; None: nothing wrong.
         rates: Fault to its share of all further requests.
-        seed: Makes the further ones repeatable.
+        seed: Draws other ones.
         retry_after: Seconds that `BUSY` and `UNAVAILABLE` ask to wait.
         slow_seconds: How long `SLOW_AFTER` takes to answer.
         hang_seconds: How long the hanging ones hold the connection.
@@ -127,11 +131,17 @@ class Faults:
     slow_seconds: float = 1.0
     hang_seconds: float = 3_600.0
 
-    def draws(self) -> Iterator[Fault | None]:
-        """Say of one request after the other what goes wrong with it."""
-        yield from self.script
-        dice = random.Random(self.seed)  # noqa: S311  repeatable, not secret
-        names = [*self.rates, None]
+    def drawn(self, number: int, prompt: str, times: int) -> Fault | None:
+        """
+        Say what goes wrong with a request.
+
+        Args:
+            number: How many requests came before it.
+            prompt: What it asks for.
+            times: How many of those asked for the same.
+        """
+        if number < len(self.script):
+            return self.script[number]
+        dice = random.Random(f"{self.seed}/{times}/{prompt}")  # noqa: S311  repeatable
         shares = list(itertools.accumulate(self.rates.values()))
-        while True:
-            yield names[bisect.bisect(shares, dice.random())]
+        return [*self.rates, None][bisect.bisect(shares, dice.random())]

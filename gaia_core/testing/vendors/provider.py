@@ -170,7 +170,7 @@ class VendorProvider:
         with translated(self.name):
             async with (
                 asyncio.timeout(self.timeout),
-                self._client().post(f"{self.base_url}/v1/{work}", json=sent) as answer,
+                self._client().post(self._address(work), json=sent) as answer,
             ):
                 reply = await self._read(answer)
         return self._result(reply, request.model or MODEL)
@@ -180,9 +180,12 @@ class VendorProvider:
         with translated(self.name):
             async with (
                 asyncio.timeout(self.timeout),
-                self._client().get(f"{self.base_url}/v1/{path}") as answer,
+                self._client().get(self._address(path)) as answer,
             ):
                 return await self._read(answer)
+
+    def _address(self, path: str) -> str:
+        return f"{self.base_url}/v1/{path}"
 
     async def _read(self, answer: "ClientResponse") -> Mapping[str, Any]:
         body = await answer.read()

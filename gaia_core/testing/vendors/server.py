@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from decimal import Decimal
@@ -73,7 +74,8 @@ class Vendor(Accounts):
     _at_once: int = attrs.field(default=0, init=False)
     _book: ChargeBook = attrs.field(init=False, repr=False)
     _made: dict[str, Reply] = attrs.field(factory=dict, init=False, repr=False)
-    _draws: Iterator[Fault | None] = attrs.field(init=False, repr=False)
+    _injected_at: int = attrs.field(default=0, init=False, repr=False)
+    _seen: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
     _runner: "web.AppRunner | None" = attrs.field(default=None, init=False, repr=False)
     _closing: asyncio.Event = attrs.field(init=False, repr=False)
 
@@ -81,13 +83,10 @@ class Vendor(Accounts):
     def _empty_book(self) -> ChargeBook:
         return ChargeBook(path=self.path)
 
-    @_draws.default
-    def _first_draws(self) -> Iterator[Fault | None]:
-        return self.faults.draws()
-
     async def __aenter__(self) -> Self:
         """Listen."""
         self._book.open()
+        self.inject(self.faults)
         await self._listen()
         return self
 
@@ -114,7 +113,8 @@ class Vendor(Accounts):
     def inject(self, faults: Faults) -> None:
         """Let other things go wrong from now on; ``Faults()`` heals it."""
         self.faults = faults
-        self._draws = faults.draws()
+        self._seen.clear()
+        self._injected_at = self.requests
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
@@ -189,19 +189,24 @@ class Vendor(Accounts):
 
         async def handle(request: "web.Request") -> "web.StreamResponse":
             payload = await request.json()
-            fault = next(self._draws)
-            self._book.arrive(
-                Arrival(
-                    task_id=payload["task_id"],
-                    prompt=payload.get("prompt", ""),
-                    fault=fault,
-                    at=time.time(),
-                )
-            )
+            fault = self._arrived(payload)
             with self._counted():
                 return await self._serve(request, payload, make, fault)
 
         return handle
+
+    def _arrived(self, payload: Payload) -> Fault | None:
+        """Note a request, and say what goes wrong with it."""
+        prompt = payload.get("prompt", "")
+        number = self.requests - self._injected_at
+        fault = self.faults.drawn(number, prompt, self._seen[prompt])
+        self._seen[prompt] += 1
+        self._book.arrive(
+            Arrival(
+                task_id=payload["task_id"], prompt=prompt, fault=fault, at=time.time()
+            )
+        )
+        return fault
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
