@@ -5,6 +5,8 @@ The book of operations: what was asked, tried, made and paid.
 `MemoryLedger` for the life of one process.
 """
 
+from typing import TYPE_CHECKING
+
 from gaia_core.ledger.batches import Batch, BatchBook, BatchEvent, BatchState
 from gaia_core.ledger.contract import Ledger
 from gaia_core.ledger.memory import MemoryLedger
@@ -15,13 +17,17 @@ from gaia_core.ledger.operations import (
     OperationState,
     Settlement,
 )
-from gaia_core.ledger.reports import Problem, UsageRow
+from gaia_core.ledger.reports import BudgetAlert, Problem, UsageRow
+
+if TYPE_CHECKING:
+    from gaia_core.ledger.sql import SqlLedger
 
 __all__ = [
     "Batch",
     "BatchBook",
     "BatchEvent",
     "BatchState",
+    "BudgetAlert",
     "Failure",
     "IdempotencyKey",
     "Ledger",
@@ -30,5 +36,16 @@ __all__ = [
     "OperationState",
     "Problem",
     "Settlement",
+    "SqlLedger",
     "UsageRow",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import the ledger in a database when it is asked for: SQLAlchemy is slow."""
+    if name == "SqlLedger":
+        from gaia_core.ledger.sql import SqlLedger  # noqa: PLC0415
+
+        return SqlLedger
+    message = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(message)

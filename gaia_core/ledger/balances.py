@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 from sqlalchemy import ColumnElement, Connection, func, select, text, tuple_, update
 
+from gaia_core.catalog import to_decimal
 from gaia_core.errors import BudgetExceededError
 from gaia_core.ledger import rows
 from gaia_core.ledger.dialects import insert_or_ignore
@@ -341,7 +342,7 @@ def _usd(amount: int) -> str:
 def _floor(amount: Decimal) -> int:
     if amount >= rows.MOST // 1_000_000:
         return rows.MOST
-    return int((amount * 1_000_000).to_integral_value(ROUND_FLOOR))
+    return int((to_decimal(amount) * 1_000_000).to_integral_value(ROUND_FLOOR))
 
 
 # -- alerts -------------------------------------------------------------------------

@@ -1,0 +1,221 @@
+"""
+Connections to the ledger's database, and what goes wrong with them.
+
+Imported only when a database is opened, because SQLAlchemy is slow to import.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import attrs
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from gaia_core.errors import LedgerError
+from gaia_core.ledger import failures, schema
+from gaia_core.ledger.database import POOL_SIZE
+
+T = TypeVar("T")
+
+LOCK_TIMEOUT = 10.0
+"""How long a transaction waits for others in its way, in seconds."""
+CONNECT_TIMEOUT = 10
+"""How long connecting to PostgreSQL may take, in seconds."""
+MAX_RUNS = 10
+"""How often a transaction is run that PostgreSQL undoes because of others."""
+
+_POSTGRESQL = frozenset({"postgres", "postgresql"})
+
+
+@attrs.frozen(eq=False)
+class Engines:
+    """
+    What transactions run on.
+
+    Attributes:
+        url: The address, its driver named.
+        writer: Where something is changed.
+        reader: Where nothing is.
+    """
+
+    url: URL
+    writer: Engine
+    reader: Engine
+
+    @classmethod
+    def of(cls, address: str) -> Self:
+        """
+        Connect to a database, and bring its tables to this version.
+
+        Raises:
+            LedgerError: If it cannot be used.
+        """
+        url = url_of(address)
+        with failures.explained(url):
+            engines = (
+                _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+            )
+        opened = cls(url, *engines)
+        try:
+            opened.read(schema.is_current) or opened.write(schema.bring_forward)
+        except BaseException:
+            opened.dispose()
+            raise
+        return opened
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Run a transaction that changes nothing."""
+        return self._run(self.reader, work, is_repeatable=True)
+
+    def write(
+        self, work: Callable[[Connection], T], *, is_repeatable: bool = True
+    ) -> T:
+        """Run a transaction; again if others were in its way."""
+        return self._run(self.writer, work, is_repeatable=is_repeatable)
+
+    def dispose(self) -> None:
+        """Close every connection."""
+        self.writer.dispose()
+        self.reader.dispose()
+
+    def _run(
+        self, engine: Engine, work: Callable[[Connection], T], *, is_repeatable: bool
+    ) -> T:
+        with failures.explained(self.url):
+            for run in range(1, MAX_RUNS + 1):
+                try:
+                    return _once(engine, work)
+                except DBAPIError as error:
+                    is_last = not is_repeatable or run == MAX_RUNS
+                    if is_last or not failures.is_undone(error):
+                        raise
+        raise AssertionError  # pragma: no cover  the last run returns or raises
+
+
+def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with engine.connect() as connection:
+        try:
+            result = work(connection)
+        except DBAPIError as error:
+            # Nothing was committed: what broke, broke before.
+            failures.mark_undone(error)
+            raise
+        connection.commit()
+        return result
+
+
+def url_of(address: str) -> URL:
+    """
+    Read an address, and name the driver.
+
+    Raises:
+        LedgerError: If it is no address, or of another kind of database.
+    """
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        message = (
+            "The ledger's address cannot be read. Set database to "
+            "sqlite:///FOLDER/gaia.db or postgresql://USER@HOST/NAME."
+        )
+        raise LedgerError(message) from None
+    kind = url.drivername.partition("+")[0]
+    if kind in _POSTGRESQL:
+        return url.set(drivername="postgresql+psycopg")
+    if kind != "sqlite":
+        message = (
+            f"The ledger works on SQLite and PostgreSQL, not on {kind}. "
+            "Set database to sqlite:///… or postgresql://…."
+        )
+        raise LedgerError(message)
+    if url.database in {None, "", ":memory:"}:
+        message = (
+            "The ledger must be a file: in memory it would be lost with the process. "
+            "Set database to sqlite:///FOLDER/gaia.db."
+        )
+        raise LedgerError(message)
+    return url.set(drivername="sqlite+pysqlite")
+
+
+# -- SQLite -------------------------------------------------------------------------
+
+
+def _sqlite(url: URL) -> tuple[Engine, Engine]:
+    file = Path(str(url.database))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT)) as connection:
+        _keep_a_log(connection)
+    return (
+        _sqlite_engine(url, begin="BEGIN IMMEDIATE"),
+        _sqlite_engine(url, begin="BEGIN", query_only=True),
+    )
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """
+    Switch to write-ahead logging: readers and the writer do not wait for each other.
+
+    The file remembers it. SQLite does not wait for others while it switches, so
+    that is done here.
+    """
+    deadline = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL").fetchone()
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _sqlite_engine(url: URL, *, begin: str, query_only: bool = False) -> Engine:
+    engine = create_engine(
+        url,
+        pool_size=1,
+        max_overflow=0,
+        hide_parameters=True,
+        connect_args={"timeout": LOCK_TIMEOUT, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # Transactions begin where we say so, not where the driver guesses.
+        connection.isolation_level = None
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA query_only={query_only:d}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+# -- PostgreSQL ---------------------------------------------------------------------
+
+
+def _postgresql(url: URL) -> tuple[Engine, Engine]:
+    engine = create_engine(
+        url,
+        pool_size=POOL_SIZE,
+        max_overflow=0,
+        hide_parameters=True,
+        isolation_level="READ COMMITTED",
+        connect_args={"connect_timeout": CONNECT_TIMEOUT, "application_name": "gaia"},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET lock_timeout = {LOCK_TIMEOUT * 1_000:.0f}")
+        connection.commit()
+
+    return engine, engine
