@@ -8,7 +8,7 @@ and whole.
 
 import os
 import time
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +34,11 @@ MAX_AGE = 600.0
 """How long an answer in memory is used before the ledger is asked again, in seconds."""
 SETTLED_NS = 100_000_000
 """How old a change of a file must be for the next one to show in its times, in ns."""
+
+_KINDS: Mapping[Capability, tuple[type[Response], str]] = {
+    Capability.PROMPT_ENHANCEMENT: (PromptResponse, "prompt"),
+    Capability.IMAGE_DESCRIPTION: (DescriptionResponse, "description"),
+}
 
 
 class ResultCache(Protocol):
@@ -129,13 +134,14 @@ class LedgerCache:
     _storage: ImageStorage
     max_in_memory: int = attrs.field(default=1_024, kw_only=True)
     _metrics: Metrics = attrs.field(factory=NoMetrics, kw_only=True)
+    _clock: Callable[[], float] = attrs.field(default=time.monotonic, kw_only=True)
     _held: MutableMapping[str, _Answer] = attrs.field(init=False)
 
     @_held.default
     def _make_memory(self) -> MutableMapping[str, _Answer]:
         from cachetools import TTLCache  # noqa: PLC0415 - not every command needs it
 
-        return TTLCache(self.max_in_memory, MAX_AGE, timer=time.monotonic)
+        return TTLCache(self.max_in_memory, MAX_AGE, timer=self._clock)
 
     async def find(self, key: str) -> Response | None:
         """Give the kept answer to an equal request, its pictures whole, or None."""
@@ -224,8 +230,16 @@ async def _told(operation: Operation, storage: ImageStorage) -> Response:
     Raises:
         StorageError: If something of it is missing.
     """
+    kind, name = _KINDS.get(operation.capability, (ImageResponse, "images"))
     answer = operation.answer or {}
+    content = answer.get(name)
+    if kind is ImageResponse:
+        content = await _stored(operation.image_ids, storage)
+    if operation.state is not OperationState.DONE or not content:
+        message = f"The answer of operation {operation.id} is not on record."
+        raise StorageError(message)
     facts: dict[str, Any] = {
+        name: content,
         "operation_id": operation.id,
         "provider": operation.provider,
         "model": operation.model,
@@ -235,17 +249,7 @@ async def _told(operation: Operation, storage: ImageStorage) -> Response:
         "duration_ms": answer.get("duration_ms", 0.0),
         "is_reused": True,
     }
-    is_done = operation.state is OperationState.DONE
-    match operation.capability:
-        case Capability.PROMPT_ENHANCEMENT if is_done and "prompt" in answer:
-            return PromptResponse(prompt=answer["prompt"], **facts)
-        case Capability.IMAGE_DESCRIPTION if is_done and "description" in answer:
-            return DescriptionResponse(description=answer["description"], **facts)
-        case _ if is_done and operation.image_ids:
-            images = await _stored(operation.image_ids, storage)
-            return ImageResponse(images=images, **facts)
-    message = f"The answer of operation {operation.id} is not on record."
-    raise StorageError(message)
+    return kind(**facts)
 
 
 async def _stored(
