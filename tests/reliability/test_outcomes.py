@@ -18,7 +18,9 @@ from gaia_core import (
     UnusableResultError,
 )
 from gaia_core.reliability import (
+    Asker,
     SingleTry,
+    Target,
     classify,
     is_model_missing,
     may_fall_back,
@@ -72,16 +74,33 @@ def test_single_try_admits_and_repeats_nothing() -> None:
     rules = SingleTry()
 
     assert rules.admit("p", Capability.UPSCALING) is None
-    assert rules.wait_before_repeat("p", 0, RateLimitError("slow down")) is None
+    assert rules.opens_in("p", Capability.UPSCALING) is None
+    assert rules.wait_before_repeat(_target("p"), 0, RateLimitError("slow")) is None
+
+
+async def test_single_try_holds_nothing() -> None:
+    """Any number of attempts may be under way by the plainest rules."""
+    rules = SingleTry()
+
+    async with rules.attempt(_target("p"), Asker()), rules.attempt(
+        _target("p"), Asker()
+    ):
+        latency = rules.latency()
+
+    assert latency == {}
 
 
 def test_latency_follows_successes() -> None:
     """The average moves towards the latest success; failures do not count."""
     rules = SingleTry()
 
-    rules.record("p", OutcomeClass.OK, 2.0)
-    rules.record("p", OutcomeClass.OK, 4.0)
-    rules.record("p", OutcomeClass.AMBIGUOUS, 60.0)
-    rules.record("q", OutcomeClass.REJECTED_BUSY, 0.1)
+    rules.record(_target("p"), OutcomeClass.OK, 2.0)
+    rules.record(_target("p"), OutcomeClass.OK, 4.0)
+    rules.record(_target("p"), OutcomeClass.AMBIGUOUS, 60.0)
+    rules.record(_target("q"), OutcomeClass.REJECTED_BUSY, 0.1)
 
     assert rules.latency() == {"p": pytest.approx(2.4)}
+
+
+def _target(provider: str) -> Target:
+    return Target(provider=provider, model="m", capability=Capability.UPSCALING)
