@@ -58,6 +58,7 @@ operations = Table(
 _open = operations.c.finished_at.is_(None)
 _in_batch = operations.c.batch_id.is_not(None)
 _is_unknown = operations.c.state == "unknown"
+_is_queued = operations.c.state == "queued"
 Index("ix_operations_created", operations.c.created_at)
 Index(
     "ix_operations_open",
@@ -67,9 +68,15 @@ Index(
 )
 Index(
     "ix_operations_batch",
-    *(operations.c.batch_id, operations.c.state, operations.c.position),
+    *(operations.c.batch_id, operations.c.position),
     sqlite_where=_in_batch,
     postgresql_where=_in_batch,
+)
+Index(
+    "ix_operations_queued",
+    *(operations.c.batch_id, operations.c.position),
+    sqlite_where=_is_queued,
+    postgresql_where=_is_queued,
 )
 Index(
     "ix_operations_unknown",

@@ -22,9 +22,17 @@ def _items() -> None:
     op.create_index(
         "ix_operations_batch",
         "operations",
-        ["batch_id", "state", "position"],
+        ["batch_id", "position"],
         sqlite_where=is_item,
         postgresql_where=is_item,
+    )
+    is_queued = sa.text("state = 'queued'")
+    op.create_index(
+        "ix_operations_queued",
+        "operations",
+        ["batch_id", "position"],
+        sqlite_where=is_queued,
+        postgresql_where=is_queued,
     )
 
 
@@ -57,6 +65,14 @@ def _batches() -> None:
         sa.Column("position", sa.Integer),
         sa.Column("data", sa.Text, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
+    )
+    says_unknown = sa.text("kind = 'unknown'")
+    op.create_index(
+        "ix_events_unknown",
+        "events",
+        ["operation_id"],
+        sqlite_where=says_unknown,
+        postgresql_where=says_unknown,
     )
 
 
