@@ -48,8 +48,8 @@ _WORDS = {kind: word for word, kind in OPERATIONS.items()}
 _RESULT = "gaia.result"
 _VERSION = 1
 _NO_TEXT = re.compile("[\ud800-\udfff]")
-_PAYERS = frozenset({"campaign_id", "user_id"})
-_WISHES = frozenset({"model", "provider"})
+_PAYERS = ("campaign_id", "user_id")
+_WISHES = ("model", "provider")
 _PICTURES = frozenset({"image", "mask_image"})
 _PLAIN_NAME = re.compile(r"[\w.:-]{1,64}")
 
@@ -215,12 +215,16 @@ def fingerprint(request: Request | Mapping[str, Any]) -> str:
     Raises:
         InvalidRequestError: If ``provider_options`` hold something that is not JSON.
     """
-    record = to_record(request) if isinstance(request, Request) else request
-    return _digest(record)
+    return _digest(_record_of(request))
 
 
 def result_key(
-    request: Request, *, provider: str, model: str, revision: str, tenant: str
+    request: Request | Mapping[str, Any],
+    *,
+    provider: str,
+    model: str,
+    revision: str,
+    tenant: str,
 ) -> str:
     """
     Digest what decides about a result: equal keys may have the same answer.
@@ -230,7 +234,7 @@ def result_key(
     who asks, the campaign and the user are in it.
 
     Args:
-        request: What is asked for, as it is sent.
+        request: What is asked for, or the record of it.
         provider: Who serves it.
         model: The identifier of the model that serves it.
         revision: The model's revision.
@@ -242,14 +246,18 @@ def result_key(
     Raises:
         InvalidRequestError: If ``provider_options`` hold something that is not JSON.
     """
-    owner = [tenant, request.campaign_id, request.user_id]
-    record = to_record(request)
+    record = _record_of(request)
+    owner = [tenant, *(record.get(name) for name in _PAYERS)]
     asked = {
         name: value
         for name, value in record.items()
-        if name not in _PAYERS and name not in _WISHES
+        if name not in (*_PAYERS, *_WISHES)
     }
     return _digest([_RESULT, _VERSION, owner, provider, model, revision, asked])
+
+
+def _record_of(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
+    return to_record(request) if isinstance(request, Request) else request
 
 
 def _digest(value: Any) -> str:

@@ -392,9 +392,17 @@ FINGERPRINT = "fbcee1a8c67e07457c9e631e6299bd7e33a24d2e97392ae9106dc49ce76aa38a"
 RESULT_KEY = "c7beada82cf9ba7b7057f9426e1ea70b95a521457b7607996ada9ab382957c76"
 
 
-def _key(request: Request, **changes: str) -> str:
+def _key(request: Request | Mapping[str, Any], **changes: str) -> str:
     names = {"provider": "fake", "model": "m", "revision": "1", "tenant": "kim"}
     return result_key(request, **{**names, **changes})
+
+
+@given(request_=REQUESTS)
+def test_a_record_has_one_result_key(request_: Request) -> None:
+    """Whoever has the record need not write it again."""
+    record = json.loads(json.dumps(to_record(request_)))
+
+    assert _key(record) == _key(request_)
 
 
 def test_a_result_key_goes_by_who_serves() -> None:
