@@ -16,16 +16,22 @@ from gaia_core.catalog import (
     Quality,
     Speed,
 )
+from gaia_core.choices import Delivery
 from gaia_core.context import CallContext
 from gaia_core.engine import Gaia
 from gaia_core.errors import (
     AuthenticationError,
+    BudgetExceededError,
     ContentFilteredError,
     GaiaError,
+    IdempotencyConflictError,
     InvalidImageError,
     InvalidRequestError,
+    LeaseLostError,
+    LedgerError,
     ModelError,
     NoCapableProviderError,
+    OperationInProgressError,
     OutcomeClass,
     OutcomeUnknownError,
     PluginError,
@@ -36,12 +42,15 @@ from gaia_core.errors import (
     ProviderUnavailableError,
     QuotaExceededError,
     RateLimitError,
+    RequestLimitError,
     SettingsError,
     StorageError,
     UnusableResultError,
 )
 from gaia_core.hookspecs import hookimpl
 from gaia_core.images import Image
+from gaia_core.ledger import Batch, BatchEvent, Operation, OperationState
+from gaia_core.metrics import Statistics
 from gaia_core.png import write_png
 from gaia_core.requests import (
     DescribeImageRequest,
@@ -73,9 +82,13 @@ __all__ = [
     "FREE",
     "Attempt",
     "AuthenticationError",
+    "Batch",
+    "BatchEvent",
+    "BudgetExceededError",
     "CallContext",
     "Capability",
     "ContentFilteredError",
+    "Delivery",
     "DescribeImageRequest",
     "DescriptionResponse",
     "DescriptionResult",
@@ -87,15 +100,21 @@ __all__ = [
     "GeneratedImage",
     "Health",
     "HealthLevel",
+    "IdempotencyConflictError",
     "Image",
     "ImageResponse",
     "ImageResult",
     "InvalidImageError",
     "InvalidRequestError",
+    "LeaseLostError",
+    "LedgerError",
     "Lora",
     "ModelError",
     "ModelInfo",
     "NoCapableProviderError",
+    "Operation",
+    "OperationInProgressError",
+    "OperationState",
     "OutcomeClass",
     "OutcomeUnknownError",
     "Outpaint",
@@ -115,10 +134,12 @@ __all__ = [
     "QuotaExceededError",
     "RateLimitError",
     "RemoveBackgroundRequest",
+    "RequestLimitError",
     "Secret",
     "Settings",
     "SettingsError",
     "Speed",
+    "Statistics",
     "StorageError",
     "StoredImage",
     "UnusableResultError",

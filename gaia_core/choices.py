@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from typing import TypedDict
 
 from gaia_core.catalog import to_decimal
@@ -26,6 +27,15 @@ class PlanChoices(TypedDict, total=False):
     allowed_providers: Iterable[str] | None
 
 
+class Delivery(StrEnum):
+    """What matters more when an answer is lost: the money or the picture."""
+
+    AT_MOST_ONCE = "at_most_once"
+    """Nothing is paid twice: the outcome is reported as unknown."""
+    AT_LEAST_ONCE = "at_least_once"
+    """It is made again, and may have been paid twice; the response says so."""
+
+
 class Choices(PlanChoices, total=False):
     """
     What a host may choose for one call.
@@ -33,10 +43,21 @@ class Choices(PlanChoices, total=False):
     Attributes:
         timeout: Longest wait in seconds; the settings' deadline holds as well.
         progress: Called with a fraction from 0 to 1 and perhaps a preview.
+        idempotency_key: Names the request: asked again under the same key, it is
+            answered as it was the first time, and nothing is made or paid.
+        principal: Who asks, as the host knows them: keys, limits, kept answers and
+            places in the queue are theirs.
+        reuse: Whether the answer to an equal request may be given; None: if the
+            request has a seed.
+        delivery: Whether something may be paid twice rather than not come.
     """
 
     timeout: float | None
     progress: Progress
+    idempotency_key: str | None
+    principal: str
+    reuse: bool | None
+    delivery: Delivery | str
 
 
 def preferences_of(choices: PlanChoices, settings: Settings) -> Preferences:
@@ -50,6 +71,7 @@ def preferences_of(choices: PlanChoices, settings: Settings) -> Preferences:
         policy=_policy(choices.get("policy") or settings.policy),
         max_cost_usd=_lowest(choices.get("max_cost_usd"), settings.max_cost_usd),
         allowed_providers=_names(choices.get("allowed_providers")),
+        needs_price=settings.budgets.is_set,
     )
 
 
@@ -64,6 +86,20 @@ def check_timeout(timeout: float | None) -> None:
     if timeout is not None and not (is_number and timeout > 0):
         message = f"timeout must be a number of seconds above 0, not {timeout!r}."
         raise InvalidRequestError(message)
+
+
+def delivery_of(word: Delivery | str) -> Delivery:
+    """
+    Take a delivery by its name.
+
+    Raises:
+        InvalidRequestError: If there is none of that name.
+    """
+    try:
+        return Delivery(word)
+    except ValueError:
+        message = f"delivery must be one of {', '.join(Delivery)}, not {word!r}."
+        raise InvalidRequestError(message) from None
 
 
 def _policy(word: Policy | str) -> Policy:

@@ -6,21 +6,23 @@ The way of a request from door to response.
     request > door checks > plan > reserve > attempt
             > result > store > settle > response
 
-`Gaia` is what a host holds: its doors check, plan, and send each operation on a
-[walk][gaia_core.walk.Walk]. No other two files know the whole way.
+`Gaia` is what a host holds: its [door][gaia_core.doors.Door] checks and plans, and
+sends each operation on a [walk][gaia_core.walk.Walk]. No other files know the way.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
-from functools import partial
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from datetime import datetime
+from decimal import Decimal
 from types import TracebackType
 from typing import Self, Unpack, cast
 
 import attrs
 
-from gaia_core.cache import NoCache, ResultCache
-from gaia_core.calls import answer_of, contained, words_of
+from gaia_core.batches import Batches
+from gaia_core.batches.service import Requests
+from gaia_core.cache import ResultCache
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import (
     Health,
@@ -28,25 +30,19 @@ from gaia_core.catalog import (
     ModelInfo,
     ProviderInfo,
 )
-from gaia_core.choices import (
-    Choices,
-    PlanChoices,
-    check_budgets,
-    check_timeout,
-    preferences_of,
-)
-from gaia_core.context import Progress, ignore_progress
-from gaia_core.errors import (
-    GaiaError,
-    NoCapableProviderError,
-    PluginError,
-)
+from gaia_core.choices import Choices, PlanChoices, preferences_of
+from gaia_core.doors import Door
+from gaia_core.errors import GaiaError, PluginError
 from gaia_core.fetching import GuardedFetcher
-from gaia_core.ledger import Ledger, MemoryLedger, Operation
-from gaia_core.observability import get_logger
+from gaia_core.ledger import BatchEvent, IdempotencyKey, Ledger, Operation, UsageRow
+from gaia_core.limits import RequestLimits
+from gaia_core.lookups import Lookup
+from gaia_core.metrics import MemoryMetrics, Metrics, Statistics
 from gaia_core.offers import gather_offers, refreshed
+from gaia_core.parts import Parts, parts_of
 from gaia_core.plugins import Plugins, load_plugins
-from gaia_core.reliability import Reliability, SingleTry
+from gaia_core.recovery import Recovery
+from gaia_core.reliability import Reliability
 from gaia_core.requests import (
     DescribeImageRequest,
     EnhancePromptRequest,
@@ -59,19 +55,14 @@ from gaia_core.responses import (
     DescriptionResponse,
     ImageResponse,
     PromptResponse,
-    Response,
 )
 from gaia_core.selection import Offer, Plan, RankedOffers, select
 from gaia_core.settings import Settings, load_settings
-from gaia_core.storage import FileStorage, ImageStorage
-from gaia_core.walk import Services, Walk
+from gaia_core.storage import ImageStorage
+from gaia_core.upkeep import Upkeep
 
 CLOSING_GRACE = 30.0
 """How long closing waits for work that was sent already, in seconds."""
-CANCEL_GRACE = 5.0
-"""How long a caller waits for cancelled work to end, in seconds."""
-CHECK_TIMEOUT = 15.0
-"""Longest wait for one provider's health check, in seconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -89,12 +80,49 @@ class Gaia:
     """
 
     settings: Settings
-    cache: ResultCache
-    _services: Services
+    _parts: Parts
     _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
     _is_open: bool = attrs.field(default=False, init=False)
     _not_started: Mapping[str, str] = attrs.field(factory=dict, init=False)
-    _walks: dict[asyncio.Task[Response], Walk] = attrs.field(factory=dict, init=False)
+    _upkeep: Upkeep = attrs.field(init=False)
+    _door: Door = attrs.field(init=False)
+    _recovery: Recovery = attrs.field(init=False)
+    _watch: "asyncio.Task[None] | None" = attrs.field(default=None, init=False)
+    batches: Batches = attrs.field(init=False)
+    """Batches of requests: open, run, look up, cancel."""
+
+    @_upkeep.default
+    def _own_upkeep(self) -> Upkeep:
+        patience = self.settings.plugins.load_timeout
+        return Upkeep(plugins=self.plugins, patience=patience)
+
+    @_door.default
+    def _own_door(self) -> Door:
+        return Door(
+            settings=self.settings,
+            services=self._parts.services,
+            cache=self._parts.cache,
+            limits=RequestLimits(self.settings.limits),
+            ready=self._get_ready,
+            plan=self._plan,
+            earliest=self._earliest,
+        )
+
+    @_recovery.default
+    def _own_recovery(self) -> Recovery:
+        return Recovery(services=self._parts.services)
+
+    @batches.default
+    def _own_batches(self) -> Batches:
+        return Batches(
+            ledger=self.ledger,
+            storage=self.storage,
+            estimate=self._estimate,
+            carry_out=self._door.serve_item,
+            prepare=self._prepared,
+            adopt=self._recovery.run_once,
+            metrics=self.metrics,
+        )
 
     @classmethod
     def open(  # noqa: PLR0913  every part can be exchanged
@@ -107,6 +135,8 @@ class Gaia:
         reliability: Reliability | None = None,
         cache: ResultCache | None = None,
         fetcher: GuardedFetcher | None = None,
+        metrics: Metrics | None = None,
+        lookup: Lookup | None = None,
         discover: bool = True,
     ) -> Self:
         """
@@ -116,37 +146,59 @@ class Gaia:
             settings: What to go by; None reads file and environment.
             plugins: Providers and middleware beside those installed.
             storage: Where pictures are kept; by default in files.
-            ledger: Where operations are kept.
+            ledger: Where operations are kept; by default in the database that the
+                settings name.
             reliability: What decides about repetition and admission.
             cache: Where answers are kept for equal requests.
             fetcher: What providers fetch results through.
+            metrics: What is told of everything that can be counted.
+            lookup: How providers are asked about lost answers.
             discover: Whether installed plugins are loaded, too.
 
         Raises:
             SettingsError: If the settings cannot be used.
         """
         settings = settings or load_settings()
-        services = Services(
-            plugins=load_plugins(
-                settings, extra=plugins, entry_points=None if discover else ()
-            ),
-            storage=storage or FileStorage(settings.image_store),
-            ledger=ledger or MemoryLedger(),
-            reliability=reliability or SingleTry(),
-            fetcher=fetcher or GuardedFetcher(),
-            keep_prompt=settings.keep_prompt,
+        loaded = load_plugins(
+            settings, extra=plugins, entry_points=None if discover else ()
         )
-        return cls(settings=settings, cache=cache or NoCache(), services=services)
+        parts = parts_of(
+            settings,
+            loaded,
+            storage=storage,
+            ledger=ledger,
+            reliability=reliability,
+            cache=cache,
+            fetcher=fetcher,
+            metrics=metrics,
+            lookup=lookup,
+        )
+        return cls(settings=settings, parts=parts)
 
     @property
     def plugins(self) -> Plugins:
         """What is installed, and what failed to load."""
-        return self._services.plugins
+        return self._parts.services.plugins
 
     @property
     def storage(self) -> ImageStorage:
         """Where pictures are kept."""
-        return self._services.storage
+        return self._parts.storage
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where operations are kept; ready after `open` or the first request."""
+        return self._parts.services.ledger
+
+    @property
+    def metrics(self) -> Metrics:
+        """What is told of everything that can be counted."""
+        return self._parts.services.metrics
+
+    @property
+    def reliability(self) -> Reliability:
+        """What decides about repetition and admission."""
+        return self._parts.services.reliability
 
     async def __aenter__(self) -> Self:
         """Start the providers and ask what they offer."""
@@ -155,8 +207,7 @@ class Gaia:
             raise RuntimeError(message)
         self._is_open = True
         try:
-            self._not_started = await self._tell_all("gaia_start")
-            await self._tell_middleware("gaia_start")
+            self._not_started = await self._upkeep.start()
             self._offers = await gather_offers(self.plugins, self._not_started)
         except BaseException:
             # Nobody else does: Python calls no `__aexit__` then.
@@ -171,8 +222,6 @@ class Gaia:
         trace: TracebackType | None,
     ) -> None:
         """Wait for work that was sent, then stop the providers."""
-        for walk in self._walks.values():
-            walk.is_left = True
         await self._close()
 
     # -- verbs --------------------------------------------------------------------
@@ -193,31 +242,86 @@ class Gaia:
             OutcomeUnknownError: If an answer was lost after it may have cost.
             StorageError: If the pictures could not be kept.
         """
-        return cast("ImageResponse", await self._serve(request, **choices))
+        return cast(
+            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
+        )
 
     async def upscale(
         self, request: UpscaleRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Enlarge a picture; choices and errors as in `generate`."""
-        return cast("ImageResponse", await self._serve(request, **choices))
+        return cast(
+            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
+        )
 
     async def remove_background(
         self, request: RemoveBackgroundRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Cut out the subject of a picture; the rest as in `generate`."""
-        return cast("ImageResponse", await self._serve(request, **choices))
+        return cast(
+            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
+        )
 
     async def enhance_prompt(
         self, request: EnhancePromptRequest, **choices: Unpack[Choices]
     ) -> PromptResponse:
         """Work a few words out into a prompt; the rest as in `generate`."""
-        return cast("PromptResponse", await self._serve(request, **choices))
+        return cast(
+            "PromptResponse", await self._door.serve(self._prepared(request), **choices)
+        )
 
     async def describe_image(
         self, request: DescribeImageRequest, **choices: Unpack[Choices]
     ) -> DescriptionResponse:
         """Say in words what a picture shows; the rest as in `generate`."""
-        return cast("DescriptionResponse", await self._serve(request, **choices))
+        return cast(
+            "DescriptionResponse",
+            await self._door.serve(self._prepared(request), **choices),
+        )
+
+    async def batch(
+        self,
+        requests: Requests,
+        *,
+        max_concurrent: int = 8,
+        name: str = "",
+        idempotency_key: str | None = None,
+        principal: str = "",
+    ) -> AsyncGenerator[BatchEvent, None]:
+        """
+        Serve many requests, and tell what happens to them as it happens.
+
+        ::
+
+            async for event in gaia.batch(requests, max_concurrent=8):
+                print(event.position, event.kind)
+
+        What is accepted is not lost: after an interruption, go on with
+        ``gaia.batches.run(batch_id)``, or ask again under the same key.
+
+        Args:
+            requests: What to serve; read one at a time, and all before the first
+                is served.
+            max_concurrent: Most requests under way at a time.
+            name: What a person calls it.
+            idempotency_key: Names the batch, so that it is made only once.
+            principal: Who asks, as the host knows them.
+
+        Raises:
+            InvalidRequestError: If there is no request.
+            BudgetExceededError: If it costs more than a budget has left.
+        """
+        key = idempotency_key and IdempotencyKey(
+            key=idempotency_key, principal=principal, route="batch"
+        )
+        await self._get_ready()
+        batch = await self.batches.open(
+            requests, name=name, key=key or None, principal=principal
+        )
+        run = self.batches.run(batch.id, max_concurrent=max_concurrent)
+        async with aclosing(run) as events:
+            async for event in events:
+                yield event
 
     # -- questions ----------------------------------------------------------------
 
@@ -257,70 +361,81 @@ class Gaia:
 
     async def operation(self, operation_id: str) -> Operation | None:
         """Look an operation up."""
-        return await self._services.ledger.get(operation_id)
+        await self._get_ready()
+        return await self.ledger.get(operation_id)
+
+    async def recover(self) -> int:
+        """
+        Settle now what a crash or a lost answer left open; say how many came to an end.
+
+        It happens by itself as well: when the ledger is first used, and every minute.
+        """
+        await self._get_ready()
+        return await self._recovery.run_once()
+
+    async def usage(
+        self,
+        by: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Sequence[UsageRow]:
+        """
+        Add up what was made and spent.
+
+        Args:
+            by: What to group by: any of ``day``, ``provider``, ``model``,
+                ``campaign``, ``user``.
+            since: Only operations taken on at this moment or later.
+            until: Only those taken on before this moment.
+        """
+        await self._get_ready()
+        return await self.ledger.usage(by, since=since, until=until)
+
+    def statistics(self) -> Statistics:
+        """
+        Sum up what this process did.
+
+        Raises:
+            RuntimeError: If a host's own metrics are in use: ask those.
+        """
+        if isinstance(self.metrics, MemoryMetrics):
+            return self.metrics.statistics()
+        message = f"{type(self.metrics).__name__} keeps no statistics: ask it itself."
+        raise RuntimeError(message)
 
     async def check_health(
         self, level: HealthLevel = HealthLevel.CONFIGURED
     ) -> dict[str, Health]:
         """Check every provider; spends no money."""
-        names = list(self.plugins.providers)
-        found = await asyncio.gather(*(self._health_of(name, level) for name in names))
-        return dict(zip(names, found, strict=True))
+        return await self._upkeep.check_health(level)
 
     # -- inside -------------------------------------------------------------------
+
+    async def _get_ready(self) -> None:
+        """Open the ledger, and begin to settle what was left open in it."""
+        await self.ledger.open()
+        if self._watch is None and self._is_open:
+            self._watch = asyncio.create_task(self._recovery.watch())
 
     async def _close(self) -> None:
         """Let go of everything; no step hangs on the success of another."""
         self._is_open = False
         async with AsyncExitStack() as last_to_first:
-            last_to_first.push_async_callback(self._services.ledger.close)
-            last_to_first.push_async_callback(self._services.fetcher.close)
-            last_to_first.push_async_callback(self._tell_all, "gaia_stop")
-            last_to_first.push_async_callback(self._tell_middleware, "gaia_stop")
-            await _finished(self._walks, patience=CLOSING_GRACE)
+            last_to_first.push_async_callback(self.ledger.close)
+            last_to_first.push_async_callback(self._recovery.flush)
+            last_to_first.push_async_callback(self._parts.alerts.close)
+            last_to_first.push_async_callback(self._parts.services.fetcher.close)
+            last_to_first.push_async_callback(self._upkeep.stop)
+            last_to_first.push_async_callback(self._door.close, CLOSING_GRACE)
+            last_to_first.push_async_callback(self._stop_watching)
 
-    async def _serve(
-        self,
-        request: Request,
-        *,
-        timeout: float | None = None,  # noqa: ASYNC109  bounds waiting, not the work
-        progress: Progress = ignore_progress,
-        **choices: Unpack[PlanChoices],
-    ) -> Response:
-        check_timeout(timeout)
-        are_kept = self._services.ledger.keeps_budgets
-        check_budgets(self.settings.budgets, are_kept=are_kept)
-        request = self._prepared(request)
-        found = await self._kept(request)
-        if found is not None:
-            return found
-        plan = self._plan(request, **choices)
-        if plan.best is None:
-            message = f"Nobody can serve this {request.capability} request."
-            raise NoCapableProviderError(message, plan.reasons)
-        deadline = self.settings.deadline
-        seconds = deadline if timeout is None else min(timeout, deadline)
-        walk = Walk(
-            services=self._services, plan=plan, seconds=seconds, progress=progress
-        )
-        response = await self._wait_for(walk)
-        await self._keep(request, response)
-        return response
-
-    async def _kept(self, request: Request) -> Response | None:
-        """Ask the cache; one that fails has nothing."""
-        try:
-            return await self.cache.find(request)
-        except Exception as error:  # noqa: BLE001  a host's cache may raise anything
-            get_logger().warning("gaia.cache_failed", error=words_of(error))
-            return None
-
-    async def _keep(self, request: Request, response: Response) -> None:
-        """Tell the cache; whatever it does, what was paid for is handed over."""
-        try:
-            await self.cache.keep(request, response)
-        except Exception as error:  # noqa: BLE001  as above
-            get_logger().warning("gaia.cache_failed", error=words_of(error))
+    async def _stop_watching(self) -> None:
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.cancel()
+            with suppress(asyncio.CancelledError):
+                await watch
 
     def _prepared(self, request: Request) -> Request:
         """Let middleware change a request; its own errors are named as such."""
@@ -338,45 +453,28 @@ class Gaia:
             message = "Use it inside `async with`: only then it knows any model."
             raise RuntimeError(message)
         preferences = attrs.evolve(
-            preferences_of(choices, self.settings),
-            latency=self._services.reliability.latency(),
+            preferences_of(choices, self.settings), latency=self.reliability.latency()
         )
         return select(request, self._offers, preferences, self._admit)
 
-    async def _wait_for(self, walk: "Walk") -> Response:
-        """Wait for a walk; what was sent goes on when nobody waits any more."""
-        task = asyncio.create_task(walk.run())
-        self._walks[task] = walk
-        task.add_done_callback(self._forget)
-        try:
-            async with asyncio.timeout(walk.seconds):
-                return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await self._leave(walk, task)
-            raise
-        except TimeoutError:
-            await self._leave(walk, task)
-            raise walk.too_late() from None
+    def _estimate(self, request: Request) -> Decimal:
+        """Tell what to hold for an item of a batch."""
+        best = self._plan(request).best
+        return (best and best.price_usd) or Decimal(0)
 
-    async def _leave(self, walk: "Walk", task: asyncio.Task[Response]) -> None:
-        """Let a walk that may have cost go on, and end any other."""
-        walk.is_left = True
-        if not walk.may_have_cost:
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_GRACE)
-
-    def _forget(self, task: asyncio.Task[Response]) -> None:
-        walk = self._walks.pop(task)
-        if walk.is_left and not task.cancelled() and task.exception() is not None:
-            get_logger().warning(
-                "gaia.detached_failed", error=type(task.exception()).__name__
-            )
+    def _earliest(self, request: Request) -> float | None:
+        """Tell when somebody who cannot serve a request now may serve it."""
+        waits = (
+            self.reliability.opens_in(offer.name, request.capability)
+            for offer in self._offers
+            if request.provider in (None, offer.name)
+        )
+        return min((wait for wait in waits if wait is not None), default=None)
 
     def _admit(self, offer: Offer, capability: Capability) -> str | None:
         """Give the reason not to ask a provider at this moment, or None."""
         info = self.plugins.providers[offer.name].info()
-        refused = self._services.reliability.admit(offer.name, capability)
-        return info.unavailable or refused
+        return info.unavailable or self.reliability.admit(offer.name, capability)
 
     def _current(self) -> tuple[Offer, ...]:
         """Put the providers' cards of this moment into what they offered."""
@@ -387,78 +485,3 @@ class Gaia:
             else offer
             for offer in self._offers
         )
-
-    async def _health_of(self, name: str, level: HealthLevel) -> Health:
-        provider = self.plugins.providers[name]
-        reason = provider.info().unavailable
-        if reason is not None or not provider.implements("gaia_check_health"):
-            return Health(
-                level=HealthLevel.CONFIGURED, is_healthy=reason is None, reason=reason
-            )
-        try:
-            health = await answer_of(
-                provider, "gaia_check_health", patience=CHECK_TIMEOUT, level=level
-            )
-        except Exception as error:  # noqa: BLE001  a plugin may raise anything
-            reason = f"the check failed: {words_of(error)}"
-            return Health(level=level, is_healthy=False, reason=reason)
-        if isinstance(health, Health):
-            return health
-        reason = f"the check gave {type(health).__name__}, not Health"
-        return Health(level=level, is_healthy=False, reason=reason)
-
-    async def _tell_all(self, hook: str) -> dict[str, str]:
-        """
-        Call an upkeep hook of every provider, the last to start the first to stop.
-
-        Returns:
-            Provider to the reason, for those that failed.
-        """
-        providers = [p for p in self.plugins.providers.values() if p.implements(hook)]
-        failed = {}
-        for provider in reversed(providers) if hook == "gaia_stop" else providers:
-            reason = await self._tell(partial(provider.call, hook), provider.name, hook)
-            if reason is not None:
-                failed[provider.name] = reason
-        return failed
-
-    async def _tell_middleware(self, hook: str) -> None:
-        answers: list[Awaitable[None]] = []
-
-        async def call() -> None:
-            answers.extend(self.plugins.call_middleware(hook))
-
-        await self._tell(call, "middleware", hook)
-        for answer in answers:
-            await self._tell(partial(_same, answer), "middleware", hook)
-
-    async def _tell(
-        self, call: Callable[[], Awaitable[None]], name: str, hook: str
-    ) -> str | None:
-        """Call an upkeep hook; give the reason if it fails, which harms nobody."""
-        try:
-            await contained(call, name, patience=self.settings.plugins.load_timeout)
-        except Exception as error:  # noqa: BLE001  a plugin may raise anything
-            reason = words_of(error)
-            event = f"{hook.replace('_', '.', 1)}_failed"
-            get_logger().warning(event, provider=name, error=reason)
-            return f"{hook} failed: {reason}"
-        return None
-
-
-async def _finished(
-    tasks: Iterable[asyncio.Task[Response]], *, patience: float
-) -> None:
-    """Wait for tasks, and cancel what takes longer."""
-    waiting = set(tasks)
-    if not waiting:
-        return
-    _, late = await asyncio.wait(waiting, timeout=patience)
-    for task in late:
-        task.cancel()
-    if late:
-        await asyncio.wait(late, timeout=CANCEL_GRACE)
-
-
-def _same(answer: Awaitable[None]) -> Awaitable[None]:
-    return answer

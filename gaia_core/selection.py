@@ -89,12 +89,15 @@ class Preferences:
         policy: What comes first.
         max_cost_usd: Ceiling of the whole operation; None: no ceiling.
         allowed_providers: The only ones to ask; None: all.
+        needs_price: Whether a model of unknown price is passed over: nothing could
+            be held for it in a budget.
         latency: Provider to its measured seconds, for policy ``fastest``.
     """
 
     policy: Policy = Policy.PRIORITY
     max_cost_usd: Decimal | None = None
     allowed_providers: frozenset[str] | None = None
+    needs_price: bool = False
     latency: Mapping[str, float] = attrs.field(factory=dict)
 
 
@@ -376,7 +379,7 @@ def _reject_model(
     return (
         _reject_size(request, model)
         or _reject_fields(request, model)
-        or _reject_price(request, model, preferences.max_cost_usd)
+        or _reject_price(request, model, preferences)
     )
 
 
@@ -415,14 +418,18 @@ def _reject_fields(request: Request, model: ModelInfo) -> str | None:
 
 
 def _reject_price(
-    request: Request, model: ModelInfo, ceiling: Decimal | None
+    request: Request, model: ModelInfo, preferences: Preferences
 ) -> str | None:
-    if ceiling is None:
+    ceiling = preferences.max_cost_usd
+    if ceiling is None and not preferences.needs_price:
         return None
     price = estimate(request, model)
+    if price is None and ceiling is None:
+        advice = f"give one in [providers.{model.provider}.prices]"
+        return f"its price is unknown and there are budgets: {advice}"
     if price is None:
         return f"its price is unknown and the ceiling is ${ceiling}"
-    if price > ceiling:
+    if ceiling is not None and price > ceiling:
         return f"costs ${price.normalize():f}, the ceiling is ${ceiling}"
     return None
 

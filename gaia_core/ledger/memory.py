@@ -89,6 +89,8 @@ class MemoryLedger:
             error=None,
             error_type=None,
         )
+        if settlement.result_key is not None:
+            self._results.setdefault(settlement.result_key, operation_id)
 
     async def receive(self, operation_id: str, attempt: Attempt) -> None:
         """Note that its pictures wait to be stored."""

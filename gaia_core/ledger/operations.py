@@ -170,6 +170,8 @@ class Settlement:
         answer: As `Operation.answer`.
         attempt: The attempt that served it, as it ended; it takes the place of the
             latest one. None: the attempts are on record as they are.
+        result_key: What equal requests find the answer by from now on; None: as it
+            was accepted.
     """
 
     provider: str
@@ -178,6 +180,7 @@ class Settlement:
     images: tuple[StoredImage, ...] = ()
     answer: Mapping[str, Any] = attrs.field(factory=dict)
     attempt: Attempt | None = None
+    result_key: str | None = None
 
 
 @attrs.frozen(kw_only=True)

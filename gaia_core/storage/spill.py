@@ -38,6 +38,11 @@ class Spill:
     folder: Path = attrs.field(factory=_folder)
     _waiting: dict[str, ImageResult] = attrs.field(factory=dict, init=False, repr=False)
 
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The operations of this process whose pictures wait."""
+        return tuple(self._waiting)
+
     def keep(self, operation_id: str, result: ImageResult) -> bool:
         """Keep what an operation made; tell whether it survives the process."""
         self._waiting[operation_id] = result

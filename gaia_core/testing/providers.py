@@ -18,6 +18,7 @@ from gaia_core.catalog import (
     to_decimal,
 )
 from gaia_core.context import CallContext
+from gaia_core.errors import ProviderError
 from gaia_core.hookspecs import hookimpl
 from gaia_core.requests import (
     MAX_NUM_IMAGES,
@@ -95,6 +96,9 @@ class FakeProvider:
             a result (or whatever else) is answered, None draws as usual.
         failure: What every call raises once ``outcomes`` is used up.
         is_charging_failures: Whether a call that fails is charged all the same.
+        is_looking_up: Whether it can say what became of a call that failed.
+        is_idempotent: Whether it says that a repeated task costs nothing; it then
+            does not.
         delay: Seconds a call takes.
         steps: The fractions a call reports as its progress, spread over ``delay``.
         is_local: Whether it says of its pictures that it encoded them itself, so
@@ -115,6 +119,8 @@ class FakeProvider:
     outcomes: deque[object] = attrs.field(factory=deque, converter=_script)
     failure: Exception | None = None
     is_charging_failures: bool = False
+    is_looking_up: bool = False
+    is_idempotent: bool = False
     delay: float = 0.0
     steps: Sequence[float] = (0.5, 1.0)
     is_local: bool = False
@@ -149,6 +155,7 @@ class FakeProvider:
             capabilities=self.capabilities,
             priority=self.priority,
             unavailable=self.unavailable,
+            is_idempotent=self.is_idempotent,
         )
 
     @hookimpl
@@ -234,7 +241,15 @@ class FakeProvider:
         task_id: str,
         context: CallContext,  # noqa: ARG002  the interface
     ) -> ImageResult | None:
-        """Give what a charged attempt made, whether or not it was answered."""
+        """
+        Give what a charged attempt made, whether or not it was answered.
+
+        Raises:
+            ProviderError: If it was told that it cannot tell.
+        """
+        if not self.is_looking_up:
+            message = f"{self.name} keeps no record of tasks."
+            raise ProviderError(message)
         return self._made.get(task_id)
 
     @hookimpl
@@ -261,7 +276,8 @@ class FakeProvider:
         outcome = self.outcomes.popleft() if self.outcomes else self.failure
         has_failed = isinstance(outcome, Exception)
         answer = draw() if outcome is None or has_failed else outcome
-        if self.is_charging_failures or not has_failed:
+        is_known = self.is_idempotent and context.task_id in self.charges
+        if not is_known and (self.is_charging_failures or not has_failed):
             self.charges.append(context.task_id)
             self._made[context.task_id] = answer
         await self._take_time(context)

@@ -24,6 +24,12 @@ PREFIXES = ("GAIA_", "GEMINI_", "GOOGLE_", "HF_", "PARASAIL_", "RUNWARE_")
 VARIABLES = ("HUGGING_FACE_KEY", "IMAGE_STORAGE_PATH")
 """Further variables that could."""
 
+PARTS = (
+    *("storage", "ledger", "reliability", "cache"),
+    *("fetcher", "metrics", "lookup"),
+)
+"""What `open_gaia` hands over to `Gaia.open`."""
+
 _FOLDERS = {
     "HOME": ".",
     "USERPROFILE": ".",
@@ -75,17 +81,18 @@ def open_gaia(gaia_home: Path) -> OpenGaia:
         async with open_gaia(FakeProvider(), policy="cheapest") as gaia:
             ...
 
-    What is installed is left out. Keywords are fields of `Settings`, or
-    ``storage``, ``ledger``, ``reliability`` and ``cache`` as for `Gaia.open`.
+    What is installed is left out. Keywords are fields of `Settings`, or parts as for
+    `Gaia.open`: ``storage``, ``ledger``, ``reliability``, ``cache``, ``fetcher``,
+    ``metrics`` and ``lookup``. Unless they are given, the ledger is one in memory and
+    nothing is repeated, so that a test is quick and sees every call.
     """
     from gaia_core import Gaia, Settings  # noqa: PLC0415 - only who asks pays
+    from gaia_core.ledger import MemoryLedger  # noqa: PLC0415 - as above
+    from gaia_core.reliability import SingleTry  # noqa: PLC0415 - as above
 
     def opened(*plugins: object, **choices: Any) -> Gaia:
-        parts = {
-            name: choices.pop(name)
-            for name in ("storage", "ledger", "reliability", "cache")
-            if name in choices
-        }
+        given = {name: choices.pop(name) for name in PARTS if name in choices}
+        parts = {"ledger": MemoryLedger(), "reliability": SingleTry()} | given
         settings = Settings(**{"image_store": gaia_home / "images"} | choices)
         return Gaia.open(settings, plugins=plugins, discover=False, **parts)
 

@@ -1,0 +1,319 @@
+"""Asking a provider: once, again, and about an answer that was lost."""
+
+import asyncio
+import itertools
+import threading
+import time
+import uuid
+from decimal import Decimal
+from typing import cast
+
+import attrs
+
+from gaia_core.answers import Result, blame, checked
+from gaia_core.calls import answer_of, words_of
+from gaia_core.choices import Delivery
+from gaia_core.context import CallContext, Progress, ignore_progress
+from gaia_core.errors import (
+    InvalidImageError,
+    OutcomeClass,
+    ProviderConnectionError,
+    ProviderTimeoutError,
+)
+from gaia_core.hookspecs import HOOK_OF
+from gaia_core.images import Image
+from gaia_core.ledger import Operation
+from gaia_core.lookups import can_look_up
+from gaia_core.observability import get_logger
+from gaia_core.plugins import Provider
+from gaia_core.reliability import Asker, Target, classify, cost_of
+from gaia_core.requests import GenerateRequest, Request
+from gaia_core.responses import Attempt
+from gaia_core.selection import Candidate
+from gaia_core.services import Services
+
+MAX_ATTEMPTS = 6
+"""Most attempts of one operation, over all providers."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Asking:
+    """
+    Asks providers on behalf of one operation.
+
+    Attributes:
+        services: What it works with.
+        request: What is asked for.
+        operation: For what.
+        seconds: How long anybody waits.
+        progress: Who is told how far the work is.
+        delivery: Whether something may be paid twice rather than not come.
+        started: When it began, on `time.monotonic`'s clock.
+        attempts: What was tried so far, and what it may have cost.
+        is_left: Whether nobody waits any more.
+    """
+
+    services: Services
+    request: Request
+    operation: Operation
+    seconds: float
+    progress: Progress = ignore_progress
+    delivery: Delivery = Delivery.AT_MOST_ONCE
+    started: float = attrs.field(factory=time.monotonic, init=False)
+    attempts: list[Attempt] = attrs.field(init=False)
+    is_left: bool = attrs.field(default=False, init=False)
+
+    @attempts.default
+    def _attempts_before(self) -> list[Attempt]:
+        return list(self.operation.attempts)
+
+    @property
+    def is_worn_out(self) -> bool:
+        """Whether it was tried often enough; tries before a restart do not count."""
+        tried = len(self.attempts) - len(self.operation.attempts)
+        return tried >= MAX_ATTEMPTS
+
+    @property
+    def may_pay_twice(self) -> bool:
+        """Whether a lost answer is no reason to stop."""
+        return self.delivery is Delivery.AT_LEAST_ONCE
+
+    def is_over(self, *, after: float = 0.0) -> bool:
+        """Tell whether nobody waits any more: then nothing new is begun."""
+        return self.is_left or time.monotonic() + after >= self.started + self.seconds
+
+    async def ask(self, candidate: Candidate) -> Result:
+        """Ask one candidate, again if the reliability rules say so."""
+        for repeats in itertools.count():
+            try:
+                return await self._attempt(candidate, repeats)
+            except Exception as error:
+                wait = self._wait_before_repeat(candidate, repeats, error)
+                if wait is None or self.is_over(after=wait):
+                    raise
+            await asyncio.sleep(wait)
+        raise AssertionError  # pragma: no cover  count() never ends
+
+    def _wait_before_repeat(
+        self, candidate: Candidate, repeats: int, error: Exception
+    ) -> float | None:
+        if self.is_worn_out or not self._may_repeat(candidate, error):
+            return None
+        return self.services.reliability.wait_before_repeat(
+            self._target(candidate), repeats, error
+        )
+
+    def _may_repeat(self, candidate: Candidate, error: Exception) -> bool:
+        """Tell whether asking again can make or charge nothing twice."""
+        outcome = classify(error)
+        if outcome is not OutcomeClass.AMBIGUOUS:
+            return outcome is OutcomeClass.REJECTED_BUSY
+        info = self.services.plugins.providers[candidate.provider].info()
+        return candidate.price_usd == 0 or info.is_idempotent or self.may_pay_twice
+
+    async def _attempt(self, candidate: Candidate, repeats: int) -> Result:
+        """Ask one provider once; the ledger knows before the provider does."""
+        attempt = self._new_attempt(candidate)
+        held = self.services.reliability.attempt(self._target(candidate), self._asker())
+        async with held:
+            await self._send(attempt)
+            start = time.monotonic()
+            try:
+                result = await self._call(candidate, attempt.task_id)
+            except Exception as error:  # noqa: BLE001  a plugin may raise anything
+                self._record(candidate, classify(error), start, repeats, error)
+                return await self._after_failure(candidate, error, start)
+            self._record(candidate, OutcomeClass.OK, start, repeats)
+            self._end(OutcomeClass.OK, start, charged=result.cost_usd)
+        return result
+
+    def _new_attempt(self, candidate: Candidate) -> Attempt:
+        """Mint the task id: the same for every repetition that cannot pay twice."""
+        lost = [one for one in self.attempts if one.outcome is OutcomeClass.AMBIGUOUS]
+        info = self.services.plugins.providers[candidate.provider].info()
+        is_anew = self.may_pay_twice and lost and not info.is_idempotent
+        slot = f"{candidate.name}#{len(lost)}" if is_anew else candidate.name
+        return Attempt(
+            provider=candidate.provider,
+            model=candidate.model.id,
+            task_id=str(uuid.uuid5(uuid.UUID(self.operation.id), slot)),
+            outcome=OutcomeClass.AMBIGUOUS,
+            duration_ms=0.0,
+            cost_usd=candidate.price_usd,
+        )
+
+    async def _send(self, attempt: Attempt) -> None:
+        """Write down what is about to be sent, if anybody still waits for it."""
+        if self.is_over():
+            message = f"Nobody could be asked within {self.seconds:g} s."
+            raise ProviderTimeoutError(message)
+        # Before the ledger has it: whoever leaves now must not cancel the writing.
+        self.attempts.append(attempt)
+        try:
+            await self.services.ledger.send(self.operation.id, attempt)
+        except Exception:
+            self.attempts.pop()
+            raise
+
+    async def _after_failure(
+        self, candidate: Candidate, error: Exception, start: float
+    ) -> Result:
+        """Find out what became of an attempt that failed, and write that down."""
+        outcome = classify(error)
+        if outcome is OutcomeClass.AMBIGUOUS and candidate.price_usd != 0:
+            try:
+                found = await self._look_up(candidate, error)
+            except ProviderConnectionError as never_seen:
+                error, outcome = never_seen, classify(never_seen)
+            else:
+                if found is not None:
+                    self._end(OutcomeClass.OK, start, charged=found.cost_usd)
+                    return found
+        ended = self._end(outcome, start, error=error)
+        await self.services.ledger.end_attempt(self.operation.id, ended)
+        raise error
+
+    async def _look_up(self, candidate: Candidate, error: Exception) -> Result | None:
+        """
+        Ask what became of an attempt whose answer was lost.
+
+        Returns:
+            What it made, or None: it stays unknown.
+
+        Raises:
+            ProviderConnectionError: If the vendor has certainly never seen it.
+        """
+        provider = self.services.plugins.providers[candidate.provider]
+        if not can_look_up(provider):
+            return None
+        context = self._context(candidate, self.attempts[-1].task_id)
+        try:
+            found = await self.services.lookup.find(provider, candidate, context)
+        except Exception as failure:  # noqa: BLE001  a plugin may raise anything
+            context.logger.warning("gaia.lookup_failed", error=words_of(failure))
+            return None
+        if found is None:
+            message = f"{candidate.provider} was not reached ({words_of(error)})."
+            raise ProviderConnectionError(message)
+        return found
+
+    async def _call(self, candidate: Candidate, task_id: str) -> Result:
+        provider = self.services.plugins.providers[candidate.provider]
+        request = self._addressed(candidate, provider)
+        context = self._context(candidate, task_id)
+        hook = HOOK_OF[request.capability]
+        try:
+            result = await self._answer(provider, hook, request, context)
+        except InvalidImageError as error:
+            await blame(error, request, candidate)
+            raise
+        return await checked(result, candidate, hook)
+
+    async def _answer(
+        self, provider: Provider, hook: str, request: Request, context: CallContext
+    ) -> object:
+        """Call the hook; items of batches go together where the provider takes many."""
+        bundles = self.services.bundles
+        is_item = self.operation.batch_id is not None
+        if is_item and bundles.takes(provider, hook):
+            many: object = await bundles.call(
+                provider, cast("GenerateRequest", request), context
+            )
+            return many
+        one: object = await answer_of(provider, hook, request=request, context=context)
+        return one
+
+    def _context(self, candidate: Candidate, task_id: str) -> CallContext:
+        return CallContext(
+            operation_id=self.operation.id,
+            task_id=task_id,
+            deadline=self.started + self.seconds,
+            logger=get_logger(
+                operation_id=self.operation.id,
+                task_id=task_id,
+                provider=candidate.provider,
+            ),
+            fetch=self.services.fetcher.fetch,
+            progress=self._reporter(),
+        )
+
+    def _addressed(self, candidate: Candidate, provider: Provider) -> Request:
+        """Name the model; leave in only its own options, under the plugin's name."""
+        request = self.request
+        own = request.options_for(provider.name) or request.options_for(provider.plugin)
+        return attrs.evolve(
+            request,
+            model=candidate.model.id,
+            provider_options={provider.plugin: own} if own else {},
+        )
+
+    def _target(self, candidate: Candidate) -> Target:
+        return Target(
+            provider=candidate.provider,
+            model=candidate.model.id,
+            capability=self.request.capability,
+        )
+
+    def _asker(self) -> Asker:
+        one = self.operation
+        return Asker(
+            tenant=one.user_id or one.principal or one.campaign_id or "",
+            is_batch=one.batch_id is not None,
+            deadline=self.started + self.seconds,
+        )
+
+    def _reporter(self) -> Progress:
+        """Bring progress to the thread of the loop, where the host listens."""
+        loop, home = asyncio.get_running_loop(), threading.get_ident()
+
+        def report(fraction: float, preview: Image | None) -> None:
+            if threading.get_ident() == home:
+                self._report(fraction, preview)
+            elif not loop.is_closed():
+                loop.call_soon_threadsafe(self._report, fraction, preview)
+
+        return report
+
+    def _report(self, fraction: float, preview: Image | None) -> None:
+        """Tell the host how far the work is; a host that fails ends no work."""
+        try:
+            self.progress(fraction, preview)
+        except Exception as error:  # noqa: BLE001  the host's own business
+            get_logger().warning("gaia.progress_failed", error=type(error).__name__)
+
+    def _record(
+        self,
+        candidate: Candidate,
+        outcome: OutcomeClass,
+        start: float,
+        repeats: int,
+        error: Exception | None = None,
+    ) -> None:
+        seconds = time.monotonic() - start
+        self.services.reliability.record(
+            self._target(candidate), outcome, seconds, error=error, repeats=repeats
+        )
+        metrics, provider = self.services.metrics, candidate.provider
+        metrics.count("gaia_attempts_total", provider=provider, outcome=str(outcome))
+        metrics.observe(
+            "gaia_attempt_seconds", seconds, provider=provider, outcome=str(outcome)
+        )
+
+    def _end(
+        self,
+        outcome: OutcomeClass,
+        start: float,
+        *,
+        charged: Decimal | None = None,
+        error: Exception | None = None,
+    ) -> Attempt:
+        """Put how it ended in the place of the latest attempt."""
+        attempt = self.attempts[-1]
+        self.attempts[-1] = attrs.evolve(
+            attempt,
+            outcome=outcome,
+            duration_ms=(time.monotonic() - start) * 1_000,
+            cost_usd=cost_of(outcome, attempt.cost_usd, charged),
+            error=None if error is None else words_of(error),
+        )
+        return self.attempts[-1]

@@ -1,0 +1,373 @@
+"""
+The door: what a request passes before it costs anything, and where callers wait.
+
+::
+
+    limits > idempotency key > plan > kept answer > equal work under way > walk
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from typing import Any, Protocol, Unpack
+
+import attrs
+
+from gaia_core.cache import ResultCache
+from gaia_core.calls import words_of
+from gaia_core.choices import (
+    Choices,
+    Delivery,
+    PlanChoices,
+    check_budgets,
+    check_timeout,
+    delivery_of,
+)
+from gaia_core.context import Progress, ignore_progress
+from gaia_core.endings import answer_in, failure_of
+from gaia_core.errors import (
+    BudgetExceededError,
+    GaiaError,
+    IdempotencyConflictError,
+    NoCapableProviderError,
+    OutcomeUnknownError,
+    RequestLimitError,
+)
+from gaia_core.flights import Flights
+from gaia_core.ledger import IdempotencyKey, Operation, Settlement
+from gaia_core.limits import RequestLimits
+from gaia_core.observability import get_logger
+from gaia_core.records import fingerprint, result_key, to_record
+from gaia_core.replays import reused
+from gaia_core.requests import Request
+from gaia_core.responses import ImageResponse, Response
+from gaia_core.selection import Candidate, Plan
+from gaia_core.services import Services
+from gaia_core.settings import Settings
+from gaia_core.walk import Walk
+
+CANCEL_GRACE = 5.0
+"""How long a caller waits for cancelled work to end, in seconds."""
+
+
+class Planner(Protocol):
+    """Plans a request that middleware has prepared."""
+
+    def __call__(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
+        """Say who would be asked, in which order, at which price, and why."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Door:
+    """
+    Takes requests in, and gives responses out.
+
+    Attributes:
+        settings: What to go by.
+        services: What walks work with.
+        cache: Where answers to equal requests are found.
+        limits: How many requests are taken.
+        ready: Gets the ledger ready; called before each use.
+        plan: Who can serve a request.
+        earliest: When somebody may serve a request that nobody can serve now, in
+            seconds from now, or None.
+    """
+
+    settings: Settings
+    services: Services
+    cache: ResultCache
+    limits: RequestLimits
+    ready: Callable[[], Awaitable[None]]
+    plan: Planner
+    earliest: Callable[[Request], float | None]
+    _flights: Flights = attrs.field(factory=Flights, init=False)
+    _walks: dict[asyncio.Task[Any], Walk] = attrs.field(factory=dict, init=False)
+    _leading: dict[str, Walk] = attrs.field(factory=dict, init=False)
+
+    async def serve(self, request: Request, **choices: Unpack[Choices]) -> Response:
+        """Serve a request that middleware has prepared; see `Gaia.generate`."""
+        metrics, capability = self.services.metrics, str(request.capability)
+        metrics.count("gaia_requests_total", capability=capability)
+        outcome = "failed"
+        try:
+            response = await self._serve(request, **choices)
+            outcome = "reused" if response.is_reused else "made"
+        except OutcomeUnknownError:
+            outcome = "unknown"
+            raise
+        except (BudgetExceededError, RequestLimitError) as error:
+            outcome = "refused"
+            self._count_refusal(error)
+            raise
+        finally:
+            metrics.count(
+                "gaia_responses_total", capability=capability, outcome=outcome
+            )
+        return response
+
+    async def serve_item(self, operation: Operation, request: Request) -> Response:
+        """
+        Serve an item of a batch that this process has leased.
+
+        Raises:
+            GaiaError: If it fails; the ledger knows by then, unless nothing was
+                sent and it may be served later.
+        """
+        plan, best = self._planned(request)
+        key = self._result_key(request, best, operation.principal, reuse=None)
+        walk = self._walk(plan, operation, seconds=self.settings.deadline, key=key)
+        found = None if key is None else await self._kept(key)
+        try:
+            if found is None:
+                own = key or operation.id
+                found, is_leader = await self._wait_for(walk, own, walk.carry_out)
+                if is_leader:
+                    return found
+        except GaiaError as error:
+            if error.operation_id not in (None, operation.id):
+                ending = failure_of(error, ())
+                await self.services.ledger.fail(operation.id, ending)
+            raise
+        settlement = _shared(found)
+        await self.services.ledger.settle(operation.id, settlement)
+        return reused(found)
+
+    async def close(self, patience: float) -> None:
+        """Begin nothing new, wait for what was sent, and cancel what takes longer."""
+        for walk in self._walks.values():
+            walk.is_left = True
+        waiting = set(self._walks)
+        if not waiting:
+            return
+        _, late = await asyncio.wait(waiting, timeout=patience)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=CANCEL_GRACE)
+
+    # -- before it costs anything -----------------------------------------------------
+
+    async def _serve(  # noqa: PLR0913  what a caller may choose
+        self,
+        request: Request,
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109  bounds waiting, not the work
+        progress: Progress = ignore_progress,
+        idempotency_key: str | None = None,
+        principal: str = "",
+        reuse: bool | None = None,
+        delivery: Delivery | str = Delivery.AT_MOST_ONCE,
+        **choices: Unpack[PlanChoices],
+    ) -> Response:
+        check_timeout(timeout)
+        delivery = delivery_of(delivery)
+        ledger = self.services.ledger
+        check_budgets(self.settings.budgets, are_kept=ledger.keeps_budgets)
+        await self.limits.check(
+            principal=principal,
+            user_id=request.user_id,
+            campaign_id=request.campaign_id,
+        )
+        record = to_record(request)
+        named = _key(idempotency_key, principal, record)
+        digest = fingerprint(record)
+        if named is not None:
+            await self.ready()
+            standing = await ledger.find(named)
+            if standing is not None:
+                return await self._repeated(standing, named, digest)
+        plan, best = self._planned(request, **choices)
+        key = self._result_key(request, best, principal, reuse=reuse)
+        if key is not None and (found := await self._kept(key)) is not None:
+            return found
+        operation = Operation(
+            id=uuid.uuid4().hex,
+            capability=request.capability,
+            principal=principal,
+            campaign_id=request.campaign_id,
+            user_id=request.user_id,
+            request=record,
+            fingerprint=digest,
+            key=named,
+            result_key=key,
+            reserved_usd=best.price_usd or Decimal(0),
+        )
+        deadline = self.settings.deadline
+        seconds = deadline if timeout is None else min(timeout, deadline)
+        walk = self._walk(
+            plan,
+            operation,
+            seconds=seconds,
+            progress=progress,
+            delivery=delivery,
+            key=key,
+        )
+        # Under a key of one's own nothing is shared: the ledger must know that key.
+        shared = operation.id if key is None or named is not None else key
+        response, is_leader = await self._wait_for(walk, shared, walk.run)
+        return response if is_leader else reused(response)
+
+    async def _repeated(
+        self, standing: Operation, key: IdempotencyKey, digest: str
+    ) -> Response:
+        """Answer what was asked before under the same idempotency key."""
+        if standing.fingerprint != digest:
+            message = f"The idempotency key {key.key!r} stands for another request."
+            raise IdempotencyConflictError(message)
+        self.services.metrics.count("gaia_idempotent_replays_total")
+        return await self.services.replays.repeated(standing)
+
+    def _planned(
+        self, request: Request, **choices: Unpack[PlanChoices]
+    ) -> tuple[Plan, Candidate]:
+        plan = self.plan(request, **choices)
+        best = plan.best
+        if best is None:
+            message = f"Nobody can serve this {request.capability} request."
+            wait = self.earliest(request)
+            raise NoCapableProviderError(message, plan.reasons, retry_after=wait)
+        return plan, best
+
+    def _result_key(
+        self, request: Request, best: Candidate, principal: str, *, reuse: bool | None
+    ) -> str | None:
+        """Name what equal requests share; without a seed nothing is, unless asked."""
+        if reuse is None:
+            has_seed = getattr(request, "seed", None) is not None
+            reuse = has_seed and self.settings.cache.enabled
+        if not reuse:
+            return None
+        return result_key(
+            request,
+            provider=best.provider,
+            model=best.model.id,
+            revision=best.model.revision,
+            tenant=principal,
+        )
+
+    def _walk(
+        self, plan: Plan, operation: Operation, *, key: str | None, **facts: Any
+    ) -> Walk:
+        return Walk(
+            services=self.services,
+            plan=plan,
+            operation=operation,
+            result_key=key,
+            **facts,
+        )
+
+    # -- kept answers -----------------------------------------------------------------
+
+    async def _kept(self, key: str) -> Response | None:
+        """Ask the cache; one that fails has nothing."""
+        try:
+            await self.ready()
+            return await self.cache.find(key)
+        except Exception as error:  # noqa: BLE001  a host's cache may raise anything
+            get_logger().warning("gaia.cache_failed", error=words_of(error))
+            return None
+
+    async def _keep(self, key: str, response: Response) -> None:
+        """Tell the cache; whatever it does, what was paid for is handed over."""
+        try:
+            await self.cache.keep(key, response)
+        except Exception as error:  # noqa: BLE001  as above
+            get_logger().warning("gaia.cache_failed", error=words_of(error))
+
+    # -- waiting ----------------------------------------------------------------------
+
+    async def _wait_for(
+        self, walk: Walk, key: str, start: "Start"
+    ) -> tuple[Response, bool]:
+        """Wait for a walk; what was sent goes on when nobody waits any more."""
+        run = partial(self._run, walk, key, start)
+        leave = partial(self._leave, walk)
+        try:
+            async with asyncio.timeout(walk.seconds):
+                response, is_leader = await self._flights.join(key, run, on_left=leave)
+        except asyncio.CancelledError:
+            await self._called_off(walk)
+            raise
+        except TimeoutError:
+            await self._called_off(walk)
+            raise self._leading.get(key, walk).too_late() from None
+        if key != walk.operation.id:
+            role = "leader" if is_leader else "follower"
+            self.services.metrics.count("gaia_flights_total", role=role)
+        return response, is_leader
+
+    async def _run(self, walk: Walk, key: str, start: "Start") -> Response:
+        """Be the task of a walk: it outlives its callers."""
+        task = asyncio.current_task()
+        self._leading[key] = walk
+        if task is not None:
+            self._walks[task] = walk
+        try:
+            await self.ready()
+            response = await start()
+            if walk.result_key is not None:
+                await self._keep(walk.result_key, response)
+        except Exception as error:
+            if walk.is_left:
+                kind = type(error).__name__
+                get_logger().warning("gaia.detached_failed", error=kind)
+            raise
+        finally:
+            if self._leading.get(key) is walk:
+                del self._leading[key]
+            if task is not None:
+                self._walks.pop(task, None)
+        return response
+
+    @staticmethod
+    def _leave(walk: Walk, task: asyncio.Task[Any]) -> None:
+        """Let a walk that may have cost go on, and end any other."""
+        walk.is_left = True
+        if not walk.may_have_cost:
+            task.cancel()
+
+    async def _called_off(self, walk: Walk) -> None:
+        """Wait until a walk that was cancelled is off the book."""
+        tasks = [
+            task
+            for task, one in self._walks.items()
+            if one is walk and task.cancelling()
+        ]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+
+    def _count_refusal(self, error: GaiaError) -> None:
+        metrics = self.services.metrics
+        if isinstance(error, BudgetExceededError):
+            scope = error.scope.partition(":")[0]
+            metrics.count("gaia_budget_refusals_total", scope=scope)
+        else:
+            metrics.count("gaia_limit_refusals_total")
+
+
+class Start(Protocol):
+    """Begins a walk."""
+
+    async def __call__(self) -> Response:
+        """Walk, and give the response."""
+
+
+def _key(
+    words: str | None, principal: str, record: Mapping[str, Any]
+) -> IdempotencyKey | None:
+    if words is None:
+        return None
+    return IdempotencyKey(key=words, principal=principal, route=record["operation"])
+
+
+def _shared(response: Response) -> Settlement:
+    """Settle an item with the answer to an equal one: nothing is paid."""
+    return Settlement(
+        provider=response.provider,
+        model=response.model,
+        cost_usd=Decimal(0),
+        images=response.images if isinstance(response, ImageResponse) else (),
+        answer=answer_in(response),
+    )

@@ -1,0 +1,61 @@
+"""Asking a provider what became of an attempt whose answer was lost."""
+
+import asyncio
+
+import attrs
+
+from gaia_core.answers import Result, checked
+from gaia_core.calls import answer_of
+from gaia_core.context import CallContext
+from gaia_core.plugins import Provider
+from gaia_core.selection import Candidate
+
+HOOK = "gaia_recover"
+
+
+@attrs.frozen(kw_only=True)
+class Lookup:
+    """
+    How a provider is asked.
+
+    Attributes:
+        spacing: Seconds between two questions: a vendor may learn of a task only a
+            moment after it was sent, so one "never seen" proves nothing.
+        patience: Longest wait for one answer, in seconds.
+    """
+
+    spacing: float = 5.0
+    patience: float = 60.0
+
+    async def find(
+        self, provider: Provider, candidate: Candidate, context: CallContext
+    ) -> Result | None:
+        """
+        Find what an attempt made.
+
+        Returns:
+            What it made, or None: the vendor has certainly never seen it.
+
+        Raises:
+            Exception: Whatever the hook raises; nothing is known then.
+        """
+        found = await self._ask(provider, context)
+        if found is None:
+            await asyncio.sleep(self.spacing)
+            found = await self._ask(provider, context)
+        return None if found is None else await checked(found, candidate, HOOK)
+
+    async def _ask(self, provider: Provider, context: CallContext) -> object:
+        found: object = await answer_of(
+            provider,
+            HOOK,
+            patience=self.patience,
+            task_id=context.task_id,
+            context=context,
+        )
+        return found
+
+
+def can_look_up(provider: Provider) -> bool:
+    """Tell whether a provider can say what became of an attempt."""
+    return provider.implements(HOOK)

@@ -1,0 +1,328 @@
+"""
+Settling what was left behind: by a crash, a lost answer, a full disk.
+
+::
+
+    nothing was sent           > given back
+    its pictures are stored    > done
+    its pictures are spilled   > stored, done
+    the provider knows the task > stored, done; or given back: it was never seen
+    the provider cannot tell   > unknown, the money held
+"""
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import attrs
+
+from gaia_core.answers import Result
+from gaia_core.calls import words_of
+from gaia_core.catalog import ModelInfo
+from gaia_core.context import CallContext
+from gaia_core.endings import answer_in, response_of
+from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClass
+from gaia_core.images import Image
+from gaia_core.ledger import Failure, Operation, OperationState, Settlement
+from gaia_core.lookups import can_look_up
+from gaia_core.observability import get_logger
+from gaia_core.records import from_record
+from gaia_core.reliability import cost_in_all, cost_of, lost_attempt
+from gaia_core.requests import Request
+from gaia_core.responses import Attempt, StoredImage
+from gaia_core.results import ImageResult
+from gaia_core.selection import Candidate
+from gaia_core.services import Services
+
+PAUSE = 60.0
+"""How often what others left behind is looked for, in seconds."""
+SHORT_PAUSE = 5.0
+"""The same while something of this process waits to be stored or written."""
+AT_ONCE = 8
+"""How many operations are settled at a time."""
+PATIENCE = 10 * 60.0
+"""How often the provider is asked again about an unknown outcome, in seconds."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Recovery:
+    """Settles operations that nobody works on any more."""
+
+    services: Services
+    _asked: dict[str, float] = attrs.field(factory=dict, init=False)
+
+    async def watch(self) -> None:
+        """Settle what is found, again and again; ends when it is cancelled."""
+        while True:
+            try:
+                await self.run_once()
+            except GaiaError as error:
+                get_logger().warning("gaia.recovery_failed", error=words_of(error))
+            await asyncio.sleep(SHORT_PAUSE if self._is_waiting else PAUSE)
+
+    async def run_once(self) -> int:
+        """Settle what is found now; say how many operations came to an end."""
+        ledger = self.services.ledger
+        await self._write_backlog()
+        spilled = [await ledger.get(id_) for id_ in self.services.keeper.spill.waiting]
+        adopted = await ledger.adopt()
+        unknown = [await ledger.reopen(one.id) for one in await self._askable()]
+        found = [*filter(None, spilled), *adopted, *filter(None, unknown)]
+        states = await self._settle_all(found)
+        await ledger.expire_holds()
+        return sum(state.is_final for state in states)
+
+    async def flush(self) -> None:
+        """Write down what could not be written before, if it can be now."""
+        try:
+            await self._write_backlog()
+        except GaiaError as error:
+            get_logger().warning("gaia.recovery_failed", error=words_of(error))
+
+    async def settle(self, operation: Operation) -> OperationState:
+        """Find out what became of an operation, and close it accordingly."""
+        if operation.state is OperationState.DONE:
+            self.services.keeper.spill.drop(operation.id)
+            return operation.state
+        if not operation.attempts:
+            return await self._give_back(operation)
+        keeper = self.services.keeper
+        stored = sorted(
+            await keeper.storage.recover(operation.id), key=lambda one: one.created_at
+        )
+        if stored and len(stored) >= _expected(operation):
+            return await self._done(operation, stored, "stored")
+        spilled = keeper.spill.find(operation.id)
+        if spilled is not None:
+            return await self._keep(operation, spilled, stored, "spilled")
+        return await self._ask(operation, stored)
+
+    # -- finding out ----------------------------------------------------------------
+
+    async def _ask(
+        self, operation: Operation, stored: Sequence[StoredImage]
+    ) -> OperationState:
+        """Ask the provider, where a charge is in doubt and it can tell."""
+        lost = lost_attempt(operation.attempts)
+        if lost is None:
+            return await self._give_back(operation)
+        try:
+            found = await self._look_up(operation, lost)
+        except Exception as error:  # noqa: BLE001  a plugin may raise anything
+            reason = words_of(error)
+            get_logger(operation_id=operation.id).warning(
+                "gaia.lookup_failed", provider=lost.provider, error=reason
+            )
+            if stored:
+                return await self._done(operation, stored, "stored")
+            return await self._unknown(operation, lost)
+        if found is not None:
+            return await self._keep(operation, found, stored, "found")
+        ended = attrs.evolve(
+            lost,
+            outcome=OutcomeClass.REJECTED_BUSY,
+            cost_usd=cost_of(OutcomeClass.REJECTED_BUSY, None, None),
+            error="the provider has never seen it",
+        )
+        await self.services.ledger.end_attempt(operation.id, ended)
+        return await self._give_back(operation)
+
+    async def _look_up(self, operation: Operation, lost: Attempt) -> Result | None:
+        provider = self.services.plugins.providers.get(lost.provider)
+        if provider is None or not can_look_up(provider):
+            message = f"{lost.provider} keeps no record of tasks"
+            raise LookupError(message)
+        context = CallContext(
+            operation_id=operation.id,
+            task_id=str(uuid.UUID(lost.task_id)),
+            deadline=math.inf,
+            logger=get_logger(operation_id=operation.id, provider=lost.provider),
+            fetch=self.services.fetcher.fetch,
+        )
+        candidate = _candidate(operation, lost)
+        return await self.services.lookup.find(provider, candidate, context)
+
+    async def _askable(self) -> Sequence[Operation]:
+        """Choose the unknown outcomes a provider may be asked about again."""
+        now = time.monotonic()
+        unknown = await self.services.ledger.listed(state=OperationState.UNKNOWN)
+        chosen = [
+            one
+            for one in unknown
+            if self._can_tell(one)
+            and now - self._asked.get(one.id, -math.inf) >= PATIENCE
+        ]
+        self._asked = {one.id: self._asked.get(one.id, -math.inf) for one in unknown}
+        self._asked.update({one.id: now for one in chosen})
+        return chosen
+
+    def _can_tell(self, operation: Operation) -> bool:
+        lost = lost_attempt(operation.attempts)
+        provider = lost and self.services.plugins.providers.get(lost.provider)
+        return bool(provider and can_look_up(provider))
+
+    # -- closing --------------------------------------------------------------------
+
+    async def _keep(
+        self,
+        operation: Operation,
+        result: Result,
+        stored: Sequence[StoredImage],
+        how: str,
+    ) -> OperationState:
+        """Store what was made, then settle it."""
+        images: Sequence[StoredImage] = ()
+        if isinstance(result, ImageResult):
+            images = await self.services.keeper.keep(
+                result,
+                operation=operation,
+                provider=operation.attempts[-1].provider,
+                request=await self._request(operation),
+                known=stored,
+            )
+        return await self._done(operation, images, how, result)
+
+    async def _done(
+        self,
+        operation: Operation,
+        images: Sequence[StoredImage],
+        how: str,
+        result: Result | None = None,
+    ) -> OperationState:
+        latest = operation.attempts[-1]
+        charged = result.cost_usd if result is not None else None
+        cost = cost_of(OutcomeClass.OK, latest.cost_usd, charged)
+        attempt = attrs.evolve(latest, outcome=OutcomeClass.OK, cost_usd=cost)
+        attempts = (*operation.attempts[:-1], attempt)
+        answer = result or ImageResult(
+            images=(), provider=latest.provider, model=latest.model
+        )
+        short = _expected(operation) - len(images)
+        missing = [f"{short} of the pictures were lost"] if images and short > 0 else []
+        response = response_of(
+            answer,
+            images,
+            operation_id=operation.id,
+            provider=latest.provider,
+            model=answer.model or latest.model,
+            attempts=attempts,
+            cost_usd=cost_in_all(attempts),
+            warnings=("recovered after an interruption", *missing, *answer.warnings),
+        )
+        settlement = Settlement(
+            provider=response.provider,
+            model=response.model,
+            cost_usd=response.cost_usd,
+            images=tuple(images),
+            answer=answer_in(response),
+            attempt=attempt,
+        )
+        await self.services.ledger.settle(operation.id, settlement)
+        self.services.keeper.spill.drop(operation.id)
+        return self._note(operation, OperationState.DONE, how)
+
+    async def _give_back(self, operation: Operation) -> OperationState:
+        """End what certainly cost nothing: an item of a batch is queued again."""
+        book = self.services.ledger.batches
+        if operation.batch_id is not None and book is not None:
+            await book.release(operation.id)
+            return self._note(operation, OperationState.QUEUED, "given_back")
+        failure = Failure(
+            state=OperationState.FAILED,
+            error_type="ProviderUnavailableError",
+            error="The process ended before it was served; nothing is owed: ask again.",
+            is_final=False,
+        )
+        await self.services.ledger.fail(operation.id, failure)
+        return self._note(operation, OperationState.FAILED, "given_back")
+
+    async def _unknown(self, operation: Operation, lost: Attempt) -> OperationState:
+        if operation.state is OperationState.UNKNOWN:
+            return operation.state
+        failure = Failure(
+            state=OperationState.UNKNOWN,
+            error_type="OutcomeUnknownError",
+            error=(
+                f"The answer of {lost.provider} was lost when the process ended; "
+                "the picture may have been made and charged. "
+                f"Look operation {operation.id} up before asking again."
+            ),
+        )
+        await self.services.ledger.fail(operation.id, failure)
+        return self._note(operation, OperationState.UNKNOWN, "unknown")
+
+    async def _settle_all(
+        self, operations: Iterable[Operation]
+    ) -> Sequence[OperationState]:
+        gate = asyncio.Semaphore(AT_ONCE)
+
+        async def one(operation: Operation) -> OperationState:
+            async with gate:
+                try:
+                    return await self.settle(operation)
+                except LeaseLostError:
+                    return operation.state
+                except GaiaError as error:
+                    log = get_logger(operation_id=operation.id)
+                    log.warning("gaia.recovery_failed", error=words_of(error))
+                    return operation.state
+
+        return await asyncio.gather(*map(one, operations))
+
+    async def _write_backlog(self) -> None:
+        """Write down what could not be written when it happened."""
+        ledger, backlog = self.services.ledger, self.services.backlog
+        for operation_id, ending in list(backlog.items()):
+            with suppress(LeaseLostError):
+                if isinstance(ending, Settlement):
+                    await ledger.settle(operation_id, ending)
+                else:
+                    await ledger.fail(operation_id, ending)
+            backlog.pop(operation_id, None)
+
+    @property
+    def _is_waiting(self) -> bool:
+        return bool(self.services.backlog or self.services.keeper.spill.waiting)
+
+    async def _request(self, operation: Operation) -> Request | None:
+        """Read what was asked for, where its pictures are at hand."""
+
+        def none(_sha256: str) -> Image:
+            raise LedgerError
+
+        try:
+            return from_record(operation.request or {}, none)
+        except GaiaError:
+            return None
+
+    def _note(
+        self, operation: Operation, state: OperationState, how: str
+    ) -> OperationState:
+        self.services.metrics.count("gaia_recovered_total", outcome=how)
+        facts: dict[str, Any] = {"state": str(state), "outcome": how}
+        log = get_logger(operation_id=operation.id)
+        log.info("gaia.operation_recovered", **facts)
+        return state
+
+
+def _expected(operation: Operation) -> int:
+    """Tell how many pictures an operation was to make."""
+    number = (operation.request or {}).get("num_images", 1)
+    return number if isinstance(number, int) else 1
+
+
+def _candidate(operation: Operation, lost: Attempt) -> Candidate:
+    """Name what was asked, as far as it is on record."""
+    model = ModelInfo(
+        id=lost.model,
+        name=lost.model,
+        provider=lost.provider,
+        capabilities={operation.capability},
+    )
+    return Candidate(
+        provider=lost.provider, model=model, priority=0, price_usd=lost.cost_usd
+    )

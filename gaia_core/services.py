@@ -1,0 +1,45 @@
+"""What the stations on the way work with."""
+
+import attrs
+
+from gaia_core.bundles import Bundles
+from gaia_core.fetching import GuardedFetcher
+from gaia_core.keeping import Keeper
+from gaia_core.ledger import Failure, Ledger, Settlement
+from gaia_core.lookups import Lookup
+from gaia_core.metrics import Metrics
+from gaia_core.plugins import Plugins
+from gaia_core.reliability import Reliability
+from gaia_core.replays import Replays
+
+
+@attrs.frozen(kw_only=True)
+class Services:
+    """
+    What a walk works with.
+
+    Attributes:
+        plugins: The providers to ask.
+        keeper: What stores pictures.
+        ledger: Where operations are kept.
+        replays: What answers from the ledger.
+        reliability: What decides about repetition.
+        fetcher: What providers fetch results through.
+        lookup: How providers are asked about lost answers.
+        bundles: What puts calls of batches together.
+        metrics: What is told of everything.
+        max_fallbacks: How many further providers may be asked.
+        backlog: Operation to how it ended, where the ledger could not be written.
+    """
+
+    plugins: Plugins
+    keeper: Keeper
+    ledger: Ledger
+    replays: Replays
+    reliability: Reliability
+    fetcher: GuardedFetcher
+    metrics: Metrics
+    lookup: Lookup = attrs.field(factory=Lookup)
+    bundles: Bundles = attrs.field(factory=Bundles)
+    max_fallbacks: int = 1
+    backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
