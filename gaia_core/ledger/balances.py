@@ -12,7 +12,20 @@ from decimal import ROUND_FLOOR, Decimal
 from typing import Any
 
 import attrs
-from sqlalchemy import ColumnElement, Connection, func, select, text, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    bindparam,
+    case,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    true,
+    update,
+)
 
 from gaia_core.catalog import to_decimal
 from gaia_core.errors import BudgetExceededError
@@ -24,6 +37,44 @@ from gaia_core.settings import BudgetSettings, Period
 
 FOREVER = "forever"
 """The period that never ends."""
+
+_NO_LIMIT = 2**62
+_USED = balances.c.spent + balances.c.reserved
+# Statements are built once: building takes longer than SQLite takes to run them.
+_PLACES = (
+    balances.c.scope.in_(bindparam("scopes", expanding=True)),
+    balances.c.period.in_(bindparam("periods", expanding=True)),
+)
+# One order for everybody, so that two transactions never wait for each other.
+_LOCK = (
+    select(balances)
+    .where(*_PLACES)
+    .order_by(balances.c.scope, balances.c.period)
+    .with_for_update()
+)
+_ENTER = insert(entries)
+_FOLLOW = (
+    update(balances)
+    .where(
+        *_PLACES,
+        or_(
+            balances.c.period != bindparam("limited"),
+            _USED + bindparam("held", type_=BigInteger)
+            <= case(
+                (balances.c.scope == "total", bindparam("for_total", type_=BigInteger)),
+                (
+                    balances.c.scope.startswith("user:"),
+                    bindparam("for_user", type_=BigInteger),
+                ),
+                else_=bindparam("for_campaign", type_=BigInteger),
+            ),
+        ),
+    )
+    .values(
+        reserved=balances.c.reserved + bindparam("held", type_=BigInteger),
+        spent=balances.c.spent + bindparam("paid", type_=BigInteger),
+    )
+)
 
 Place = tuple[str, str]
 """A scope and a period: what one balance is of."""
@@ -47,21 +98,16 @@ class Payer:
     day: str
 
     @property
-    def scopes(self) -> Mapping[str, ColumnElement[bool] | None]:
-        """Every scope, in a fixed order, to the condition on its entries."""
-        scopes: dict[str, ColumnElement[bool] | None] = {"total": None}
-        if self.user_id is not None:
-            scopes[f"user:{self.user_id}"] = entries.c.user_id == self.user_id
-        if self.campaign_id is not None:
-            is_campaign = entries.c.campaign_id == self.campaign_id
-            scopes[f"campaign:{self.campaign_id}"] = is_campaign
-        return scopes
+    def scopes(self) -> tuple[str, ...]:
+        """Every scope, in a fixed order."""
+        named = (("user", self.user_id), ("campaign", self.campaign_id))
+        own = (f"{kind}:{name}" for kind, name in named if name is not None)
+        return ("total", *own)
 
     @property
-    def places(self) -> tuple[Place, ...]:
-        """Every balance its money may count in."""
-        periods = (self.day, self.day[:7], FOREVER)
-        return tuple((scope, period) for scope in self.scopes for period in periods)
+    def periods(self) -> tuple[str, ...]:
+        """Every period: each of its scopes may have a balance in each of them."""
+        return (self.day, self.day[:7], FOREVER)
 
 
 @attrs.frozen(kw_only=True)
@@ -83,6 +129,11 @@ class Limit:
     def place(self) -> Place:
         """The balance it is compared with."""
         return self.scope, self.period
+
+    @property
+    def kind(self) -> str:
+        """What the scope is: ``total``, ``user`` or ``campaign``."""
+        return self.scope.partition(":")[0]
 
 
 @attrs.define
@@ -120,13 +171,14 @@ def reserve(  # noqa: PLR0913  every one is a keyword
         operation_id=operation_id, user_id=user_id, campaign_id=campaign_id, day=day
     )
     limits = limits_of(budgets, payer)
-    _prepare(connection, payer, limits)
-    _enter(connection, payer, kind="reserve", reserved=amount, spent=0)
-    standings = _locked(connection, payer.places)
+    standings = _locked(connection, payer, limits)
     for limit in limits:
-        _hold(connection, limit, amount, standings[limit.place])
-    held = {limit.place for limit in limits}
-    _follow(connection, standings.keys() - held, reserved=amount, spent=0)
+        if standings[limit.place].used + amount > limit.amount:
+            raise _exceeded(limit, amount, standings[limit.place])
+    _enter(connection, payer, kind="reserve", reserved=amount, spent=0)
+    followed = _follow(connection, payer, limits, reserved=amount, spent=0)
+    if followed < len(standings):
+        raise _exceeded(limits[0], amount, standings[limits[0].place])
     for standing in standings.values():
         standing.reserved += amount
     return _alerts(connection, budgets, limits, standings)
@@ -167,10 +219,9 @@ def change(  # noqa: PLR0913  every one is a keyword
         operation_id=operation_id, user_id=user_id, campaign_id=campaign_id, day=day
     )
     limits = limits_of(budgets, payer) if budgets and reserved + spent > 0 else ()
-    _prepare(connection, payer, limits)
+    standings = _locked(connection, payer, limits)
     _enter(connection, payer, kind=kind, reserved=reserved, spent=spent)
-    standings = _locked(connection, payer.places)
-    _follow(connection, standings.keys(), reserved=reserved, spent=spent)
+    _follow(connection, payer, (), reserved=reserved, spent=spent)
     for standing in standings.values():
         standing.reserved += reserved
         standing.spent += spent
@@ -197,35 +248,22 @@ def limits_of(budgets: BudgetSettings, payer: Payer) -> tuple[Limit, ...]:
 # -- balances -----------------------------------------------------------------------
 
 
-def _prepare(connection: Connection, payer: Payer, limits: Sequence[Limit]) -> None:
-    """
-    Make the balances that limits need and that do not exist yet.
-
-    It comes before the entry: an entry keeps others from making balances until it
-    is committed, so that none is made without it, and none is missed by it.
-    """
-    if not limits:
-        return
-    query = select(balances.c.scope, balances.c.period).where(
-        _at(limit.place for limit in limits)
-    )
-    found = {tuple(row) for row in connection.execute(query)}
+def _locked(
+    connection: Connection, payer: Payer, limits: Sequence[Limit]
+) -> dict[Place, _Standing]:
+    """Lock the balances a payer's money counts in; make those a limit needs."""
+    found = _lock(connection, payer)
     missing = [limit for limit in limits if limit.place not in found]
     if missing:
         _make(connection, payer, missing)
+        found = _lock(connection, payer)
+    return found
 
 
-def _locked(connection: Connection, places: Iterable[Place]) -> dict[Place, _Standing]:
-    # One order for everybody, so that two transactions never wait for each other.
-    query = (
-        select(balances)
-        .where(_at(places))
-        .order_by(balances.c.scope, balances.c.period)
-        .with_for_update()
-    )
+def _lock(connection: Connection, payer: Payer) -> dict[Place, _Standing]:
     return {
         (row.scope, row.period): _Standing(row.reserved, row.spent)
-        for row in connection.execute(query)
+        for row in connection.execute(_LOCK, _places(payer))
     }
 
 
@@ -237,9 +275,7 @@ def _make(connection: Connection, payer: Payer, limits: Iterable[Limit]) -> None
     total = func.coalesce(func.sum(entries.c.reserved), 0).label("reserved")
     spent = func.coalesce(func.sum(entries.c.spent), 0).label("spent")
     for limit in limits:
-        conditions = [_within(limit.period)]
-        if (is_of := payer.scopes[limit.scope]) is not None:
-            conditions.append(is_of)
+        conditions = (_of(limit, payer), _within(limit.period))
         row = connection.execute(select(total, spent).where(*conditions)).one()
         connection.execute(
             insert_or_ignore(connection, balances),
@@ -252,6 +288,14 @@ def _make(connection: Connection, payer: Payer, limits: Iterable[Limit]) -> None
         )
 
 
+def _of(limit: Limit, payer: Payer) -> ColumnElement[bool]:
+    if limit.kind == "user":
+        return entries.c.user_id == payer.user_id
+    if limit.kind == "campaign":
+        return entries.c.campaign_id == payer.campaign_id
+    return true()
+
+
 def _within(period: str) -> ColumnElement[bool]:
     """Tell the entries of a period: days sort as text."""
     if period == FOREVER:
@@ -259,40 +303,22 @@ def _within(period: str) -> ColumnElement[bool]:
     return entries.c.day.between(period, f"{period}~")
 
 
-def _hold(
-    connection: Connection, limit: Limit, amount: int, standing: _Standing
-) -> None:
-    used = balances.c.spent + balances.c.reserved
-    statement = (
-        update(balances)
-        .where(_at([limit.place]), used + amount <= limit.amount)
-        .values(reserved=balances.c.reserved + amount)
-    )
-    if not connection.execute(statement).rowcount:
-        raise _exceeded(limit, amount, standing)
-
-
-def _follow(
-    connection: Connection, places: Iterable[Place], *, reserved: int, spent: int
-) -> None:
-    """Let balances follow an entry."""
-    if places := list(places):
-        connection.execute(
-            update(balances)
-            .where(_at(places))
-            .values(
-                reserved=balances.c.reserved + reserved, spent=balances.c.spent + spent
-            )
-        )
-
-
 def _enter(
     connection: Connection, payer: Payer, *, kind: str, reserved: int, spent: int
 ) -> None:
+    """
+    Write an entry down.
+
+    It comes before the balances are changed: from now on nobody makes a balance, so
+    that none is made without this entry and then missed by the change.
+    """
     connection.execute(
-        entries.insert(),
+        _ENTER,
         {
-            **attrs.asdict(payer),
+            "operation_id": payer.operation_id,
+            "user_id": payer.user_id,
+            "campaign_id": payer.campaign_id,
+            "day": payer.day,
             "kind": kind,
             "reserved": reserved,
             "spent": spent,
@@ -301,8 +327,32 @@ def _enter(
     )
 
 
-def _at(places: Iterable[Place]) -> ColumnElement[bool]:
-    return tuple_(balances.c.scope, balances.c.period).in_(sorted(places))
+def _follow(
+    connection: Connection,
+    payer: Payer,
+    limits: Sequence[Limit],
+    *,
+    reserved: int,
+    spent: int,
+) -> int:
+    """Let the balances follow an entry, within the limits; give how many did."""
+    amounts = {limit.kind: limit.amount for limit in limits}
+    return connection.execute(
+        _FOLLOW,
+        {
+            **_places(payer),
+            "held": reserved,
+            "paid": spent,
+            "limited": limits[0].period if limits else "",
+            "for_total": amounts.get("total", _NO_LIMIT),
+            "for_user": amounts.get("user", _NO_LIMIT),
+            "for_campaign": amounts.get("campaign", _NO_LIMIT),
+        },
+    ).rowcount
+
+
+def _places(payer: Payer) -> dict[str, Any]:
+    return {"scopes": list(payer.scopes), "periods": payer.periods}
 
 
 # -- words --------------------------------------------------------------------------

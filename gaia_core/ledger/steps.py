@@ -1,10 +1,10 @@
 """The life of an operation, one transaction a step."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, cast
 
 import attrs
-from sqlalchemy import ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from gaia_core.capabilities import Capability
 from gaia_core.errors import LeaseLostError, LedgerError
@@ -25,13 +25,34 @@ Alerts = tuple[BudgetAlert, ...]
 _CLOSED = frozenset(
     {OperationState.DONE, OperationState.FAILED, OperationState.CANCELLED}
 )
+# Statements are built once: building takes longer than SQLite takes to run them.
+_TAKE_ON = insert(operations)
+_TRY = insert(attempts)
+_SHOW = insert(images)
+_LATEST = (
+    select(func.max(attempts.c.number))
+    .where(attempts.c.operation_id == bindparam("own"))
+    .scalar_subquery()
+)
+_REPLACE = update(attempts).where(
+    attempts.c.operation_id == bindparam("own"), attempts.c.number == _LATEST
+)
+_CHANGE = update(operations).where(
+    operations.c.id == bindparam("own"),
+    operations.c.owner == bindparam("by"),
+    operations.c.fence == bindparam("under"),
+)
 # What a step needs of an operation: not what was asked for, nor the answer.
-_STANDING = (
-    *(operations.c.id, operations.c.capability, operations.c.state),
-    *(operations.c.user_id, operations.c.campaign_id, operations.c.day),
-    *(operations.c.reserved, operations.c.cost, operations.c.result_key),
-    *(operations.c.batch_id, operations.c.owner, operations.c.fence),
-    operations.c.finished_at,
+_STAND = (
+    select(
+        *(operations.c.id, operations.c.capability, operations.c.state),
+        *(operations.c.user_id, operations.c.campaign_id, operations.c.day),
+        *(operations.c.reserved, operations.c.cost, operations.c.result_key),
+        *(operations.c.batch_id, operations.c.owner, operations.c.fence),
+        operations.c.finished_at,
+    )
+    .where(operations.c.id == bindparam("own"))
+    .with_for_update()
 )
 
 
@@ -63,7 +84,7 @@ def accept(
     standing = _standing_for(connection, operation, now)
     if standing is not None:
         return _read(connection, standing), ()
-    connection.execute(operations.insert(), values)
+    connection.execute(_TAKE_ON, values)
     alerts = balances.reserve(
         connection,
         hand.budgets,
@@ -88,9 +109,10 @@ def send(
     more = max(0, rows.micros(so_far.needs(attempt)) - row.reserved)
     alerts = balances.reserve(connection, hand.budgets, **_payer(row), amount=more)
     connection.execute(
-        attempts.insert(),
+        _TRY,
         {
-            **_named(operation_id, attempt),
+            **_named(attempt),
+            "operation_id": operation_id,
             **rows.values_of_attempt(attempt),
             "number": len(so_far.attempts) + 1,
             "price": rows.micros(attempt.cost_usd),
@@ -98,7 +120,9 @@ def send(
             "sent_at": rows.now(),
         },
     )
-    _update(connection, row, state=OperationState.SENT, reserved=row.reserved + more)
+    _update(
+        connection, row, state=str(OperationState.SENT), reserved=row.reserved + more
+    )
     return alerts
 
 
@@ -117,7 +141,7 @@ def receive(
     row = owned(connection, hand, operation_id)
     _replace_latest(connection, row.id, attempt)
     if row.state not in _CLOSED:
-        _update(connection, row, state=OperationState.RECEIVED)
+        _update(connection, row, state=str(OperationState.RECEIVED))
 
 
 # -- end ----------------------------------------------------------------------------
@@ -140,7 +164,7 @@ def settle(
     _close(
         connection,
         row,
-        state=OperationState.DONE,
+        state=str(OperationState.DONE),
         cost=cost if cost is not None else spent or None,
         images=len(settlement.images),
         provider=settlement.provider,
@@ -163,13 +187,15 @@ def fail(
         "error": rows.clean(failure.error),
     }
     if failure.state is OperationState.UNKNOWN:
-        _close(connection, row, state=failure.state, reserved=row.reserved, **words)
+        _close(
+            connection, row, state=str(failure.state), reserved=row.reserved, **words
+        )
         _note_end(connection, row, failure.state, words)
         return ()
     spent = rows.micros(_so_far(connection, row).spent_usd)
     kind = "settle" if spent else "release"
     alerts = _pay(connection, hand, row, kind=kind, spent=spent - (row.cost or 0))
-    _close(connection, row, state=failure.state, cost=spent, **words)
+    _close(connection, row, state=str(failure.state), cost=spent, **words)
     if row.result_key is not None:
         results_index.forget(connection, row.result_key, row.id)
     if not failure.is_final:
@@ -190,8 +216,7 @@ def owned(connection: Connection, hand: Hand, operation_id: str) -> Row[Any]:
         LeaseLostError: If another process has taken it over.
         LedgerError: If there is none.
     """
-    query = select(*_STANDING).where(operations.c.id == operation_id)
-    row = connection.execute(query.with_for_update()).one_or_none()
+    row = connection.execute(_STAND, {"own": operation_id}).one_or_none()
     if row is None:
         message = f"The ledger knows no operation {operation_id}."
         raise LedgerError(message)
@@ -217,31 +242,13 @@ def held(connection: Connection, ids: Iterable[str]) -> list[tuple[Operation, in
 
 def _update(connection: Connection, row: Row[Any], **values: Any) -> None:
     """Change an operation, if it is still held under the same lease."""
-    connection.execute(
-        update(operations)
-        .where(*_still(row))
-        .values(updated_at=rows.now(), **_plain(values))
-    )
+    lease = {"own": row.id, "by": row.owner, "under": row.fence}
+    connection.execute(_CHANGE, {**lease, **values, "updated_at": rows.now()})
 
 
 def _close(connection: Connection, row: Row[Any], **values: Any) -> None:
     settled = {"reserved": 0, "error_type": None, "error": None, **values}
     _update(connection, row, finished_at=rows.now(), **settled)
-
-
-def _still(row: Row[Any]) -> tuple[ColumnElement[bool], ...]:
-    return (
-        operations.c.id == row.id,
-        operations.c.owner == row.owner,
-        operations.c.fence == row.fence,
-    )
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: str(value) if isinstance(value, OperationState) else value
-        for name, value in values.items()
-    }
 
 
 # -- parts --------------------------------------------------------------------------
@@ -308,22 +315,19 @@ def _payer(row: Row[Any]) -> dict[str, Any]:
 def _replace_latest(
     connection: Connection, operation_id: str, attempt: Attempt
 ) -> None:
-    is_own = attempts.c.operation_id == operation_id
-    latest = select(func.max(attempts.c.number)).where(is_own).scalar_subquery()
     connection.execute(
-        update(attempts)
-        .where(is_own, attempts.c.number == latest)
-        .values(
-            **_named(operation_id, attempt),
+        _REPLACE,
+        {
+            "own": operation_id,
+            **_named(attempt),
             **rows.values_of_attempt(attempt),
-            ended_at=rows.now(),
-        )
+            "ended_at": rows.now(),
+        },
     )
 
 
-def _named(operation_id: str, attempt: Attempt) -> dict[str, Any]:
+def _named(attempt: Attempt) -> dict[str, Any]:
     return {
-        "operation_id": operation_id,
         "provider": attempt.provider,
         "model": rows.clean(attempt.model),
         "task_id": attempt.task_id,
@@ -335,7 +339,7 @@ def _keep_images(
 ) -> None:
     if stored:
         connection.execute(
-            images.insert(),
+            _SHOW,
             [
                 rows.values_of_image(operation_id, place, image)
                 for place, image in enumerate(stored)
