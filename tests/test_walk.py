@@ -47,7 +47,7 @@ from gaia_core import (
 )
 from gaia_core.ledger import MemoryLedger, OperationState
 from gaia_core.png import read_text
-from gaia_core.reliability import SingleTry
+from gaia_core.reliability import Asker, SingleTry, Target
 from gaia_core.settings import ProviderSettings
 from gaia_core.storage import FileStorage
 from gaia_core.testing import (
@@ -88,7 +88,7 @@ class _Insistent(SingleTry):
 
     def wait_before_repeat(
         self,
-        provider: str,  # noqa: ARG002  the interface
+        target: Target,  # noqa: ARG002  the interface
         repeats: int,
         error: Exception,
     ) -> float | None:
@@ -522,7 +522,9 @@ async def test_lost_charge_is_not_forgotten_over_a_repeat(
 
 async def test_task_sent_twice_is_charged_once(open_gaia: OpenGaia) -> None:
     """A lost answer that the same task brings after all costs what one costs."""
-    provider = _provider(price_usd=PAID, outcomes=[ProviderTimeoutError("lost")])
+    provider = _provider(
+        price_usd=PAID, is_idempotent=True, outcomes=[ProviderTimeoutError("lost")]
+    )
 
     async with open_gaia(provider, reliability=_LOOKS_UP) as gaia:
         response = await gaia.generate(DRAGON)
@@ -638,8 +640,8 @@ async def test_error_is_not_its_own_cause(open_gaia: OpenGaia) -> None:
     assert caught.value.__cause__ is None
 
 
-async def test_picture_that_cannot_be_kept_is_settled(open_gaia: OpenGaia) -> None:
-    """When the store refuses, the host learns why, and the cost is on the books."""
+async def test_picture_that_cannot_be_kept_waits(open_gaia: OpenGaia) -> None:
+    """When the store refuses, the host learns why, and the picture is kept safe."""
     provider = _provider(price_usd=PAID)
     full = MemoryStorage(failure=StorageError("the disk is full"))
 
@@ -649,8 +651,8 @@ async def test_picture_that_cannot_be_kept_is_settled(open_gaia: OpenGaia) -> No
         operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
-    assert operation.state is OperationState.FAILED
-    assert operation.cost_usd == PAID
+    assert operation.state is OperationState.RECEIVED
+    assert operation.attempts[-1].cost_usd == PAID
 
 
 # -- waiting --------------------------------------------------------------------------
@@ -716,7 +718,7 @@ async def test_free_work_ends_with_its_caller(open_gaia: OpenGaia) -> None:
         operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
-    assert operation.state is OperationState.FAILED
+    assert operation.state is OperationState.CANCELLED
     assert operation.error == "cancelled"
 
 
@@ -928,12 +930,11 @@ class _Doorkeeper(SingleTry):
 
     def attempt(
         self,
-        provider: str,
-        model: str,  # noqa: ARG002  the interface
-        capability: Capability,  # noqa: ARG002  the interface
+        target: Target,
+        asker: Asker,  # noqa: ARG002  the interface
     ) -> AbstractAsyncContextManager[None]:
         """Hold a place."""
-        return self._held(provider)
+        return self._held(target.provider)
 
     @asynccontextmanager
     async def _held(self, provider: str) -> AsyncIterator[None]:

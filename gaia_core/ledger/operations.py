@@ -34,7 +34,7 @@ class OperationState(StrEnum):
     FAILED = "failed"
     """Ended without a picture and without an open question about money."""
     CANCELLED = "cancelled"
-    """Called off before anything was sent."""
+    """Called off before it cost anything."""
     UNKNOWN = "unknown"
     """The answer was lost: it may have been charged, and the money is held."""
 
