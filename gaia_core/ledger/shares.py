@@ -87,9 +87,8 @@ def free(
     connection: Connection, batch_id: str, chosen: ColumnElement[bool], now: int
 ) -> None:
     """Free what is held for some items of a batch; their rows are left alone."""
-    _book(connection, chosen, -1, now)
-    for group, amount in _held(connection, chosen):
-        _share(connection, batch_id, group, amount, now)
+    held = _held(connection, chosen)
+    for group, amount in held:
         balances.change(
             connection,
             operation_id=batch_id,
@@ -98,6 +97,9 @@ def free(
             spent=0,
             **attrs.asdict(group),
         )
+    for group, amount in held:
+        _share(connection, batch_id, group, amount, now)
+    _book(connection, chosen, -1, now)
 
 
 def _held(
