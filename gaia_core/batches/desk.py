@@ -115,9 +115,10 @@ class Desk:
             await self._unsent(item, error)
         elif state is None or state.is_final:
             self._count(state)
-        else:
-            # Sent and not closed: only whoever finds it later can do that.
+        elif isinstance(error, StorageError | LedgerError):
+            # Paid, and not to be kept or written down: the next would end alike.
             raise Halt from error
+        # What was sent goes on by itself, whatever the time is.
 
     async def _unsent(self, item: Operation, error: Exception) -> None:
         """Put an item back that may be done later, or fail it."""
