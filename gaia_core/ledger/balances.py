@@ -9,6 +9,7 @@ every entry from then on, in the same transaction.
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
+from itertools import product
 from typing import Any
 
 import attrs
@@ -108,6 +109,11 @@ class Payer:
     def periods(self) -> tuple[str, ...]:
         """Every period: each of its scopes may have a balance in each of them."""
         return (self.day, self.day[:7], FOREVER)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Every balance its money may count in."""
+        return tuple(product(self.scopes, self.periods))
 
 
 @attrs.frozen(kw_only=True)

@@ -10,7 +10,8 @@ from typing import ClassVar, TypeVar
 import attrs
 from sqlalchemy import Connection
 
-from gaia_core.ledger import keys, results_index, rows, steps
+from gaia_core.ledger import checks, keys, leases, results_index, rows, steps
+from gaia_core.ledger import usage as reports
 from gaia_core.ledger.batch_book import SqlBatchBook
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.operations import (
@@ -212,8 +213,6 @@ class SqlLedger:
 
     async def expire_holds(self) -> int:
         """Count money held for unknown outcomes for 24 h as spent; say of how many."""
-        from gaia_core.ledger import checks
-
         return await self.database.write(
             lambda connection: checks.expire_holds(connection, rows.now())
         )
@@ -226,16 +225,12 @@ class SqlLedger:
         until: datetime | None = None,
     ) -> Sequence[UsageRow]:
         """Add up what was made and spent."""
-        from gaia_core.ledger import usage as reports
-
         return await self.database.read(
             lambda connection: reports.usage(connection, by, since, until)
         )
 
     async def check(self) -> Sequence[Problem]:
         """Check the book against itself; nothing wrong gives nothing."""
-        from gaia_core.ledger import checks
-
         return await self.database.read(checks.check)
 
     # -- behind the curtain -------------------------------------------------------
@@ -268,8 +263,6 @@ class SqlLedger:
     def _adopt(
         self, dead: frozenset[str], limit: int, connection: Connection
     ) -> list[tuple[Operation, int]]:
-        from gaia_core.ledger import leases
-
         worker, now = self.database.worker, rows.now()
         ids = leases.adopt(connection, worker=worker, dead=dead, limit=limit, now=now)
         return steps.held(connection, ids)
@@ -277,8 +270,6 @@ class SqlLedger:
     def _reopen(
         self, operation_id: str, connection: Connection
     ) -> tuple[Operation, int] | None:
-        from gaia_core.ledger import leases
-
         is_ours = leases.reopen(
             connection,
             worker=self.database.worker,

@@ -124,9 +124,9 @@ def _running(folder: Path) -> Iterator[None]:
 
 def _call(name: str, *arguments: str | Path) -> None:
     servant = _servant()
-    account = (
-        {} if servant is None else {"user": servant.pw_uid, "group": servant.pw_gid}
-    )
+    account: dict[str, Any] = {}
+    if servant is not None:
+        account = {"user": servant.pw_uid, "group": servant.pw_gid, "extra_groups": ()}
     done = subprocess.run(
         [_program(name), *map(str, arguments)],
         cwd="/",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -286,7 +287,7 @@ async def test_deadlocks_are_run_again(postgres_address: str) -> None:
     database = Database(postgres_address)
     await database.open()
     for scope in ("a", "b"):
-        await database.write(lambda connection, scope=scope: _note(connection, scope))
+        await database.write(partial(_note, scope=scope))
     together = threading.Barrier(2)
     runs: list[str] = []
 
