@@ -60,7 +60,7 @@ class Recovery:
         while True:
             try:
                 await self.run_once()
-            except GaiaError as error:
+            except Exception as error:  # noqa: BLE001  it must come again, whatever is
                 get_logger().warning("gaia.recovery_failed", error=words_of(error))
             await asyncio.sleep(SHORT_PAUSE if self._is_waiting else PAUSE)
 

@@ -1,0 +1,429 @@
+"""What a request passes before it costs anything, and where callers wait."""
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from gaia_core import (
+    BudgetExceededError,
+    ContentFilteredError,
+    Delivery,
+    Gaia,
+    GenerateRequest,
+    IdempotencyConflictError,
+    InvalidRequestError,
+    NoCapableProviderError,
+    OperationInProgressError,
+    OutcomeUnknownError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RequestLimitError,
+    Settings,
+    StorageError,
+    UnusableResultError,
+)
+from gaia_core.ledger import Ledger, MemoryLedger
+from gaia_core.ledger.database import Database
+from gaia_core.ledger.sql import SqlLedger
+from gaia_core.reliability import StandardReliability
+from gaia_core.settings import BudgetSettings, CacheSettings, LimitSettings
+from gaia_core.testing import FakeProvider, MemoryStorage
+from gaia_core.testing.pytest_plugin import OpenGaia
+
+DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+SEEDED = attrs.evolve(DRAGON, seed=7)
+PAID = Decimal("0.04")
+
+MakeLedger = Callable[[], Ledger]
+
+
+@pytest.fixture(name="make_ledger", params=["memory", "sqlite"])
+def _make_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> MakeLedger:
+    """Keep the book in memory, and in a database."""
+    if request.param == "memory":
+        ledger = MemoryLedger()
+        return lambda: ledger
+    return lambda: SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"))
+
+
+@pytest.fixture(name="open_gaia")
+def _open_gaia(open_gaia: OpenGaia) -> OpenGaia:
+    """Keep pictures in memory, unless a test says otherwise: the disk is slow."""
+    return partial(open_gaia, storage=MemoryStorage())
+
+
+# -- idempotency keys -----------------------------------------------------------------
+
+
+async def test_repeated_key_is_answered_as_the_first_time(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """The same key gives the same response, its cost included; nothing is made."""
+    provider, storage = FakeProvider(price_usd=PAID), MemoryStorage()
+
+    async with open_gaia(provider, ledger=make_ledger(), storage=storage) as gaia:
+        first = await gaia.generate(DRAGON, idempotency_key="k")
+        second = await gaia.generate(DRAGON, idempotency_key="k")
+    async with open_gaia(provider, ledger=make_ledger(), storage=storage) as gaia:
+        third = await gaia.generate(DRAGON, idempotency_key="k")
+
+    assert second == third == attrs.evolve(first, is_reused=True)
+    assert len(provider.charges) == 1
+
+
+async def test_key_answers_although_nobody_can_serve(open_gaia: OpenGaia) -> None:
+    """What was paid for is handed out again, even when no provider is left."""
+    ledger, storage = MemoryLedger(), MemoryStorage()
+
+    async with open_gaia(FakeProvider(), ledger=ledger, storage=storage) as gaia:
+        first = await gaia.generate(DRAGON, idempotency_key="k")
+    async with open_gaia(ledger=ledger, storage=storage) as gaia:
+        again = await gaia.generate(DRAGON, idempotency_key="k")
+
+    assert again.images == first.images
+
+
+async def test_key_of_another_request_is_refused(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """One key cannot stand for two requests."""
+    other = attrs.evolve(DRAGON, prompt="a green dragon")
+
+    async with open_gaia(FakeProvider(), ledger=make_ledger()) as gaia:
+        await gaia.generate(DRAGON, idempotency_key="k")
+        with pytest.raises(IdempotencyConflictError, match="'k'"):
+            await gaia.generate(other, idempotency_key="k")
+
+
+async def test_keys_of_others_are_other_keys(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """Two principals may use the same words."""
+    provider = FakeProvider()
+
+    async with open_gaia(provider, ledger=make_ledger()) as gaia:
+        for principal in ("ann", "bob"):
+            await gaia.generate(DRAGON, idempotency_key="k", principal=principal)
+
+    assert len(provider.charges) == 2
+
+
+async def test_key_under_way_says_so(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """While the first request runs, its repetition is told to come back."""
+    provider = FakeProvider(price_usd=PAID, delay=0.3)
+
+    async with open_gaia(provider, ledger=make_ledger()) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, idempotency_key="k"))
+        await asyncio.sleep(0.15)
+        with pytest.raises(OperationInProgressError) as caught:
+            await gaia.generate(DRAGON, idempotency_key="k")
+        response = await work
+
+    assert caught.value.operation_id == response.operation_id
+    assert len(provider.charges) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "calls"),
+    [
+        (ContentFilteredError("no"), 1),
+        (UnusableResultError("broken"), 1),
+        (ProviderTimeoutError("lost"), 1),
+        (RateLimitError("later"), 2),
+    ],
+    ids=["refused for good", "charged", "unknown", "refused for now"],
+)
+async def test_failures_are_kept_unless_they_may_pass(
+    open_gaia: OpenGaia, make_ledger: MakeLedger, failure: Exception, calls: int
+) -> None:
+    """A key gives the failure again, but what was only busy is tried anew."""
+    provider = FakeProvider(price_usd=PAID, failure=failure)
+    seen = []
+
+    async with open_gaia(provider, ledger=make_ledger()) as gaia:
+        for _ in range(2):
+            with pytest.raises(Exception, match=r"\w") as caught:
+                await gaia.generate(DRAGON, idempotency_key="k")
+            seen.append(caught.value)
+
+    assert len(provider.calls) == calls
+    assert type(seen[0]) is type(seen[1])
+    assert str(seen[0]) == str(seen[1]) or calls == 2
+    assert (seen[0].operation_id == seen[1].operation_id) is (calls == 1)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "é" * 128], ids=["empty", "long", "é"])
+async def test_key_that_is_none_is_refused(open_gaia: OpenGaia, key: str) -> None:
+    """A key has 1 to 255 bytes."""
+    async with open_gaia(FakeProvider()) as gaia:
+        with pytest.raises(InvalidRequestError, match="1 to 255 bytes"):
+            await gaia.generate(DRAGON, idempotency_key=key)
+
+
+async def test_lost_pictures_are_named(open_gaia: OpenGaia) -> None:
+    """A repeated key whose pictures are gone says so instead of paying again."""
+    ledger, provider = MemoryLedger(), FakeProvider(price_usd=PAID)
+
+    async with open_gaia(provider, ledger=ledger, storage=MemoryStorage()) as gaia:
+        await gaia.generate(DRAGON, idempotency_key="k")
+    async with open_gaia(provider, ledger=ledger, storage=MemoryStorage()) as gaia:
+        with pytest.raises(StorageError, match="are gone"):
+            await gaia.generate(DRAGON, idempotency_key="k")
+
+    assert len(provider.charges) == 1
+
+
+# -- equal requests -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "choices", "charges"),
+    [
+        (SEEDED, {}, 1),
+        (DRAGON, {}, 3),
+        (DRAGON, {"reuse": True}, 1),
+        (SEEDED, {"reuse": False}, 3),
+    ],
+    ids=["seed", "no seed", "asked for", "asked against"],
+)
+async def test_seed_decides_about_sharing(
+    open_gaia: OpenGaia,
+    make_ledger: MakeLedger,
+    request_: GenerateRequest,
+    choices: Any,
+    charges: int,
+) -> None:
+    """Equal requests share an answer if they have a seed, or if the caller says so."""
+    provider = FakeProvider(price_usd=PAID, delay=0.05)
+
+    async with open_gaia(provider, ledger=make_ledger()) as gaia:
+        both = await asyncio.gather(
+            *(gaia.generate(request_, **choices) for _ in range(2))
+        )
+        later = await gaia.generate(request_, **choices)
+
+    assert len(provider.charges) == charges
+    assert sum(r.cost_usd or 0 for r in (*both, later)) == charges * PAID
+    assert later.is_reused is (charges == 1)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"principal": "bob"},
+        {"request": attrs.evolve(SEEDED, user_id="bob")},
+        {"request": attrs.evolve(SEEDED, campaign_id="eldmoor")},
+        {"request": attrs.evolve(SEEDED, seed=8)},
+    ],
+    ids=["principal", "user", "campaign", "seed"],
+)
+async def test_answers_are_not_shared_with_others(
+    open_gaia: OpenGaia, other: dict[str, Any]
+) -> None:
+    """Another tenant, campaign or seed gets a picture of its own."""
+    provider = FakeProvider()
+    request = other.pop("request", SEEDED)
+
+    async with open_gaia(provider) as gaia:
+        await gaia.generate(SEEDED)
+        await gaia.generate(request, **other)
+
+    assert len(provider.charges) == 2
+
+
+async def test_kept_answers_can_be_switched_off(gaia_home: Path) -> None:
+    """Without a cache every request is made anew."""
+    provider = FakeProvider()
+    settings = Settings(
+        image_store=gaia_home / "images", cache=CacheSettings(enabled=False)
+    )
+    gaia = Gaia.open(
+        settings, plugins=[provider], ledger=MemoryLedger(), discover=False
+    )
+
+    async with gaia:
+        for _ in range(2):
+            await gaia.generate(SEEDED)
+
+    assert len(provider.charges) == 2
+
+
+async def test_failures_are_not_shared_for_long(open_gaia: OpenGaia) -> None:
+    """All who wait hear of a failure; who asks later is served."""
+    provider = FakeProvider(delay=0.05, outcomes=[RateLimitError("later")])
+
+    async with open_gaia(provider) as gaia:
+        failures = await asyncio.gather(
+            *(gaia.generate(SEEDED) for _ in range(3)), return_exceptions=True
+        )
+        response = await gaia.generate(SEEDED)
+
+    assert [type(one) for one in failures] == [RateLimitError] * 3
+    assert len({id(one) for one in failures}) == 3
+    assert response.images
+
+
+async def test_leader_that_leaves_takes_nothing_from_others(
+    open_gaia: OpenGaia,
+) -> None:
+    """Who started the work may give up; the others get the picture."""
+    provider = FakeProvider(price_usd=0, delay=0.2)
+
+    async with open_gaia(provider) as gaia:
+        leader = asyncio.create_task(gaia.generate(SEEDED))
+        follower = asyncio.create_task(gaia.generate(SEEDED))
+        await asyncio.sleep(0.1)
+        leader.cancel()
+        response = await follower
+
+    assert response.is_reused
+    assert len(provider.charges) == 1
+
+
+async def test_two_processes_share_one_piece_of_work(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """Equal work under way elsewhere is waited for, through the ledger."""
+    first, second = (FakeProvider(price_usd=PAID, delay=0.3) for _ in range(2))
+    address, storage = f"sqlite:///{tmp_path}/gaia.db", MemoryStorage()
+    one = open_gaia(first, ledger=SqlLedger(Database(address)), storage=storage)
+    two = open_gaia(second, ledger=SqlLedger(Database(address)), storage=storage)
+
+    async with one, two:
+        work = asyncio.create_task(one.generate(SEEDED))
+        await asyncio.sleep(0.15)
+        shared = await two.generate(SEEDED)
+        made = await work
+
+    assert shared.operation_id == made.operation_id
+    assert (shared.cost_usd, made.cost_usd) == (0, PAID)
+    assert len(first.charges) + len(second.charges) == 1
+
+
+# -- limits, budgets, choices ---------------------------------------------------------
+
+
+async def test_too_many_requests_are_refused_at_the_door(open_gaia: OpenGaia) -> None:
+    """Beyond the limit nothing is planned, written or sent."""
+    provider = FakeProvider()
+    limits = LimitSettings(requests_per_minute=2)
+
+    async with open_gaia(provider, limits=limits) as gaia:
+        for _ in range(2):
+            await gaia.generate(attrs.evolve(DRAGON, user_id="ann"))
+        with pytest.raises(RequestLimitError) as caught:
+            await gaia.generate(attrs.evolve(DRAGON, user_id="ann"))
+        await gaia.generate(attrs.evolve(DRAGON, user_id="bob"))
+        statistics = gaia.statistics()
+
+    assert 0 < caught.value.retry_after <= 60
+    assert len(provider.calls) == 3
+    assert (statistics.total_requests, statistics.successful_requests) == (4, 3)
+
+
+async def test_budget_is_held_before_anything_is_sent(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """The request that would pass the budget is refused unsent."""
+    provider = FakeProvider(price_usd=PAID)
+    budgets = BudgetSettings(campaign_usd=Decimal("0.10"))
+    ledger = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"), budgets=budgets)
+    request = attrs.evolve(DRAGON, campaign_id="eldmoor")
+
+    async with open_gaia(provider, ledger=ledger, budgets=budgets) as gaia:
+        for _ in range(2):
+            await gaia.generate(request)
+        with pytest.raises(BudgetExceededError, match="eldmoor"):
+            await gaia.generate(request)
+
+    assert len(provider.calls) == 2
+
+
+async def test_model_of_unknown_price_is_passed_over_under_a_budget(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """What cannot be held in a budget is not bought."""
+    budgets = BudgetSettings(total_usd=Decimal(1))
+    ledger = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"), budgets=budgets)
+    provider = FakeProvider(price_usd=None)
+
+    async with open_gaia(provider, ledger=ledger, budgets=budgets) as gaia:
+        with pytest.raises(NoCapableProviderError, match="price is unknown"):
+            await gaia.generate(DRAGON)
+
+
+async def test_answer_that_must_come_may_be_paid_twice(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """Who asks for it at least once gets it, and hears what it may have cost."""
+    provider = FakeProvider(
+        price_usd=PAID,
+        is_charging_failures=True,
+        outcomes=[ProviderTimeoutError("lost")],
+    )
+    reliability = StandardReliability()
+
+    async with open_gaia(
+        provider, ledger=make_ledger(), reliability=reliability
+    ) as gaia:
+        response = await gaia.generate(DRAGON, delivery=Delivery.AT_LEAST_ONCE)
+        operation = await gaia.operation(response.operation_id)
+
+    assert len(provider.charges) == len(set(provider.charges)) == 2
+    assert response.cost_usd == 2 * PAID
+    assert "may have been paid twice" in " ".join(response.warnings)
+    assert operation is not None
+    assert operation.cost_usd == 2 * PAID
+
+
+async def test_delivery_has_two_words(open_gaia: OpenGaia) -> None:
+    """Any other word is refused."""
+    async with open_gaia(FakeProvider()) as gaia:
+        with pytest.raises(InvalidRequestError, match="at_most_once"):
+            await gaia.generate(DRAGON, delivery="twice")
+
+
+async def test_closed_breaker_says_when_it_opens(open_gaia: OpenGaia) -> None:
+    """When nobody can serve for now, the caller learns when to come back."""
+    provider = FakeProvider(
+        price_usd=PAID, failure=ProviderTimeoutError("no answer"), is_looking_up=False
+    )
+
+    async with open_gaia(provider, reliability=StandardReliability()) as gaia:
+        for _ in range(5):
+            with pytest.raises(OutcomeUnknownError):
+                await gaia.generate(DRAGON)
+        with pytest.raises(NoCapableProviderError) as caught:
+            await gaia.generate(DRAGON)
+
+    assert caught.value.retry_after is not None
+    assert 0 < caught.value.retry_after <= 12
+    assert len(provider.calls) == 5
+
+
+async def test_full_disk_is_found_before_paying(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A store that cannot be written refuses while nothing is paid yet."""
+    locked = tmp_path / "locked"
+    locked.write_text("no folder")
+    provider = FakeProvider(price_usd=PAID)
+
+    async with open_gaia(provider, storage=None, image_store=locked / "in") as gaia:
+        with pytest.raises(StorageError):
+            await gaia.generate(DRAGON)
+
+    assert provider.calls == []
+
+
+def test_settings_have_a_cache_section() -> None:
+    """The cache is on unless a person switches it off."""
+    assert Settings().cache == CacheSettings(enabled=True, max_entries=100_000)
