@@ -82,8 +82,9 @@ async def test_single_try_holds_nothing() -> None:
     """Any number of attempts may be under way by the plainest rules."""
     rules = SingleTry()
 
-    async with rules.attempt(_target("p"), Asker()), rules.attempt(
-        _target("p"), Asker()
+    async with (
+        rules.attempt(_target("p"), Asker()),
+        rules.attempt(_target("p"), Asker()),
     ):
         latency = rules.latency()
 
