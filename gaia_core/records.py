@@ -45,6 +45,13 @@ MAX_DEPTH = 32
 """How deep ``provider_options`` may be nested."""
 
 _WORDS = {kind: word for word, kind in OPERATIONS.items()}
+_DEFAULTS: Mapping[type, Mapping[str, Any]] = {
+    kind: {
+        name: {} if name == "provider_options" else field.default
+        for name, field in attrs.fields_dict(kind).items()
+    }
+    for kind in (*OPERATIONS.values(), Lora, Outpaint)
+}
 _RESULT = "gaia.result"
 _VERSION = 1
 _NO_TEXT = re.compile("[\ud800-\udfff]")
@@ -119,20 +126,15 @@ def pictures_of(request: Request) -> Iterator[Image]:
                 yield item
 
 
-def _fields_of(value: attrs.AttrsInstance, where: str = "") -> dict[str, Any]:
+def _fields_of(value: Any, where: str = "") -> dict[str, Any]:
     """Write the fields of a value that are not their defaults."""
-    values = {field: getattr(value, field.name) for field in attrs.fields(type(value))}
+    fields = _DEFAULTS[type(value)].items()
+    found = ((name, default, getattr(value, name)) for name, default in fields)
     return {
-        field.name: _written(found, where + field.name)
-        for field, found in values.items()
-        if not _is_default(field, found)
+        name: _written(own, where + name)
+        for name, default, own in found
+        if not (own is default or own == default)
     }
-
-
-def _is_default(field: "attrs.Attribute[Any]", value: Any) -> bool:
-    if field.name == "provider_options":
-        return not value
-    return bool(value == field.default)
 
 
 def _written(value: Any, where: str) -> Any:
