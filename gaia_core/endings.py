@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from gaia_core.answers import Result
@@ -67,10 +68,10 @@ def warnings_of(
         f"{name} ignored: {candidate.model.id} does not support it"
         for name in ignored_fields(request, candidate.model)
     )
+    tries = [(f"{one.provider}/{one.model}", one.error) for one in attempts[:-1]]
     failed = (
-        f"{attempt.provider}/{attempt.model} failed ({attempt.error}); "
-        f"served by {candidate.name}"
-        for attempt in attempts[:-1]
+        f"{who} failed{_times(len(list(group)))} ({why}); served by {candidate.name}"
+        for (who, why), group in groupby(tries)
     )
     twice = (
         f"{lost.provider} may have been paid twice: an answer was lost ({lost.error})"
@@ -79,6 +80,10 @@ def warnings_of(
     )
     short = _shortfalls(request, result)
     return (*failed, *twice, *ignored, *short, *result.warnings)
+
+
+def _times(number: int) -> str:
+    return "" if number == 1 else f" {number} times"
 
 
 def public(

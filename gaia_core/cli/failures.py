@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from enum import IntEnum
+from itertools import groupby
 from typing import Any
 
 import click
@@ -149,19 +150,30 @@ def _whose(error: Exception) -> str:
 def _tried(error: Exception) -> list[str]:
     """Name the attempts before the one the message is about."""
     attempts = getattr(error, "attempts", ())
-    return [
-        clean(f"  tried {one.provider}/{one.model}: {one.error or one.outcome}")
+    tries = [
+        (f"{one.provider}/{one.model}", one.error or one.outcome)
         for one in attempts[:-1]
+    ]
+    return [
+        clean(f"  tried {who}{_times(len(list(group)))}: {why}")
+        for (who, why), group in groupby(tries)
     ]
 
 
+def _times(number: int) -> str:
+    return "" if number == 1 else f" {number} times"
+
+
 def _lost(error: Exception) -> list[str]:
-    """Name the attempt that may have cost; the ledger of this process is gone soon."""
+    """Name the attempt that may have cost, and where the operation is on record."""
     attempts = getattr(error, "attempts", ())
     if not attempts or not isinstance(error, OutcomeUnknownError):
         return []
     last = attempts[-1]
-    return [clean(f"  ask {last.provider} about task {last.task_id}")]
+    return [
+        clean(f"  ask {last.provider} about task {last.task_id}"),
+        "  `gaia usage` lists what is held for it",
+    ]
 
 
 def _show_traceback(error: Exception) -> None:

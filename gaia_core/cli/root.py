@@ -28,6 +28,7 @@ COMMANDS = {
     "models": "gaia_core.cli.catalog:models",
     "providers": "gaia_core.cli.catalog:providers",
     "plugins": "gaia_core.cli.plugins:plugins",
+    "usage": "gaia_core.cli.usage:usage",
     "doctor": "gaia_core.cli.doctor:doctor",
     "config": "gaia_core.cli.config:config",
 }

@@ -19,15 +19,11 @@ from gaia_core.selection import Candidate, Plan
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins
-    from gaia_core.settings import Settings
 
 INSTALL_EMBEDDED = "pip install ./plugins/gaia-offline, in a copy of Gaia's repository"
 """How to get the provider that needs no key, no GPU and no network."""
 ADVICE_WITHOUT_PROVIDERS = f"no provider is installed: {INSTALL_EMBEDDED}"
 """What to do when there is nobody to ask."""
-
-NOT_KEPT = "limits."
-"""Sections of the settings that are read but not enforced yet."""
 
 VERBS: Mapping[str, str] = {
     "GenerateRequest": "generate",
@@ -61,8 +57,6 @@ def serve(
 
 def _ask(session: Session, request: Request, choices: Choices, label: str) -> Response:
     session.silence()
-    settings = session.settings()
-    _warn(settings)
     with show_progress(label) as progress:
 
         async def work(gaia: Gaia) -> Response:
@@ -80,14 +74,7 @@ def _ask(session: Session, request: Request, choices: Choices, label: str) -> Re
                 raise NoCapableProviderError(message, reasons) from None
             return response
 
-        return session.run(work, settings)
-
-
-def _warn(settings: "Settings") -> None:
-    """Name the limits a person set that nothing keeps yet."""
-    for key, source in sorted(settings.sources.items()):
-        if key.startswith(NOT_KEPT) and source != "default":
-            say(clean(f"warning: {key} is not enforced yet ({source})"))
+        return session.run(work)
 
 
 def _tell(response: Response) -> None:

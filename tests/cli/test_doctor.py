@@ -1,7 +1,9 @@
 """``gaia doctor``: what works, what does not, what to do next."""
 
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,16 @@ DRAWER = """
             reason = None if is_healthy else "the key is refused"
             return Health(level=level, is_healthy=is_healthy, reason=reason)
 """
+LOSER = """
+    import attrs
+    from gaia_core import ProviderTimeoutError
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        price_usd: str = "0.04"
+        failure: Exception = ProviderTimeoutError("no answer")
+"""
 
 
 def _findings(result: Result) -> dict[tuple[str, str], dict[str, Any]]:
@@ -66,7 +78,7 @@ def test_findings_as_json(gaia: Gaia, install: Install) -> None:
     found = _findings(result)
     assert json.loads(result.stdout)["can_generate"] is True
     assert {topic for topic, _ in found} == {
-        *("gaia", "python", "settings", "image store"),
+        *("gaia", "python", "settings", "image store", "ledger"),
         *("plugin", "provider", "capability"),
     }
     assert found["capability", "text-to-image"]["detail"] == "studio"
@@ -153,3 +165,84 @@ def test_wrong_settings_are_diagnosed(gaia: Gaia, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert finding["is_ok"] is False
     assert "policy" in finding["detail"]
+
+
+# -- the ledger -------------------------------------------------------------------
+
+
+def test_the_ledger_is_summed_up(gaia: Gaia, install: Install) -> None:
+    """A ledger in order is named with what is on it."""
+    install()
+    gaia("generate", "a dragon")
+
+    finding = _findings(gaia("doctor", "--json"))["ledger", ""]
+
+    assert finding["is_ok"]
+    assert finding["detail"].startswith("sqlite:///")
+    assert finding["detail"].endswith("1 operations, $0.00 spent, $0.00 held")
+
+
+def test_unknown_outcomes_are_counted(gaia: Gaia, install: Install) -> None:
+    """What may have been charged is a finding, with a way to learn more."""
+    install(source=LOSER)
+    gaia("generate", "a dragon")
+
+    result = gaia("doctor")
+
+    assert result.exit_code == 0
+    assert "1 operations may have been charged; $0.04 held for them" in result.stdout
+    assert "next: `gaia usage` lists them, and whom to ask" in result.stdout
+
+
+def test_a_ledger_that_cannot_be_opened_is_a_finding(
+    gaia: Gaia, install: Install, tmp_path: Path
+) -> None:
+    """Nothing is sent without a ledger; everything else is looked at all the same."""
+    install()
+    book = tmp_path / "book.db"
+    book.write_text("this is no database, and long enough to be read as one")
+
+    result = gaia(f"--set=database=sqlite:///{book}", "doctor", "--json")
+
+    found = _findings(result)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["can_generate"] is False
+    assert found["ledger", ""]["is_ok"] is False
+    assert str(book) in found["ledger", ""]["detail"]
+    assert "gaia config show" in found["ledger", ""]["next_step"]
+    assert found["capability", "text-to-image"]["is_ok"]
+
+
+def test_a_password_of_the_ledger_is_masked(gaia: Gaia, install: Install) -> None:
+    """Neither a finding nor its detail gives the database's password away."""
+    install()
+    address = "postgresql://ada:canary-7f3a@127.0.0.1:1/gaia"
+
+    result = gaia(f"--set=database={address}", "doctor")
+
+    assert result.exit_code == 1
+    assert "canary-7f3a" not in result.output
+
+
+def test_damage_in_the_ledger_is_a_finding(
+    gaia: Gaia, install: Install, tmp_path: Path
+) -> None:
+    """Sums that do not agree are found, and something can be done about it."""
+    install(source=LOSER)
+    book = tmp_path / "book.db"
+    gaia(f"--set=database=sqlite:///{book}", "generate", "a dragon")
+    with closing(sqlite3.connect(book)) as connection, connection:
+        connection.execute("UPDATE operations SET reserved = reserved + 1")
+
+    result = gaia(f"--set=database=sqlite:///{book}", "doctor", "--json")
+
+    findings = json.loads(result.stdout)["findings"]
+    damage = [
+        one
+        for one in findings
+        if one["topic"] == "ledger"
+        and not one["is_ok"]
+        and one["name"] != "outcome unknown"
+    ]
+    assert damage
+    assert all(one["detail"] and one["next_step"] for one in damage)

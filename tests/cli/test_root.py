@@ -192,7 +192,9 @@ def test_a_failure_that_cost_nothing_is_no_open_question(
     result = gaia("generate", "a dragon")
 
     assert result.exit_code == 1
-    assert result.stderr == "error: studio failed with KeyError.\n"
+    assert result.stderr == (
+        "error: studio failed with KeyError.\n  tried studio/fake 3 times: KeyError\n"
+    )
 
 
 def test_messages_cannot_steer_a_terminal(gaia: Gaia, install: Install) -> None:

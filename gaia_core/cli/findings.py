@@ -1,0 +1,45 @@
+"""What ``gaia doctor`` finds, and what it advises."""
+
+from collections.abc import Iterable
+
+import attrs
+
+from gaia_core.cli.tables import clean
+
+MEND_SETTING = "put the setting right; `gaia config path` names the file"
+"""What to do about a setting that cannot be used."""
+
+
+@attrs.frozen(kw_only=True)
+class Finding:
+    """
+    One thing the doctor looked at.
+
+    Attributes:
+        topic: What kind of thing: ``plugin``, ``provider``, ``capability``, ….
+        name: Which one.
+        is_ok: Whether it works.
+        detail: What was found.
+        next_step: What to do about it, or None.
+    """
+
+    topic: str
+    name: str = ""
+    is_ok: bool = True
+    detail: str
+    next_step: str | None = None
+
+
+def next_steps(findings: Iterable[Finding]) -> list[str]:
+    """
+    Say each step once, with all that it is for.
+
+    >>> one = Finding(topic="capability", name="a", detail="no", next_step="do it")
+    >>> next_steps([one, attrs.evolve(one, name="b")])
+    ['do it (a, b)']
+    """
+    names: dict[str, list[str]] = {}
+    for one in findings:
+        if one.next_step is not None:
+            names.setdefault(one.next_step, []).append(one.name or one.topic)
+    return [clean(f"{step} ({', '.join(these)})") for step, these in names.items()]
