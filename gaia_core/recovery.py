@@ -54,6 +54,8 @@ class Recovery:
 
     services: Services
     _asked: dict[str, float] = attrs.field(factory=dict, init=False)
+    # What one run has taken over, another would neither see nor wait for.
+    _running: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     async def watch(self) -> None:
         """Settle what is found, again and again; ends when it is cancelled."""
@@ -66,6 +68,10 @@ class Recovery:
 
     async def run_once(self) -> int:
         """Settle what is found now; say how many operations came to an end."""
+        async with self._running:
+            return await self._settle_found()
+
+    async def _settle_found(self) -> int:
         ledger = self.services.ledger
         await self._write_backlog()
         spilled = [await ledger.get(id_) for id_ in self.services.keeper.spill.waiting]
