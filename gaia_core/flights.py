@@ -29,6 +29,11 @@ class Flights:
         """Count the pieces of work under way."""
         return len(self._under_way)
 
+    def __contains__(self, key: str) -> bool:
+        """Tell whether a caller would find work under a key: nothing to look up."""
+        flight = self._under_way.get(key)
+        return flight is not None and not flight.is_ending
+
     async def join(
         self,
         key: str,
@@ -54,7 +59,7 @@ class Flights:
             Exception: What the work raised, each caller's a copy of its own.
         """
         flight = self._under_way.get(key)
-        is_leader = flight is None or flight.is_ending
+        is_leader = key not in self
         if flight is None or is_leader:
             flight = self._under_way[key] = _Flight(start, on_left)
             flight.task.add_done_callback(lambda _: self._land(key, flight))

@@ -108,6 +108,17 @@ async def test_other_work_is_done_too(flights: Flights) -> None:
     assert [*answers] == [("one", True), ("two", True)]
 
 
+async def test_work_under_way_can_be_seen(flights: Flights, work: Work) -> None:
+    """Whoever sees it need not look for an answer elsewhere."""
+    before = "key" in flights
+    (caller,) = await _callers(flights, work, 1)
+    meanwhile = "key" in flights
+    work.gate.set()
+    await caller
+
+    assert (before, meanwhile, "key" in flights) == (False, True, False)
+
+
 async def test_work_that_has_ended_is_done_anew(flights: Flights, work: Work) -> None:
     """Nothing is kept: that is the cache's matter."""
     work.gate.set()
@@ -320,6 +331,7 @@ async def test_nobody_waits_for_work_that_is_called_off(flights: Flights) -> Non
     await _settled()
     caller.cancel()
     await _settled()
+    assert "key" not in flights
 
     answer = await flights.join("key", Work(gate=_open_gate()))
     gate.set()
