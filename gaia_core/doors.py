@@ -122,7 +122,7 @@ class Door:
         try:
             if found is None:
                 own = key or operation.id
-                found, is_leader = await self._wait_for(walk, own, walk.carry_out)
+                found, is_leader = await self._wait_for(walk, own, walk.run_item)
                 if is_leader:
                     return found
         except GaiaError as error:

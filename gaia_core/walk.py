@@ -106,13 +106,18 @@ class Walk:
 
     async def run(self) -> Response:
         """Take the operation on, and carry it out; or answer from the book."""
-        await self.services.keeper.storage.check(_expected_bytes(self.plan.request))
+        await self._check_room()
         try:
             standing = await self._accept()
         except asyncio.CancelledError:
             await self._abandon()
             raise
         return await self.carry_out() if standing is None else standing
+
+    async def run_item(self) -> Response:
+        """Carry out an item of a batch, which was taken on with the batch."""
+        await self._check_room()
+        return await self.carry_out()
 
     async def carry_out(self) -> Response:
         """Carry out an operation that the ledger has taken on."""
@@ -143,6 +148,10 @@ class Walk:
         return self._signed(ProviderTimeoutError(message))
 
     # -- reserve --------------------------------------------------------------------
+
+    async def _check_room(self) -> None:
+        """Refuse, before anything is paid, what could not be kept."""
+        await self.services.keeper.storage.check(_expected_bytes(self.plan.request))
 
     async def _accept(self) -> Response | None:
         """Have the ledger take the operation on, unless another stands for it."""
@@ -289,21 +298,23 @@ class Walk:
             self._log(OperationState.RECEIVED, error=type(error).__name__)
             return self._signed(cast("GaiaError", error))
         failure = public(error, self.operation.id, self.attempts)
-        if self._is_untouched(failure):
+        if self._is_unsent_item:
             return failure
         ending = failure_of(failure, self.attempts)
         await self._fail(ending)
         self._log(ending.state, error=ending.error_type)
         return failure
 
-    def _is_untouched(self, failure: GaiaError) -> bool:
-        """Tell whether an item of a batch may simply be tried later."""
+    @property
+    def _is_unsent_item(self) -> bool:
+        """Whether it is leased still: whoever leased it fails it or puts it back."""
         is_same = len(self.attempts) == len(self.operation.attempts)
-        is_later = getattr(failure, "retry_after", None) is not None
-        return self.operation.batch_id is not None and is_same and is_later
+        return self.operation.batch_id is not None and is_same
 
     async def _abandon(self) -> None:
         """Write into the ledger that the operation was cancelled."""
+        if self._is_unsent_item:
+            return
         is_open = self.may_have_cost
         state = OperationState.UNKNOWN if is_open else OperationState.CANCELLED
         words = "cancelled, after it was sent" if is_open else "cancelled"

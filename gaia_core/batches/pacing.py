@@ -9,6 +9,7 @@ from gaia_core.errors import (
     NoCapableProviderError,
     OutcomeClass,
     ProviderError,
+    ProviderTimeoutError,
     RequestLimitError,
 )
 
@@ -19,10 +20,18 @@ _SHORTEST_WAIT = 0.05
 
 
 def wait_of(error: Exception) -> float | None:
-    """Give the seconds after which a refusal may be over; None: it is for good."""
+    """
+    Give the seconds after which a refusal may be over; None: it is for good.
+
+    Nothing was sent, so that a provider that did not answer in time is one that
+    nobody got through to.
+    """
     if isinstance(error, NoCapableProviderError | RequestLimitError):
         return error.retry_after
-    if isinstance(error, ProviderError) and error.outcome is OutcomeClass.REJECTED_BUSY:
+    is_busy = getattr(error, "outcome", None) is OutcomeClass.REJECTED_BUSY
+    if isinstance(error, ProviderError) and (
+        is_busy or isinstance(error, ProviderTimeoutError)
+    ):
         return _DEFAULT_WAIT if error.retry_after is None else error.retry_after
     return None
 
