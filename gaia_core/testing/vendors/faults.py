@@ -86,7 +86,9 @@ def _script(values: Iterable[Fault | str | None]) -> tuple[Fault | None, ...]:
     return tuple(None if value is None else Fault(value) for value in values)
 
 
-def _rates(values: Mapping[Fault | str, float]) -> dict[Fault, float]:
+def _rates(
+    values: Mapping[Fault, float] | Mapping[str, float],
+) -> dict[Fault, float]:
     return {Fault(name): rate for name, rate in values.items()}
 
 
