@@ -14,7 +14,14 @@ from gaia_core.cache import LedgerCache, NoCache, rebuilt
 from gaia_core.capabilities import Capability
 from gaia_core.errors import OutcomeClass, StorageError
 from gaia_core.images import Image
-from gaia_core.ledger import MemoryLedger, Operation, Settlement
+from gaia_core.ledger import (
+    Ledger,
+    MemoryLedger,
+    Operation,
+    Settlement,
+    SqlLedger,
+)
+from gaia_core.ledger.database import Database
 from gaia_core.metrics import MemoryMetrics
 from gaia_core.responses import (
     Attempt,
@@ -57,7 +64,7 @@ class Stand:
     """A cache, and all that lies behind it."""
 
     storage: Any
-    ledger: MemoryLedger = attrs.field(factory=MemoryLedger)
+    ledger: Ledger = attrs.field(factory=MemoryLedger)
     metrics: MemoryMetrics = attrs.field(factory=MemoryMetrics)
 
     def cache(self, **choices: Any) -> LedgerCache:
@@ -172,6 +179,29 @@ async def test_an_answer_is_found_by_another_process(stand: Stand) -> None:
     assert found == _free(response)
     assert stand.looked() == {"hit": 1}
     assert stand.storage.reads == 2
+
+
+async def test_an_answer_outlives_its_process(tmp_path: Path) -> None:
+    """The ledger in a database gives it again, as it was and free of charge."""
+    address = f"sqlite:///{tmp_path / 'gaia.db'}"
+    first = Stand(Shelf(tmp_path), SqlLedger(Database(address)))
+    await first.ledger.open()
+    response = await first.make()
+    await first.ledger.close()
+    second = Stand(Shelf(tmp_path), SqlLedger(Database(address)))
+    await second.ledger.open()
+
+    found = await second.cache().find(KEY)
+    again = await rebuilt(await _kept(second), second.storage, is_verified=True)
+    _remove(response.images[0])
+    with capture_events() as events:
+        lost = [await second.cache().find(KEY) for _ in range(2)]
+    await second.ledger.close()
+
+    assert found == _free(response)
+    assert again == attrs.evolve(response, is_reused=True)
+    assert lost == [None, None]
+    assert len(events) == 1
 
 
 async def test_an_answer_just_given_is_found(stand: Stand) -> None:
