@@ -106,7 +106,8 @@ METRICS: Mapping[str, Metric] = {
         "Tries that repeated an earlier one at the same provider.", "provider"
     ),
     "gaia_cost_usd_total": _counter(
-        "What operations are known to have cost, in US dollars.", "provider"
+        "What operations cost in US dollars; lost answers count at their price.",
+        "provider",
     ),
     "gaia_breaker_state": _gauge(
         "Where a circuit breaker stands: 0 closed, 1 half open, 2 open.",
@@ -174,7 +175,7 @@ class Statistics:
         success_rate: The share of those answered that succeeded, from 0 to 1.
         average_generation_time: Seconds from door to response, on average.
         model_usage: ``provider/model`` to how many operations ended there.
-        total_cost_usd: What they are known to have cost.
+        total_cost_usd: What they cost; lost answers count at their price.
         unknown_outcomes: How many operations may have been charged without an
             answer.
     """

@@ -7,6 +7,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -15,10 +16,12 @@ import pytest_asyncio
 from aiohttp import web
 from standardwebhooks import Webhook
 
+from gaia_core import Gaia, GenerateRequest, Settings
 from gaia_core.alerts import Alerts
 from gaia_core.ledger.reports import BudgetAlert
 from gaia_core.secrets import Secret
 from gaia_core.settings import BudgetSettings
+from gaia_core.testing import FakeProvider
 
 KEY = secrets.token_bytes(32)
 SECRET = "whsec_" + base64.b64encode(KEY).decode()
@@ -300,3 +303,29 @@ async def test_closing_without_alerts_is_nothing() -> None:
 
     await alerts.close()
     await alerts.close()
+
+
+# -- from door to receiver --------------------------------------------------------
+
+
+async def test_a_budget_that_runs_out_is_told_once(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """Each share is told when it is reached, and delivered before the end."""
+    settings = Settings(
+        database=f"sqlite:///{tmp_path / 'gaia.db'}",
+        image_store=tmp_path / "images",
+        budgets=attrs.evolve(receiver.alerts().settings, total_usd=Decimal("0.10")),
+    )
+    provider = FakeProvider(price_usd="0.02")
+    request = GenerateRequest(prompt="a keep", width=64, height=64)
+
+    async with Gaia.open(settings, plugins=[provider], discover=False) as gaia:
+        for _ in range(5):
+            await gaia.generate(request)
+
+    told = [json.loads(one.body)["data"] for one in receiver.deliveries]
+    assert sorted((one["share"], one["used_usd"]) for one in told) == [
+        (0.8, 0.08),
+        (1.0, 0.1),
+    ]

@@ -31,6 +31,8 @@ from gaia_core import (
     testing,
 )
 from gaia_core.cli import main
+from gaia_core.ledger import OperationState
+from gaia_core.metrics import METRICS, Statistics
 from gaia_core.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -47,10 +49,14 @@ TESTS = sorted([*ROOT.glob("tests/**/*.py"), *ROOT.glob("plugins/*/tests/**/*.py
 
 GLOSSARY = (
     "attempt",
+    "batch",
+    "budget",
     "capability",
     "distribution",
     "hookimpl",
     "hookspec",
+    "idempotency key",
+    "ledger",
     "middleware",
     "model",
     "operation",
@@ -58,6 +64,7 @@ GLOSSARY = (
     "payload",
     "plan",
     "plugin",
+    "principal",
     "priority",
     "provider",
     "reply",
@@ -68,6 +75,7 @@ GLOSSARY = (
     "selection",
     "task id",
     "unavailable",
+    "unknown outcome",
 )
 VALUES = (requests, results, responses, catalog, context)
 
@@ -239,6 +247,39 @@ def test_errors_are_documented(error: type[errors.GaiaError]) -> None:
 def test_outcome_classes_are_documented(outcome: errors.OutcomeClass) -> None:
     """Every outcome class has an entry on the page of errors."""
     assert outcome.value in _entries(REFERENCE / "errors.md")
+
+
+# -- the ledger and what is counted -----------------------------------------------
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_metrics_are_documented(name: str) -> None:
+    """The page of metrics says of each what the catalogue says."""
+    metric = METRICS[name]
+    labels = ", ".join(f"`{label}`" for label in metric.labels) or "none"
+
+    text = (REFERENCE / "metrics.md").read_text(encoding="utf-8")
+
+    assert f"| `{name}` | {metric.kind} | {labels} | {metric.help} |" in text
+
+
+@pytest.mark.parametrize("field", [field.name for field in attrs.fields(Statistics)])
+def test_statistics_are_documented(field: str) -> None:
+    """The page of metrics explains every figure of the statistics."""
+    assert field in _entries(REFERENCE / "metrics.md")
+
+
+@pytest.mark.parametrize("state", OperationState, ids=str)
+def test_states_are_documented(state: OperationState) -> None:
+    """The page of the ledger explains every state of an operation."""
+    assert state.value in _entries(REFERENCE / "ledger.md")
+
+
+def test_tables_are_documented() -> None:
+    """The page of the ledger names every table."""
+    from gaia_core.ledger.tables import metadata
+
+    assert set(metadata.tables) - _entries(REFERENCE / "ledger.md") == set()
 
 
 # -- names and values -------------------------------------------------------------

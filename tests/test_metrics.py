@@ -2,12 +2,20 @@ import ast
 import math
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
+import attrs
 import pytest
 
 import gaia_core
+from gaia_core import (
+    GenerateRequest,
+    OutcomeUnknownError,
+    ProviderTimeoutError,
+    RequestLimitError,
+)
 from gaia_core.metrics import (
     BUCKETS,
     METRICS,
@@ -19,6 +27,9 @@ from gaia_core.metrics import (
     Sample,
     Statistics,
 )
+from gaia_core.settings import LimitSettings
+from gaia_core.testing import FakeProvider
+from gaia_core.testing.pytest_plugin import OpenGaia
 
 CORE = Path(gaia_core.__file__).parent
 KIND_OF = {
@@ -224,3 +235,49 @@ def test_what_is_told_is_in_the_catalogue(
     """Whatever the core counts has an entry of that kind, with just those labels."""
     assert METRICS[name].kind is KIND_OF[method]
     assert labels == frozenset(METRICS[name].labels)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_what_is_in_the_catalogue_is_told(name: str) -> None:
+    """No entry of the catalogue is only a promise."""
+    assert name in {told[1] for told in TOLD}
+
+
+# -- from door to response --------------------------------------------------------
+
+
+async def test_an_installation_counts_what_it_does(open_gaia: OpenGaia) -> None:
+    """Requests that were made, reused, refused and lost add up to the statistics."""
+    provider = FakeProvider(
+        price_usd="0.04", outcomes=[None, None, ProviderTimeoutError("no answer")]
+    )
+
+    async with open_gaia(provider, limits=LimitSettings(requests_per_minute=4)) as gaia:
+        for seed in (7, 7, None, None):
+            request = GenerateRequest(prompt="a keep", width=64, height=64, seed=seed)
+            with suppress(OutcomeUnknownError):
+                await gaia.generate(request)
+        with pytest.raises(RequestLimitError):
+            await gaia.generate(request)
+        found = gaia.statistics()
+
+    assert attrs.evolve(found, average_generation_time=0.0) == Statistics(
+        total_requests=5,
+        successful_requests=3,
+        failed_requests=2,
+        success_rate=0.6,
+        model_usage={"fake/fake": 3},
+        total_cost_usd=Decimal("0.12"),
+        unknown_outcomes=1,
+    )
+    assert found.average_generation_time > 0
+
+
+async def test_counters_of_a_host_are_told(open_gaia: OpenGaia) -> None:
+    """A host's own metrics take the place of those in memory."""
+    metrics = MemoryMetrics()
+
+    async with open_gaia(FakeProvider(), metrics=metrics) as gaia:
+        await gaia.generate(GenerateRequest(prompt="a keep", width=64, height=64))
+
+    assert metrics.statistics().total_requests == 1
