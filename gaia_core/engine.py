@@ -121,6 +121,7 @@ class Gaia:
             carry_out=self._door.serve_item,
             prepare=self._prepared,
             adopt=self._recovery.run_once,
+            ready=self._get_ready,
             metrics=self.metrics,
         )
 
@@ -314,7 +315,6 @@ class Gaia:
         key = idempotency_key and IdempotencyKey(
             key=idempotency_key, principal=principal, route="batch"
         )
-        await self._get_ready()
         batch = await self.batches.open(
             requests, name=name, key=key or None, principal=principal
         )
@@ -429,6 +429,7 @@ class Gaia:
             last_to_first.push_async_callback(self._upkeep.stop)
             last_to_first.push_async_callback(self._door.close, CLOSING_GRACE)
             last_to_first.push_async_callback(self._stop_watching)
+            last_to_first.push_async_callback(self.batches.close, CLOSING_GRACE)
 
     async def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None

@@ -17,8 +17,8 @@ PAGE = 500
 """How many events are read at once."""
 
 
-async def adopt_nothing() -> None:
-    """Leave to others what processes left behind."""
+async def nothing() -> None:
+    """Do nothing: there is nobody to take care of it."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -36,7 +36,7 @@ class Run:
     batch_id: str
     max_concurrent: int
     desk: Desk
-    adopt: Callable[[], Awaitable[object]] = adopt_nothing
+    adopt: Callable[[], Awaitable[object]] = nothing
     _under_way: dict[asyncio.Task[None], str] = attrs.field(factory=dict, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _reason: BaseException | None = attrs.field(default=None, init=False)

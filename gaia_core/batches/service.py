@@ -18,7 +18,7 @@ import attrs
 
 from gaia_core.batches.desk import CarryOut, Desk
 from gaia_core.batches.pacing import Pace
-from gaia_core.batches.runs import Run, adopt_nothing
+from gaia_core.batches.runs import Run, nothing
 from gaia_core.batches.spool import Spool
 from gaia_core.errors import InvalidRequestError, SettingsError
 from gaia_core.ledger import (
@@ -63,6 +63,7 @@ class Batches:
         carry_out: What serves an item that is leased.
         prepare: What middleware makes of a request.
         adopt: Takes care of items whose process is gone.
+        ready: Gets the ledger ready; called before each use.
         metrics: What is told of items that ended.
     """
 
@@ -71,7 +72,8 @@ class Batches:
     estimate: Callable[[Request], Decimal]
     carry_out: CarryOut
     prepare: Callable[[Request], Request]
-    adopt: Callable[[], Awaitable[object]] = adopt_nothing
+    adopt: Callable[[], Awaitable[object]] = nothing
+    ready: Callable[[], Awaitable[object]] = nothing
     metrics: Metrics = attrs.field(factory=NoMetrics)
     _runs: set[Run] = attrs.field(factory=set, init=False)
 
@@ -115,7 +117,8 @@ class Batches:
         )
         try:
             await _fill(spool, requests)
-            return await self._book.open(batch, spool)
+            book = await self._ready_book()
+            return await book.open(batch, spool)
         finally:
             spool.close()
 
@@ -161,15 +164,18 @@ class Batches:
 
     async def get(self, batch_id: str) -> Batch | None:
         """Look a batch up."""
-        return await self._book.get(batch_id)
+        book = await self._ready_book()
+        return await book.get(batch_id)
 
     async def find(self, key: IdempotencyKey) -> Batch | None:
         """Look up the batch a key stands for."""
-        return await self._book.find(key)
+        book = await self._ready_book()
+        return await book.find(key)
 
     async def latest(self, limit: int = 20) -> Sequence[Batch]:
         """List batches, newest first."""
-        return await self._book.latest(limit)
+        book = await self._ready_book()
+        return await book.latest(limit)
 
     async def cancel(self, batch_id: str) -> Batch:
         """
@@ -182,13 +188,22 @@ class Batches:
         found = await self._book.cancel(batch_id)
         return found or await self._known(batch_id)
 
-    def items(self, batch_id: str) -> AsyncIterator[Operation]:
+    async def items(self, batch_id: str) -> AsyncIterator[Operation]:
         """Go through the items of a batch in order."""
-        return self._book.items(batch_id)
+        book = await self._ready_book()
+        async for item in book.items(batch_id):
+            yield item
 
-    async def close(self) -> None:
-        """Stop all that runs; called before the ledger is closed."""
-        await asyncio.gather(*(run.stop() for run in self._runs))
+    async def close(self, patience: float | None = None) -> None:
+        """
+        Stop all that runs; called before the ledger is closed.
+
+        Args:
+            patience: Longest wait for what was sent, in seconds.
+        """
+        stopping = [asyncio.create_task(run.stop()) for run in self._runs]
+        if stopping:
+            await asyncio.wait(stopping, timeout=patience)
 
     @property
     def _book(self) -> BatchBook:
@@ -201,6 +216,10 @@ class Batches:
             raise SettingsError(message)
         return book
 
+    async def _ready_book(self) -> BatchBook:
+        await self.ready()
+        return self._book
+
     def _desk(self) -> Desk:
         return Desk(
             ledger=self.ledger,
@@ -212,7 +231,8 @@ class Batches:
         )
 
     async def _known(self, batch_id: str) -> Batch:
-        batch = await self._book.get(batch_id)
+        book = await self._ready_book()
+        batch = await book.get(batch_id)
         if batch is None:
             message = f"There is no batch {batch_id!r}."
             raise InvalidRequestError(message)

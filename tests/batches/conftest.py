@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -109,8 +110,8 @@ class Shop:
     storage: MemoryStorage
 
 
-def _shop(address: str) -> Shop:
-    ledger, storage = SqlLedger(Database(address)), MemoryStorage()
+def _shop(address: str, **choices: Any) -> Shop:
+    ledger, storage = SqlLedger(Database(address), **choices), MemoryStorage()
     kitchen = Kitchen(ledger)
     batches = Batches(
         ledger=ledger,
@@ -125,12 +126,12 @@ def _shop(address: str) -> Shop:
 
 
 @pytest.fixture(name="new_shop")
-async def _new_shop(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Shop]]]:
+async def _new_shop(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Shop]]]:
     """Give a function that opens another shop over the same database."""
     shops: list[Shop] = []
 
-    async def new_shop() -> Shop:
-        shop = _shop(f"sqlite:///{tmp_path / 'gaia.db'}")
+    async def new_shop(**choices: Any) -> Shop:
+        shop = _shop(f"sqlite:///{tmp_path / 'gaia.db'}", **choices)
         await shop.ledger.open()
         shops.append(shop)
         return shop
@@ -141,6 +142,6 @@ async def _new_shop(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[Shop
 
 
 @pytest.fixture(name="shop")
-async def _one_shop(new_shop: Callable[[], Awaitable[Shop]]) -> Shop:
+async def _one_shop(new_shop: Callable[..., Awaitable[Shop]]) -> Shop:
     """Give a shop."""
     return await new_shop()
