@@ -16,7 +16,7 @@ from gaia_core.errors import (
 )
 from gaia_core.ledger import Failure, OperationState
 from gaia_core.observability import mask
-from gaia_core.reliability import classify, lost_attempt
+from gaia_core.reliability import classify, cost_in_all, lost_attempt
 from gaia_core.requests import GenerateRequest, Request
 from gaia_core.responses import (
     Attempt,
@@ -136,6 +136,7 @@ def failure_of(error: GaiaError, attempts: Sequence[Attempt]) -> Failure:
         error_type=type(error).__name__,
         error=words_of(error),
         is_final=not (is_free and _may_try_anew(error)),
+        cost_usd=cost_in_all(attempts),
     )
 
 

@@ -320,7 +320,11 @@ class Walk:
         words = "cancelled, after it was sent" if is_open else "cancelled"
         await self._fail(
             Failure(
-                state=state, error_type="CancelledError", error=words, is_final=is_open
+                state=state,
+                error_type="CancelledError",
+                error=words,
+                is_final=is_open,
+                cost_usd=cost_in_all(self.attempts),
             )
         )
         self._log(state, error="CancelledError")

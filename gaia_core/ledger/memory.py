@@ -103,7 +103,9 @@ class MemoryLedger:
         operation = self._known(operation_id)
         changes: dict[str, Any] = {}
         if failure.state is not OperationState.UNKNOWN:
-            changes = {"cost_usd": operation.spent_usd, "reserved_usd": _NOTHING}
+            known = failure.cost_usd
+            spent = operation.spent_usd if known is None else known
+            changes = {"cost_usd": spent, "reserved_usd": _NOTHING}
             self._results.pop(operation.result_key or "", None)
         if not failure.is_final and operation.key is not None:
             self._keys.pop(operation.key, None)

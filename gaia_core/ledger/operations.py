@@ -194,9 +194,12 @@ class Failure:
         error: Why, in words that hold no secret.
         is_final: Whether the same idempotency key gives the same failure again;
             False where nothing was charged and it may be tried anew.
+        cost_usd: What it cost all the same, where that is known better than by its
+            attempts on record.
     """
 
     state: OperationState
     error_type: str
     error: str
     is_final: bool = True
+    cost_usd: Decimal | None = None

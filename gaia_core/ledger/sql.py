@@ -10,6 +10,8 @@ from typing import ClassVar, TypeVar
 import attrs
 from sqlalchemy import Connection
 
+from gaia_core.calls import words_of
+from gaia_core.errors import LedgerError
 from gaia_core.ledger import checks, keys, leases, results_index, rows, steps
 from gaia_core.ledger import usage as reports
 from gaia_core.ledger.batch_book import SqlBatchBook
@@ -98,6 +100,9 @@ class SqlLedger:
             try:
                 await self._note_uses()
                 await self._workers.stop()
+            except LedgerError as error:
+                # Others see by the lock that this process is gone.
+                get_logger().warning("gaia.ledger_failed", error=words_of(error))
             finally:
                 await self.database.close()
 

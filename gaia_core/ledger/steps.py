@@ -171,6 +171,8 @@ def settle(
         model=settlement.model,
         answer=rows.dump(settlement.answer),
     )
+    if settlement.result_key not in {None, row.result_key}:
+        results_index.claim(connection, settlement.result_key, row.id, rows.now())
     _note_end(connection, row, OperationState.DONE, _made(settlement, spent))
     return alerts
 
@@ -192,7 +194,9 @@ def fail(
         )
         _note_end(connection, row, failure.state, words)
         return ()
-    spent = rows.micros(_so_far(connection, row).spent_usd)
+    known = failure.cost_usd
+    cost_usd = _so_far(connection, row).spent_usd if known is None else known
+    spent = rows.micros(cost_usd)
     kind = "settle" if spent else "release"
     alerts = _pay(connection, hand, row, kind=kind, spent=spent - (row.cost or 0))
     _close(connection, row, state=str(failure.state), cost=spent, **words)
@@ -234,9 +238,8 @@ def held(connection: Connection, ids: Iterable[str]) -> list[tuple[Operation, in
     ids = list(ids)
     found = {one.id: one for one in rows.read(connection, operations.c.id.in_(ids))}
     query = select(operations.c.id, operations.c.fence)
-    fences = dict(
-        connection.execute(query.where(operations.c.id.in_(ids))).tuples().all()
-    )
+    leases = connection.execute(query.where(operations.c.id.in_(ids)))
+    fences = {row.id: row.fence for row in leases}
     return [(found[one], fences[one]) for one in ids]
 
 

@@ -23,7 +23,7 @@ _CAUSES = {
 
 class Disk:
     """
-    The four acts that change the disk, each complete when it returns.
+    The four acts that change the disk, each complete when it returns, and the room.
 
     Tests hand `FileStorage` one that fails at a chosen act.
     """
@@ -53,6 +53,10 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def free(self, folder: Path) -> int:
+        """Tell how many bytes there is room for."""
+        return shutil.disk_usage(folder).free
+
 
 @contextmanager
 def translated(root: Path, act: str) -> Iterator[None]:
@@ -67,18 +71,3 @@ def translated(root: Path, act: str) -> Iterator[None]:
             f"{step}, or choose another folder with the setting image_store."
         )
         raise StorageError(message) from error
-
-
-def check_space(root: Path, expected_bytes: int) -> None:
-    """
-    Refuse to begin what could not be kept.
-
-    Raises:
-        StorageError: If the folder cannot be written, or its disk has no room.
-    """
-    with translated(root, "keep a picture"):
-        folder = next(path for path in (root, *root.parents) if path.exists())
-        if not os.access(folder, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        if shutil.disk_usage(folder).free < expected_bytes + MARGIN:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

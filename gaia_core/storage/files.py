@@ -17,6 +17,7 @@ that whatever a crash interrupts can be finished or is never seen.
 """
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -36,7 +37,7 @@ from gaia_core.errors import StorageError
 from gaia_core.images import SUFFIXES, Image
 from gaia_core.observability import get_logger
 from gaia_core.responses import StoredImage
-from gaia_core.storage.disk import Disk, check_space, translated
+from gaia_core.storage.disk import MARGIN, Disk, translated
 from gaia_core.storage.inputs import InputPictures
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -146,7 +147,7 @@ class FileStorage:
 
     async def check(self, expected_bytes: int = 0) -> None:
         """Refuse now what could not be kept later; see `ImageStorage.check`."""
-        await asyncio.to_thread(check_space, self.root, expected_bytes)
+        await asyncio.to_thread(self._check, expected_bytes)
 
     async def put_input(self, image: Image) -> None:
         """Keep a picture that a request brings along; see `ImageStorage.put_input`."""
@@ -174,6 +175,15 @@ class FileStorage:
         return InputPictures(self.root, self._disk)
 
     # Writing ----------------------------------------------------------------
+
+    def _check(self, expected_bytes: int) -> None:
+        with self._guarded("keep a picture"):
+            there = (self.root, *self.root.parents)
+            folder = next(path for path in there if path.exists())
+            if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+                raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+            if self._disk.free(folder) < expected_bytes + MARGIN:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _put(self, stored: StoredImage, data: bytes) -> None:
         with self._guarded("keep the picture"):

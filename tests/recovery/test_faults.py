@@ -1,0 +1,254 @@
+"""Every act on the disk and every transaction fails once, and nothing is lost."""
+
+import asyncio
+import errno
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import attrs
+import pytest
+
+from gaia_core import (
+    Gaia,
+    GaiaError,
+    GeneratedImage,
+    GenerateRequest,
+    ImageResult,
+    LedgerError,
+    OperationState,
+    Settings,
+    StorageError,
+)
+from gaia_core.ledger.database import Database
+from gaia_core.ledger.sql import SqlLedger
+from gaia_core.storage import Disk, FileStorage
+from gaia_core.testing import FakeProvider, png
+
+T = TypeVar("T")
+DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+PRICE = Decimal("0.04")
+ACTS = 16
+"""More acts than storing two pictures takes."""
+WRITES = 8
+"""More transactions than one operation takes."""
+
+
+@attrs.define(eq=False)
+class FailingDisk(Disk):
+    """Fails at one act, and works before and after."""
+
+    failing: int
+    acts: int = 0
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write, or fail half-way."""
+        try:
+            self._count()
+        except OSError:
+            path.write_bytes(data[: len(data) // 2])
+            raise
+        super().write(path, data)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """Rename, or fail."""
+        self._count()
+        super().replace(source, target)
+
+    def touch(self, path: Path) -> None:
+        """Touch, or fail."""
+        self._count()
+        super().touch(path)
+
+    def sync_folder(self, path: Path) -> None:
+        """Wait for the disk, or fail."""
+        self._count()
+        super().sync_folder(path)
+
+    def _count(self) -> None:
+        self.acts += 1
+        if self.acts == self.failing:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+@attrs.define(eq=False)
+class FailingDatabase(Database):
+    """Fails at one transaction; tells before or after it has taken place."""
+
+    failing: int = attrs.field(default=0, kw_only=True)
+    is_done: bool = attrs.field(default=False, kw_only=True)
+    writes: int = attrs.field(default=0, init=False)
+
+    async def write(self, work: Callable[[Any], T]) -> T:
+        """Write, or fail."""
+        self.writes += 1
+        is_failing = self.writes == self.failing
+        if is_failing and not self.is_done:
+            raise LedgerError
+        result = await super().write(work)
+        if is_failing:
+            raise LedgerError
+        return result
+
+
+def _provider() -> FakeProvider:
+    images = [GeneratedImage(data=png(64, 64, colour)) for colour in ("red", "blue")]
+    both = ImageResult(images=images, provider="fake", model="fake")
+    return FakeProvider(price_usd=PRICE / 2, outcomes=[both], is_looking_up=True)
+
+
+async def _open(folder: Path, provider: FakeProvider, **parts: Any) -> Gaia:
+    settings = Settings(
+        image_store=folder / "images",
+        database=f"sqlite:///{folder}/gaia.db",
+        spill=folder / "spill",
+    )
+    return Gaia.open(settings, plugins=[provider], discover=False, **parts)
+
+
+async def _assert_whole(gaia: Gaia, provider: FakeProvider) -> None:
+    """What was charged is there, once, and the book agrees with itself."""
+    operations = await gaia.ledger.listed()
+    done = [one for one in operations if one.state is OperationState.DONE]
+    images = await gaia.storage.list()
+    assert await gaia.ledger.check() == []
+    assert all(one.state.is_final for one in operations)
+    assert len(provider.charges) == len(done)
+    assert len(images) == 2 * len(done)
+    assert {one for each in done for one in each.image_ids} == {
+        image.id for image in images
+    }
+    for image in images:
+        data = await gaia.storage.read(image.id)
+        assert hashlib.sha256(data).hexdigest() == image.sha256
+    assert sum(one.cost_usd or 0 for one in operations) == PRICE * len(done)
+
+
+@pytest.mark.parametrize("failing", range(1, ACTS + 12), ids=str)
+async def test_every_act_on_the_disk_may_fail(tmp_path: Path, failing: int) -> None:
+    """A paid picture is kept, whatever act fails, and stored when it works again."""
+    provider, disk = _provider(), FailingDisk(failing)
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    gaia = await _open(tmp_path, provider, storage=storage)
+
+    async with gaia:
+        with suppress(StorageError):
+            await gaia.generate(attrs.evolve(DRAGON, num_images=2))
+        await gaia.recover()
+
+        assert len(provider.charges) == 1
+        await _assert_whole(gaia, provider)
+
+
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("failing", range(1, WRITES), ids=str)
+async def test_every_transaction_may_fail(
+    tmp_path: Path, failing: int, is_done: bool
+) -> None:
+    """Nothing is sent without the book; what was sent is written down later."""
+    provider = _provider()
+    database = FailingDatabase(
+        f"sqlite:///{tmp_path}/gaia.db", failing=failing, is_done=is_done
+    )
+    first = await _open(tmp_path, provider, ledger=SqlLedger(database))
+    second = await _open(tmp_path, provider)
+
+    async with first:
+        with suppress(GaiaError):
+            await first.generate(attrs.evolve(DRAGON, num_images=2))
+    async with second:
+        await second.recover()
+
+        await _assert_whole(second, provider)
+
+
+@attrs.define(eq=False)
+class SmallDisk(Disk):
+    """Has room for so many bytes."""
+
+    room: int
+    used: int = 0
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write while there is room."""
+        if self.used + len(data) > self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.used += len(data)
+        super().write(path, data)
+
+    def free(self, folder: Path) -> int:  # noqa: ARG002  the interface
+        """Tell how much room is left."""
+        return self.room - self.used
+
+
+def _noise(number: int) -> ImageResult:
+    """Make a picture of about a megabyte."""
+    from PIL import Image
+
+    from gaia_core.testing.pictures import encoded
+
+    size = (592, 592)
+    picture = Image.frombytes("RGB", size, os.urandom(3 * size[0] * size[1]))
+    picture.putpixel((0, 0), (number, 0, 0))
+    image = GeneratedImage(data=encoded(picture))
+    return ImageResult(images=[image], provider="fake", model="fake")
+
+
+async def test_full_disk_costs_nothing_more(tmp_path: Path) -> None:
+    """After the first refusal nothing is paid; what was on its way is not lost."""
+    provider = FakeProvider(
+        price_usd=PRICE, delay=0.05, outcomes=[_noise(number) for number in range(40)]
+    )
+    disk = SmallDisk(20 * 1_048_576)
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    gaia = await _open(tmp_path, provider, storage=storage)
+    request = attrs.evolve(DRAGON, width=592, height=592)
+
+    async with gaia:
+        first = await asyncio.gather(
+            *(gaia.generate(request) for _ in range(30)), return_exceptions=True
+        )
+        paid = len(provider.charges)
+        later = await asyncio.gather(
+            *(gaia.generate(request) for _ in range(10)), return_exceptions=True
+        )
+        charged_later = len(provider.charges) - paid
+        disk.room *= 10
+        await gaia.recover()
+        operations = await gaia.ledger.listed()
+        images = await gaia.storage.list()
+        problems = await gaia.ledger.check()
+
+    kinds = Counter(type(one) for one in (*first, *later))
+    assert kinds[StorageError] >= 10
+    assert charged_later == 0
+    assert len(images) == len(provider.charges) == paid
+    assert Counter(one.state for one in operations) == {OperationState.DONE: paid}
+    assert problems == []
+
+
+async def test_spilled_pictures_survive_the_process(tmp_path: Path) -> None:
+    """Another process stores what one could not, from the spill folder."""
+    provider, disk = _provider(), SmallDisk(0)
+    # Only the check believes that there is room.
+    disk.free = lambda folder: 1 << 30  # type: ignore[method-assign,assignment]  # noqa: ARG005
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    first = await _open(tmp_path, provider, storage=storage)
+    second = await _open(tmp_path, provider)
+
+    async with first:
+        with pytest.raises(StorageError, match="are made and paid"):
+            await first.generate(attrs.evolve(DRAGON, num_images=2))
+    waiting = list((tmp_path / "spill").iterdir())
+    async with second:
+        await second.recover()
+        await _assert_whole(second, provider)
+
+    assert len(waiting) == 1
+    assert waiting[0].parent.stat().st_mode & 0o777 == 0o700
+    assert list((tmp_path / "spill").iterdir()) == []
