@@ -416,7 +416,11 @@ def gaia_recover(  # type: ignore[empty-body]
         context: A fresh context; its task id is the lost attempt's.
 
     Returns:
-        An awaitable of the pictures, or of None when the vendor never saw it.
+        An awaitable of the pictures, or of None when the vendor has certainly never
+        seen it: it may then be made, and paid, anew.
+
+    Raises:
+        Exception: Whatever it is, when that cannot be told: it stays an open question.
     """
 
 
