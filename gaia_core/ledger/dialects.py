@@ -13,10 +13,9 @@ def insert_or_ignore(connection: Connection, table: Table) -> Any:
 
 @cache
 def _insert_or_ignore(dialect: str, table: Table) -> Any:
-    if dialect == "postgresql":
-        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - only there
+    from sqlalchemy.dialects import postgresql, sqlite  # noqa: PLC0415 - slow
 
-        return postgresql.insert(table).on_conflict_do_nothing()
-    from sqlalchemy.dialects import sqlite  # noqa: PLC0415 - only there
-
-    return sqlite.insert(table).on_conflict_do_nothing()
+    kind = postgresql if dialect == "postgresql" else sqlite
+    statement = kind.insert(table).on_conflict_do_nothing()
+    # Without it psycopg's count is not kept for an INSERT.
+    return statement.execution_options(preserve_rowcount=True)
