@@ -7,7 +7,7 @@ import pytest
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.reliability import StandardReliability
 
-from .worlds import sql_ledger
+from .worlds import Figures, sql_ledger
 
 
 @pytest.fixture(name="ledger")
@@ -18,3 +18,13 @@ def _ledger(tmp_path: Path) -> SqlLedger:
 @pytest.fixture(name="rules")
 def _rules() -> StandardReliability:
     return StandardReliability()
+
+
+@pytest.fixture(name="figures")
+def _figures(request: pytest.FixtureRequest) -> Figures:
+    """Keep what was measured with the test's report: ``--junitxml`` shows it."""
+
+    def keep(name: str, value: object) -> None:
+        request.node.user_properties.append((name, value))
+
+    return keep

@@ -1,6 +1,6 @@
 """Refusals are repeated, lost answers are not, and the book is right to the cent."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 
 import pytest
@@ -20,6 +20,7 @@ from gaia_core.testing.vendors import (
 )
 
 from .worlds import (
+    Figures,
     PatchyProvider,
     ask_all,
     audited,
@@ -30,8 +31,6 @@ from .worlds import (
     percentile,
     served,
 )
-
-Note = Callable[[str, object], None]
 
 KEEP = GenerateRequest(prompt="a ruined keep", width=16, height=16)
 PRICE = Decimal("0.04")
@@ -58,7 +57,7 @@ async def test_clean_rejections_are_repeated(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
     count: int,
     at_once: int,
 ) -> None:
@@ -74,9 +73,9 @@ async def test_clean_rejections_are_repeated(
                 answers = await ask_all(gaia, keeps(count), at_once=at_once)
     audit = await audited(ledger)
 
-    record_property("served", len(served(answers)))
-    record_property("attempts", audit.attempts)
-    record_property("p99", percentile(answers, 0.99))
+    figures("served", len(served(answers)))
+    figures("attempts", audit.attempts)
+    figures("p99", percentile(answers, 0.99))
     assert len(served(answers)) >= 0.985 * count, errors(answers)
     assert audit.attempts <= 1.5 * count
     assert vendor.requests < audit.attempts
@@ -94,7 +93,7 @@ async def test_a_fallback_serves_what_was_rejected(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
     count: int,
     at_once: int,
 ) -> None:
@@ -109,8 +108,8 @@ async def test_a_fallback_serves_what_was_rejected(
             answers = await ask_all(gaia, keeps(count), at_once=at_once)
     audit = await audited(ledger)
 
-    record_property("served", len(served(answers)))
-    record_property("by_the_second", len(second.charges))
+    figures("served", len(served(answers)))
+    figures("by_the_second", len(second.charges))
     charges = [*first.charges, *second.charges]
     assert len(served(answers)) >= 0.999 * count, errors(answers)
     assert paid_twice(charge.prompt for charge in charges) == {}
@@ -123,7 +122,7 @@ async def test_lost_answers_are_reported_not_repeated(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
     count: int,
     at_once: int,
 ) -> None:
@@ -139,8 +138,8 @@ async def test_lost_answers_are_reported_not_repeated(
     unknown = {
         one.prompt for one in answers if isinstance(one.error, OutcomeUnknownError)
     }
-    record_property("served", len(served(answers)))
-    record_property("unknown", len(unknown))
+    figures("served", len(served(answers)))
+    figures("unknown", len(unknown))
     assert unknown == lost
     assert audit.states[OperationState.UNKNOWN] == len(lost)
     assert audit.states.total() == count
@@ -155,7 +154,7 @@ async def test_lost_answers_are_looked_up(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
     count: int,
     at_once: int,
 ) -> None:
@@ -167,8 +166,8 @@ async def test_lost_answers_are_looked_up(
             answers = await ask_all(gaia, keeps(count), at_once=at_once)
     audit = await audited(ledger)
 
-    record_property("served", len(served(answers)))
-    record_property("lost", sum(one.fault is not None for one in vendor.arrivals))
+    figures("served", len(served(answers)))
+    figures("lost", sum(one.fault is not None for one in vendor.arrivals))
     assert len(served(answers)) == count, errors(answers)
     assert len(vendor.charges) == vendor.requests == count
     assert audit.states == {OperationState.DONE: count}
@@ -182,7 +181,7 @@ async def test_at_least_once_says_what_it_may_have_paid(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
     count: int,
     at_once: int,
 ) -> None:
@@ -201,8 +200,8 @@ async def test_at_least_once_says_what_it_may_have_paid(
     }
     prompts = {one.response.operation_id: one.prompt for one in answers if one.response}
     doubles = paid_twice(charge.prompt for charge in vendor.charges)
-    record_property("served", len(served(answers)))
-    record_property("doubles", sum(told.values()))
+    figures("served", len(served(answers)))
+    figures("doubles", sum(told.values()))
     assert len(served(answers)) >= 0.97 * count, errors(answers)
     assert {prompts[one]: lost + 1 for one, lost in told.items() if lost} == {
         prompt: times for prompt, times in doubles.items() if prompt in prompts.values()
@@ -213,7 +212,9 @@ async def test_at_least_once_says_what_it_may_have_paid(
         if told[response.operation_id]
     )
     assert vendor.double_charges() == {}
-    assert audit.shown_usd == vendor.total_usd
+    # What is held for an unknown outcome may count a last try that was turned away.
+    too_much = audit.shown_usd - vendor.total_usd
+    assert 0 <= too_much <= audit.states[OperationState.UNKNOWN] * PRICE
     assert audit.problems == ()
 
 

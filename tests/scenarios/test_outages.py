@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from statistics import median
 
@@ -22,9 +22,7 @@ from gaia_core.reliability.gates import EgressLimits
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_core.testing.vendors import Fault, Faults, Vendor, VendorProvider
 
-from .worlds import ask_all, audited, errors, keeps, percentile, served, until
-
-Note = Callable[[str, object], None]
+from .worlds import Figures, ask_all, audited, errors, keeps, percentile, served, until
 
 KEEP = GenerateRequest(prompt="a ruined keep", width=16, height=16)
 BREAKER = f"vendor/{Capability.TEXT_TO_IMAGE}"
@@ -44,7 +42,7 @@ class Clock:
 
 
 async def test_an_outage_costs_few_requests(
-    open_gaia: OpenGaia, ledger: SqlLedger, record_property: Note
+    open_gaia: OpenGaia, ledger: SqlLedger, figures: Figures
 ) -> None:
     """A vendor that is down sees next to nobody, then one probe per period."""
     clock = Clock()
@@ -70,9 +68,9 @@ async def test_an_outage_costs_few_requests(
             state_after = rules.states()[BREAKER]
             all_well = await ask_all(gaia, keeps(100))
 
-    record_property("asked", asked)
-    record_property("requests_until_open", until_open)
-    record_property("answer_ms_when_open", 1_000 * percentile(refused, 0.5))
+    figures("asked", asked)
+    figures("requests_until_open", until_open)
+    figures("answer_ms_when_open", 1_000 * percentile(refused, 0.5))
     assert (served(answers), state_then) == ([], "open")
     assert until_open <= 1.15 * asked
     assert asked <= 100
@@ -122,7 +120,7 @@ async def test_a_pause_is_kept_by_everybody(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
 ) -> None:
     """After "ask again in 3 s" nobody comes for 3 s, and then not all at once."""
     async with Vendor(faults=Faults(script=[Fault.BUSY], retry_after=3)) as vendor:
@@ -137,8 +135,8 @@ async def test_a_pause_is_kept_by_everybody(
     turned_away, *later = [one.at for one in vendor.arrivals]
     after = [moment - min(later) for moment in later]
     slots = Counter(int(moment / 0.05) for moment in after)
-    record_property("silence", min(later) - turned_away)
-    record_property("fullest_slot", max(slots.values()))
+    figures("silence", min(later) - turned_away)
+    figures("fullest_slot", max(slots.values()))
     assert len(served(answers)) == 101
     assert min(later) - turned_away >= 3.0
     assert max(slots.values()) <= 0.2 * len(later)
@@ -180,7 +178,7 @@ async def test_a_dead_provider_is_stood_in_for(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
 ) -> None:
     """With the first provider down, all are served by the second, soon at once."""
     async with _pair() as (first, second), first.closed():
@@ -195,7 +193,7 @@ async def test_a_dead_provider_is_stood_in_for(
     audit = await audited(ledger)
 
     extra = percentile(after, 0.5) - percentile(alone, 0.5)
-    record_property("extra_ms", 1_000 * extra)
+    figures("extra_ms", 1_000 * extra)
     answered = served([*before, *after])
     assert [one.provider for one in answered] == ["second"] * 100
     assert all(len(one.attempts) == 1 for one in served(after))
@@ -211,7 +209,7 @@ async def test_a_vendor_that_hangs_holds_up_nobody_else(
     open_gaia: OpenGaia,
     ledger: SqlLedger,
     rules: StandardReliability,
-    record_property: Note,
+    figures: Figures,
 ) -> None:
     """While 100 requests hang, the loop runs and a second provider serves 100 more."""
     hanging = Faults(rates={Fault.HANG_AFTER: 1.0})
@@ -231,8 +229,8 @@ async def test_a_vendor_that_hangs_holds_up_nobody_else(
             running = rules.snapshot("first").running
     audit = await audited(ledger)
 
-    record_property("longest_lag_ms", 1_000 * max(lags))
-    record_property("health_ms", 1_000 * health_seconds)
+    figures("longest_lag_ms", 1_000 * max(lags))
+    figures("health_ms", 1_000 * health_seconds)
     assert len(served(answers)) == 100, errors(answers)
     assert errors(lost) == {"OutcomeUnknownError": 100}
     assert all(one.is_healthy for one in health.values())

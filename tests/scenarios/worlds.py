@@ -22,6 +22,8 @@ from gaia_core.requests import Request
 from gaia_core.results import ImageResult
 from gaia_core.testing.vendors import Faults, RecoverableVendorProvider, VendorProvider
 
+Figures = Callable[[str, object], None]
+"""Takes a figure that was measured, by its name."""
 MANY = 100_000
 """More operations than any scenario has."""
 
