@@ -304,7 +304,7 @@ async def test_two_processes_share_one_piece_of_work(
         made = await work
 
     assert shared.operation_id == made.operation_id
-    assert (shared.cost_usd, made.cost_usd) == (0, PAID)
+    assert (shared.cost_usd, made.cost_usd) == (Decimal(0), PAID)
     assert len(first.charges) + len(second.charges) == 1
 
 

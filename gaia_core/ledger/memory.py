@@ -235,8 +235,8 @@ def _value(operation: Operation, word: str) -> str | None:
     latest = operation.attempts[-1] if operation.attempts else None
     values = {
         "day": f"{operation.created_at.astimezone(UTC):%Y-%m-%d}",
-        "provider": operation.provider or (latest and latest.provider),
-        "model": operation.model or (latest and latest.model),
+        "provider": operation.provider or (latest.provider if latest else None),
+        "model": operation.model or (latest.model if latest else None),
         "campaign": operation.campaign_id,
         "user": operation.user_id,
     }

@@ -1,6 +1,6 @@
 """What the ledger keeps of one request."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -145,16 +145,19 @@ class Operation:
 
         That is what the tasks before it cost, or may have cost, and its own price.
         """
-        costs = {one.task_id: one.cost_usd for one in self.attempts if one.cost_usd}
-        costs[attempt.task_id] = attempt.cost_usd
-        known = (cost for cost in costs.values() if cost is not None)
-        return max(self.reserved_usd, sum(known, Decimal(0)))
+        needed = cost_of_tasks((*self.attempts, attempt))
+        return max(self.reserved_usd, needed)
 
     @property
     def spent_usd(self) -> Decimal:
         """What its attempts are known to have cost, each task once."""
-        costs = {one.task_id: one.cost_usd for one in self.attempts if one.cost_usd}
-        return sum(filter(None, costs.values()), Decimal(0))
+        return cost_of_tasks(self.attempts)
+
+
+def cost_of_tasks(attempts: Iterable[Attempt]) -> Decimal:
+    """Add up what tasks are known to cost, however often each was sent."""
+    costs = {one.task_id: one.cost_usd for one in attempts if one.cost_usd}
+    return sum(filter(None, costs.values()), Decimal(0))
 
 
 @attrs.frozen(kw_only=True)

@@ -92,7 +92,10 @@ def open_gaia(gaia_home: Path) -> OpenGaia:
 
     def opened(*plugins: object, **choices: Any) -> Gaia:
         given = {name: choices.pop(name) for name in PARTS if name in choices}
-        parts = {"ledger": MemoryLedger(), "reliability": SingleTry()} | given
+        parts: dict[str, Any] = {
+            "ledger": MemoryLedger(),
+            "reliability": SingleTry(),
+        } | given
         settings = Settings(**{"image_store": gaia_home / "images"} | choices)
         return Gaia.open(settings, plugins=plugins, discover=False, **parts)
 

@@ -5,7 +5,6 @@ import errno
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +24,7 @@ from gaia_core import (
     Settings,
     StorageError,
 )
-from gaia_core.ledger.database import Database
+from gaia_core.ledger.database import Database, Transaction
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.storage import Disk, FileStorage
 from gaia_core.testing import FakeProvider, png
@@ -84,7 +83,7 @@ class FailingDatabase(Database):
     is_done: bool = attrs.field(default=False, kw_only=True)
     writes: int = attrs.field(default=0, init=False)
 
-    async def write(self, work: Callable[[Any], T]) -> T:
+    async def write(self, work: Transaction[T]) -> T:
         """Write, or fail."""
         self.writes += 1
         is_failing = self.writes == self.failing
@@ -169,9 +168,16 @@ async def test_every_transaction_may_fail(
 
 @attrs.define(eq=False)
 class SmallDisk(Disk):
-    """Has room for so many bytes."""
+    """
+    Has room for so many bytes.
+
+    Attributes:
+        room: How many.
+        is_lying: Whether it says that there is always room.
+    """
 
     room: int
+    is_lying: bool = False
     used: int = 0
 
     def write(self, path: Path, data: bytes) -> None:
@@ -183,7 +189,7 @@ class SmallDisk(Disk):
 
     def free(self, folder: Path) -> int:  # noqa: ARG002  the interface
         """Tell how much room is left."""
-        return self.room - self.used
+        return 1 << 30 if self.is_lying else self.room - self.used
 
 
 def _noise(number: int) -> ImageResult:
@@ -234,9 +240,7 @@ async def test_full_disk_costs_nothing_more(tmp_path: Path) -> None:
 
 async def test_spilled_pictures_survive_the_process(tmp_path: Path) -> None:
     """Another process stores what one could not, from the spill folder."""
-    provider, disk = _provider(), SmallDisk(0)
-    # Only the check believes that there is room.
-    disk.free = lambda folder: 1 << 30  # type: ignore[method-assign,assignment]  # noqa: ARG005
+    provider, disk = _provider(), SmallDisk(0, is_lying=True)
     storage = FileStorage(tmp_path / "images", disk=disk)
     first = await _open(tmp_path, provider, storage=storage)
     second = await _open(tmp_path, provider)
