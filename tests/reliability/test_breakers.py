@@ -254,6 +254,20 @@ def test_late_results_change_nothing(breaker: Breaker, clock: Clock) -> None:
     assert breaker.state is BreakerState.HALF_OPEN
 
 
+def test_result_without_leave_counts_only_while_closed(
+    breaker: Breaker, clock: Clock
+) -> None:
+    """What nobody gave leave for opens a closed breaker, and moves no other."""
+    for _ in range(5):
+        breaker.record(FAILURE)
+    clock.now += breaker.opens_in or 0
+
+    breaker.record(SUCCESS)
+    breaker.record(FAILURE)
+
+    assert breaker.state is BreakerState.HALF_OPEN
+
+
 # -- half open --------------------------------------------------------------------
 
 
