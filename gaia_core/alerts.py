@@ -65,12 +65,13 @@ class Alerts:
     async def close(self) -> None:
         """Give webhooks under way a last chance; then let go of them."""
         self._closing.set()
-        if not self._deliveries:
-            return
-        _, late = await asyncio.wait(self._deliveries, timeout=CLOSING_GRACE)
-        for delivery in late:
-            delivery.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        if self._deliveries:
+            _, late = await asyncio.wait(self._deliveries, timeout=CLOSING_GRACE)
+            for delivery in late:
+                delivery.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        # Whoever opens again may do so in another event loop.
+        self._closing = asyncio.Event()
 
     async def _deliver(self, alert: BudgetAlert) -> None:
         """Try until a receiver takes it, or wants no more; say when nobody did."""

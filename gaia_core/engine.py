@@ -423,8 +423,8 @@ class Gaia:
         self._is_open = False
         async with AsyncExitStack() as last_to_first:
             last_to_first.push_async_callback(self.ledger.close)
-            last_to_first.push_async_callback(self._recovery.flush)
             last_to_first.push_async_callback(self._parts.alerts.close)
+            last_to_first.push_async_callback(self._recovery.flush)
             last_to_first.push_async_callback(self._parts.services.fetcher.close)
             last_to_first.push_async_callback(self._upkeep.stop)
             last_to_first.push_async_callback(self._door.close, CLOSING_GRACE)

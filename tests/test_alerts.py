@@ -297,6 +297,18 @@ async def test_closing_leaves_a_receiver_that_hangs(
     assert not alerts._deliveries
 
 
+async def test_alerts_can_be_told_after_closing(receiver: Receiver) -> None:
+    """A `Gaia` that is opened again tells its alerts as patiently as before."""
+    receiver.statuses = [500]
+    alerts = receiver.alerts()
+    await alerts.close()
+
+    alerts(ALERT)
+    await _delivered(alerts)
+
+    assert len(receiver.deliveries) == 2
+
+
 async def test_closing_without_alerts_is_nothing() -> None:
     """There may have been nothing to tell; closing twice is harmless."""
     alerts = Alerts(BudgetSettings())
