@@ -25,6 +25,7 @@ COMMANDS = {
     "remove-background": "gaia_core.cli.edit:remove_background",
     "enhance": "gaia_core.cli.words:enhance",
     "describe": "gaia_core.cli.words:describe",
+    "batch": "gaia_core.cli.batch:batch",
     "models": "gaia_core.cli.catalog:models",
     "providers": "gaia_core.cli.catalog:providers",
     "plugins": "gaia_core.cli.plugins:plugins",

@@ -92,6 +92,11 @@ class Session:
                 message = "A plugin called exit(); `gaia -v …` shows which one."
                 raise PluginError(message) from error
 
+    def look(self, work: Work[T]) -> T:
+        """Look something up in the ledger; no provider is started or asked."""
+        with contextlib.redirect_stdout(sys.stderr):
+            return asyncio.run(_beside(Gaia.open(self.settings()), work))
+
 
 def split_setting(text: str) -> tuple[str, str]:
     """
@@ -114,6 +119,13 @@ async def _inside(gaia: Gaia, work: Work[T]) -> T:
         except asyncio.CancelledError:
             asyncio.get_running_loop().call_later(PATIENCE, _explain_waiting)
             raise
+
+
+async def _beside(gaia: Gaia, work: Work[T]) -> T:
+    try:
+        return await work(gaia)
+    finally:
+        await gaia.ledger.close()
 
 
 def _explain_waiting() -> None:

@@ -1,0 +1,87 @@
+"""The progress bar of a batch: on standard error, where a person sees it."""
+
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+
+from gaia_core.cli.tables import clean
+from gaia_core.cli.work import show_amount
+from gaia_core.ledger import Batch
+
+REFRESH = 0.2
+"""Seconds between two looks at the figures."""
+
+Figures = Callable[[], Awaitable[Batch | None]]
+"""Reads a batch as it stands."""
+
+
+@attrs.define(eq=False)
+class BatchBar:
+    """Shows how far a batch is; without a terminal it shows nothing."""
+
+    _bar: Any = None
+    _task: Any = None
+    _shown: float = 0.0
+
+    async def refresh(self, figures: Figures) -> None:
+        """Show how things stand, unless that was done a moment ago."""
+        now = time.monotonic()
+        if self._bar is None or now < self._shown + REFRESH:
+            return
+        self._shown = now
+        batch = await figures()
+        if batch is not None:
+            self._bar.update(self._task, completed=batch.ended, words=tally(batch))
+
+
+@contextmanager
+def batch_bar(batch: Batch) -> Iterator[BatchBar]:
+    """Draw a bar while the block runs."""
+    if not sys.stderr.isatty():
+        yield BatchBar()
+        return
+    from rich.console import Console  # noqa: PLC0415 - 60 ms
+    from rich.progress import (  # noqa: PLC0415 - 60 ms
+        BarColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(
+            clean(batch.name or batch.id),
+            total=batch.total,
+            completed=batch.ended,
+            words=tally(batch),
+        )
+        yield BatchBar(bar, task)
+
+
+def tally(batch: Batch) -> str:
+    """
+    Say in a few words how a batch stands.
+
+    >>> from datetime import UTC, datetime
+    >>> moment = datetime(2026, 11, 22, tzinfo=UTC)
+    >>> tally(Batch(id="1", created_at=moment, total=9, done=5, failed=1))
+    '5 of 9 done, 1 failed, free'
+    """
+    counts = {
+        "failed": batch.failed,
+        "unknown": batch.unknown,
+        "cancelled": batch.cancelled,
+    }
+    others = (f"{count} {word}" for word, count in counts.items() if count)
+    done, cost = f"{batch.done} of {batch.total} done", show_amount(batch.cost_usd)
+    return ", ".join([done, *others, cost])

@@ -1,0 +1,176 @@
+"""What a batch came to: a summary for a person, a document for a program."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Self
+
+import attrs
+
+from gaia_core import Gaia
+from gaia_core.cli.batch_outputs import Copies, number_of, words_of
+from gaia_core.cli.batch_progress import tally
+from gaia_core.cli.failures import ExitCode
+from gaia_core.cli.shapes import shape_amount, shape_image
+from gaia_core.cli.tables import clean, print_table
+from gaia_core.cli.writing import print_json, print_line, say
+from gaia_core.ledger import Batch, BatchState, Operation, OperationState
+
+MAX_FAILURES = 20
+"""How many items that are not done a summary names."""
+_NOT_DONE = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+
+
+@attrs.frozen(kw_only=True)
+class Report:
+    """
+    How a batch stands.
+
+    Attributes:
+        batch: The batch.
+        failures: The first of its items that failed or are unknown.
+        num_failures: How many of them there are.
+        num_not_copied: How many items could not be copied to where they were wanted.
+        items: Every item as ``--json`` prints it, where that was asked for.
+    """
+
+    batch: Batch
+    failures: Sequence[Operation] = ()
+    num_failures: int = 0
+    num_not_copied: int = 0
+    items: Sequence[Mapping[str, Any]] | None = None
+
+    @classmethod
+    async def of(
+        cls, gaia: Gaia, batch: Batch, *, is_json: bool, copies: Copies | None = None
+    ) -> Self:
+        """Read what a report needs."""
+        copies = copies or Copies()
+        if is_json:
+            items = [
+                await _shape_item(gaia, item, copies)
+                async for item in gaia.batches.items(batch.id)
+            ]
+            return cls(batch=batch, items=items, num_not_copied=copies.failed)
+        failures, count = await _not_done(gaia.batches.items(batch.id))
+        return cls(
+            batch=batch,
+            failures=failures,
+            num_failures=count,
+            num_not_copied=copies.failed,
+        )
+
+    def show(self) -> None:
+        """Print it."""
+        if self.items is not None:
+            print_json({**shape_batch(self.batch), "items": self.items})
+            return
+        _print_summary(self)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """How to end when the batch was to be done."""
+        batch = self.batch
+        if batch.done == batch.total and not self.num_not_copied:
+            return ExitCode.DONE
+        return ExitCode.PARTLY if batch.done else ExitCode.FAILED
+
+
+def resume_hint(batch_id: str) -> str:
+    """Say how a batch goes on that was left."""
+    return f"Nothing is lost. To go on: gaia batch resume {batch_id}"
+
+
+# -- for a person -----------------------------------------------------------------
+
+
+async def _not_done(items: AsyncIterator[Operation]) -> tuple[list[Operation], int]:
+    """Collect the first items that failed, and count all of them."""
+    found, count = [], 0
+    async for item in items:
+        if item.state in _NOT_DONE:
+            count += 1
+            if count <= MAX_FAILURES:
+                found.append(item)
+    return found, count
+
+
+def _print_summary(report: Report) -> None:
+    batch = report.batch
+    name = f"{batch.name}, " if batch.name else ""
+    state = "" if batch.state is BatchState.FINISHED else f" ({batch.state})"
+    print_line(clean(f"{name}batch {batch.id}{state}: {tally(batch)}"))
+    if report.failures:
+        print_line()
+        rows = [_failure_row(item) for item in report.failures]
+        print_table(("Line", "State", "Operation", "Why"), rows)
+    if report.num_failures > len(report.failures):
+        left = report.num_failures - len(report.failures)
+        print_line(f"and {left} more: --json names all of them")
+    if batch.unknown:
+        say(
+            "What is unknown may have been made and charged: it is not made again, "
+            "and its money is held."
+        )
+
+
+def print_batches(batches: Sequence[Batch]) -> None:
+    """Print a table of batches."""
+    headings = ("Batch", "Name", "State", "Tally", "Begun")
+    print_table(headings, [_batch_row(batch) for batch in batches])
+
+
+def _batch_row(batch: Batch) -> tuple[str, ...]:
+    return (
+        batch.id,
+        batch.name,
+        str(batch.state),
+        tally(batch),
+        f"{batch.created_at:%Y-%m-%d %H:%M}",
+    )
+
+
+def _failure_row(item: Operation) -> tuple[str, ...]:
+    why = item.error or item.error_type or ""
+    return (str(number_of(item)), str(item.state), item.id, why.partition("\n")[0])
+
+
+# -- for a program ----------------------------------------------------------------
+
+
+def shape_batch(batch: Batch) -> dict[str, Any]:
+    """Shape a batch as ``--json`` prints it."""
+    finished = batch.finished_at
+    return {
+        "batch_id": batch.id,
+        "name": batch.name,
+        "state": str(batch.state),
+        "total": batch.total,
+        "done": batch.done,
+        "failed": batch.failed,
+        "unknown": batch.unknown,
+        "cancelled": batch.cancelled,
+        "cost_usd": shape_amount(batch.cost_usd),
+        "created_at": batch.created_at.isoformat(),
+        "finished_at": None if finished is None else finished.isoformat(),
+    }
+
+
+async def _shape_item(gaia: Gaia, item: Operation, copies: Copies) -> dict[str, Any]:
+    found = [await gaia.storage.get(image_id) for image_id in item.image_ids]
+    images = [
+        shape_image(image, copies.output_of(item, image))
+        for image in found
+        if image is not None
+    ]
+    return {
+        "line": number_of(item),
+        "operation_id": item.id,
+        "capability": str(item.capability),
+        "state": str(item.state),
+        "provider": item.provider,
+        "model": item.model,
+        "images": images,
+        "words": words_of(item),
+        "cost_usd": shape_amount(item.cost_usd),
+        "error_type": item.error_type,
+        "error": item.error,
+    }
