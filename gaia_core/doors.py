@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
 from functools import partial
-from typing import Any, Protocol, Unpack
+from typing import Any, Protocol, Unpack, cast
 
 import attrs
 
@@ -33,6 +33,7 @@ from gaia_core.errors import (
     IdempotencyConflictError,
     NoCapableProviderError,
     OutcomeUnknownError,
+    ProviderTimeoutError,
     RequestLimitError,
 )
 from gaia_core.flights import Flights
@@ -50,6 +51,10 @@ from gaia_core.walk import Walk
 
 CANCEL_GRACE = 5.0
 """How long a caller waits for cancelled work to end, in seconds."""
+
+
+Start = Callable[[Walk], Awaitable[Response]]
+"""Starts a walk: `Walk.run`, or `Walk.carry_out` for what is accepted already."""
 
 
 class Planner(Protocol):
@@ -116,13 +121,27 @@ class Door:
                 sent and it may be served later.
         """
         plan, best = self._planned(request)
-        key = self._result_key(request, best, operation.principal, reuse=None)
-        walk = self._walk(plan, operation, seconds=self.settings.deadline, key=key)
+        key = self._result_key(
+            to_record(request), best, operation.principal, reuse=None
+        )
+        seconds = self.settings.deadline
+
+        def begin() -> Walk:
+            return Walk(
+                services=self.services,
+                plan=plan,
+                operation=operation,
+                seconds=seconds,
+                result_key=key,
+            )
+
         found = None if key is None else await self._kept(key)
         try:
             if found is None:
                 own = key or operation.id
-                found, is_leader = await self._wait_for(walk, own, walk.run_item)
+                found, is_leader = await self._wait_for(
+                    own, seconds, begin, Walk.carry_out
+                )
                 if is_leader:
                     return found
         except GaiaError as error:
@@ -172,48 +191,57 @@ class Door:
         )
         record = to_record(request)
         named = _key(idempotency_key, principal, record)
-        digest = fingerprint(record)
-        if named is not None:
-            await self.ready()
-            standing = await ledger.find(named)
-            if standing is not None:
-                return await self._repeated(standing, named, digest)
+        if named is not None and (known := await self._known(named, record)):
+            return known
         plan, best = self._planned(request, **choices)
-        key = self._result_key(request, best, principal, reuse=reuse)
-        if key is not None and (found := await self._kept(key)) is not None:
-            return found
-        operation = Operation(
-            id=uuid.uuid4().hex,
-            capability=request.capability,
-            principal=principal,
-            campaign_id=request.campaign_id,
-            user_id=request.user_id,
-            request=record,
-            fingerprint=digest,
-            key=named,
-            result_key=key,
-            reserved_usd=best.price_usd or Decimal(0),
-        )
+        key = self._result_key(record, best, principal, reuse=reuse)
+        # Under a key of one's own nothing is shared: the ledger must know that key.
+        shared = key if key is not None and named is None else uuid.uuid4().hex
+        if key is not None and shared not in self._flights:
+            found = await self._kept(key)
+            if found is not None:
+                return found
         deadline = self.settings.deadline
         seconds = deadline if timeout is None else min(timeout, deadline)
-        walk = self._walk(
-            plan,
-            operation,
-            seconds=seconds,
-            progress=progress,
-            delivery=delivery,
-            key=key,
-        )
-        # Under a key of one's own nothing is shared: the ledger must know that key.
-        shared = operation.id if key is None or named is not None else key
-        response, is_leader = await self._wait_for(walk, shared, walk.run)
+
+        def begin() -> Walk:
+            operation = Operation(
+                id=uuid.uuid4().hex,
+                capability=request.capability,
+                principal=principal,
+                campaign_id=request.campaign_id,
+                user_id=request.user_id,
+                request=record,
+                fingerprint=fingerprint(record),
+                key=named,
+                result_key=key,
+                reserved_usd=best.price_usd or Decimal(0),
+            )
+            return Walk(
+                services=self.services,
+                plan=plan,
+                operation=operation,
+                seconds=seconds,
+                progress=progress,
+                delivery=delivery,
+                result_key=key,
+            )
+
+        response, is_leader = await self._wait_for(shared, seconds, begin, Walk.run)
+        if shared == key:
+            role = "leader" if is_leader else "follower"
+            self.services.metrics.count("gaia_flights_total", role=role)
         return response if is_leader else reused(response)
 
-    async def _repeated(
-        self, standing: Operation, key: IdempotencyKey, digest: str
-    ) -> Response:
+    async def _known(
+        self, key: IdempotencyKey, record: Mapping[str, Any]
+    ) -> Response | None:
         """Answer what was asked before under the same idempotency key."""
-        if standing.fingerprint != digest:
+        await self.ready()
+        standing = await self.services.ledger.find(key)
+        if standing is None:
+            return None
+        if standing.fingerprint != fingerprint(record):
             message = f"The idempotency key {key.key!r} stands for another request."
             raise IdempotencyConflictError(message)
         self.services.metrics.count("gaia_idempotent_replays_total")
@@ -231,31 +259,24 @@ class Door:
         return plan, best
 
     def _result_key(
-        self, request: Request, best: Candidate, principal: str, *, reuse: bool | None
+        self,
+        record: Mapping[str, Any],
+        best: Candidate,
+        principal: str,
+        *,
+        reuse: bool | None,
     ) -> str | None:
         """Name what equal requests share; without a seed nothing is, unless asked."""
         if reuse is None:
-            has_seed = getattr(request, "seed", None) is not None
-            reuse = has_seed and self.settings.cache.enabled
+            reuse = "seed" in record and self.settings.cache.enabled
         if not reuse:
             return None
         return result_key(
-            request,
+            record,
             provider=best.provider,
             model=best.model.id,
             revision=best.model.revision,
             tenant=principal,
-        )
-
-    def _walk(
-        self, plan: Plan, operation: Operation, *, key: str | None, **facts: Any
-    ) -> Walk:
-        return Walk(
-            services=self.services,
-            plan=plan,
-            operation=operation,
-            result_key=key,
-            **facts,
         )
 
     # -- kept answers -----------------------------------------------------------------
@@ -279,34 +300,42 @@ class Door:
     # -- waiting ----------------------------------------------------------------------
 
     async def _wait_for(
-        self, walk: Walk, key: str, start: "Start"
+        self, key: str, seconds: float, begin: Callable[[], Walk], start: Start
     ) -> tuple[Response, bool]:
-        """Wait for a walk; what was sent goes on when nobody waits any more."""
-        run = partial(self._run, walk, key, start)
-        leave = partial(self._leave, walk)
+        """
+        Wait for a walk; what was sent goes on when nobody waits any more.
+
+        Args:
+            key: What those who may share the walk have in common.
+            seconds: Longest wait.
+            begin: Makes the walk, where there is none to share.
+            start: Starts it.
+
+        Returns:
+            The response, and whether this caller began the walk.
+        """
+        run = partial(self._run, key, begin, start)
         try:
-            async with asyncio.timeout(walk.seconds):
-                response, is_leader = await self._flights.join(key, run, on_left=leave)
+            async with asyncio.timeout(seconds):
+                return await self._flights.join(key, run, on_left=self._leave)
         except asyncio.CancelledError:
-            await self._called_off(walk)
+            await self._called_off(key)
             raise
         except TimeoutError:
-            await self._called_off(walk)
-            raise self._leading.get(key, walk).too_late() from None
-        if key != walk.operation.id:
-            role = "leader" if is_leader else "follower"
-            self.services.metrics.count("gaia_flights_total", role=role)
-        return response, is_leader
+            walk = self._leading.get(key)
+            await self._called_off(key)
+            if walk is None:
+                message = f"Nobody could be asked within {seconds:g} s."
+                raise ProviderTimeoutError(message) from None
+            raise walk.too_late() from None
 
-    async def _run(self, walk: Walk, key: str, start: "Start") -> Response:
+    async def _run(self, key: str, begin: Callable[[], Walk], start: Start) -> Response:
         """Be the task of a walk: it outlives its callers."""
-        task = asyncio.current_task()
-        self._leading[key] = walk
-        if task is not None:
-            self._walks[task] = walk
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        walk = self._walks[task] = self._leading[key] = begin()
         try:
             await self.ready()
-            response = await start()
+            response = await start(walk)
             if walk.result_key is not None:
                 await self._keep(walk.result_key, response)
         except Exception as error:
@@ -317,19 +346,20 @@ class Door:
         finally:
             if self._leading.get(key) is walk:
                 del self._leading[key]
-            if task is not None:
-                self._walks.pop(task, None)
+            del self._walks[task]
         return response
 
-    @staticmethod
-    def _leave(walk: Walk, task: asyncio.Task[Any]) -> None:
+    def _leave(self, task: asyncio.Task[Any]) -> None:
         """Let a walk that may have cost go on, and end any other."""
-        walk.is_left = True
-        if not walk.may_have_cost:
+        walk = self._walks.get(task)
+        if walk is not None:
+            walk.is_left = True
+        if walk is None or not walk.may_have_cost:
             task.cancel()
 
-    async def _called_off(self, walk: Walk) -> None:
+    async def _called_off(self, key: str) -> None:
         """Wait until a walk that was cancelled is off the book."""
+        walk = self._leading.get(key)
         tasks = [
             task
             for task, one in self._walks.items()
@@ -345,13 +375,6 @@ class Door:
             metrics.count("gaia_budget_refusals_total", scope=scope)
         else:
             metrics.count("gaia_limit_refusals_total")
-
-
-class Start(Protocol):
-    """Begins a walk."""
-
-    async def __call__(self) -> Response:
-        """Walk, and give the response."""
 
 
 def _key(

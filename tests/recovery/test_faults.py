@@ -83,13 +83,13 @@ class FailingDatabase(Database):
     is_done: bool = attrs.field(default=False, kw_only=True)
     writes: int = attrs.field(default=0, init=False)
 
-    async def write(self, work: Transaction[T]) -> T:
+    async def write(self, work: Transaction[T], *, is_repeatable: bool = True) -> T:
         """Write, or fail."""
         self.writes += 1
         is_failing = self.writes == self.failing
         if is_failing and not self.is_done:
             raise LedgerError
-        result = await super().write(work)
+        result = await super().write(work, is_repeatable=is_repeatable)
         if is_failing:
             raise LedgerError
         return result
