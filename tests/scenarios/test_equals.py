@@ -79,7 +79,7 @@ async def test_the_first_caller_may_leave(
     open_gaia: OpenGaia, ledger: SqlLedger, rules: StandardReliability
 ) -> None:
     """When the caller who came first goes away, the 99 others are served."""
-    async with Vendor(delay=0.3) as vendor:
+    async with Vendor(delay=1.0) as vendor:
         provider = VendorProvider(base_url=vendor.url)
         async with open_gaia(provider, ledger=ledger, reliability=rules) as gaia:
             leader = asyncio.create_task(gaia.generate(_keep(7)))
