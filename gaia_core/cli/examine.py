@@ -51,7 +51,7 @@ async def examine_ledger(ledger: Ledger, address: str) -> list[Finding]:
 async def _sum_up(ledger: Ledger, address: str) -> Finding:
     sums = total(await ledger.usage(("day",)))
     spent, held = show_dollars(sums.cost_usd), show_dollars(sums.held_usd)
-    detail = f"{sums.operations} operations, {spent} spent, {held} held"
+    detail = f"{_operations(sums.operations)}, {spent} spent, {held} held"
     return Finding(topic="ledger", detail=f"{shown(address)}: {detail}")
 
 
@@ -74,16 +74,22 @@ async def _count_unknown(ledger: Ledger) -> list[Finding]:
     if not unknown:
         return []
     held = show_dollars(sum((one.reserved_usd for one in unknown), Decimal(0)))
-    number = f"{len(unknown)}{' or more' if len(unknown) == MOST_LISTED else ''}"
+    number = _operations(len(unknown))
+    if len(unknown) == MOST_LISTED:
+        number = f"{number} or more"
     return [
         Finding(
             topic="ledger",
             name="outcome unknown",
             is_ok=False,
-            detail=f"{number} operations may have been charged; {held} held for them",
+            detail=f"{number} may have been charged; {held} held",
             next_step="`gaia usage` lists them, and whom to ask",
         )
     ]
+
+
+def _operations(number: int) -> str:
+    return "1 operation" if number == 1 else f"{number} operations"
 
 
 def examine_plugins(plugins: "Plugins") -> list[Finding]:

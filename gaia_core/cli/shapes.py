@@ -64,6 +64,7 @@ def shape_response(response: Response, **result: Any) -> dict[str, Any]:
         "model": response.model,
         **result,
         "cost_usd": shape_amount(response.cost_usd),
+        "is_reused": response.is_reused,
         "duration_ms": round(response.duration_ms, 1),
         "warnings": list(response.warnings),
         "attempts": [shape_attempt(one) for one in response.attempts],

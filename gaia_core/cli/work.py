@@ -85,7 +85,8 @@ def _tell(response: Response) -> None:
         cost = show_amount(response.cost_usd)
         seconds = response.duration_ms / 1_000
         who = f"{response.provider}/{response.model}"
-        say(clean(f"{who}, {cost}, {seconds:.1f} s"))
+        kept = ", made before" if response.is_reused else ""
+        say(clean(f"{who}, {cost}, {seconds:.1f} s{kept}"))
 
 
 # -- plans ------------------------------------------------------------------------

@@ -179,7 +179,7 @@ def test_the_ledger_is_summed_up(gaia: Gaia, install: Install) -> None:
 
     assert finding["is_ok"]
     assert finding["detail"].startswith("sqlite:///")
-    assert finding["detail"].endswith("1 operations, $0.00 spent, $0.00 held")
+    assert finding["detail"].endswith("1 operation, $0.00 spent, $0.00 held")
 
 
 def test_unknown_outcomes_are_counted(gaia: Gaia, install: Install) -> None:
@@ -190,7 +190,7 @@ def test_unknown_outcomes_are_counted(gaia: Gaia, install: Install) -> None:
     result = gaia("doctor")
 
     assert result.exit_code == 0
-    assert "1 operations may have been charged; $0.04 held for them" in result.stdout
+    assert "1 operation may have been charged; $0.04 held" in result.stdout
     assert "next: `gaia usage` lists them, and whom to ask" in result.stdout
 
 

@@ -281,7 +281,7 @@ def test_json_is_one_document(gaia: Gaia, install: Install, tmp_path: Path) -> N
     document = json.loads(result.stdout)
     assert set(document) == {
         *("operation_id", "provider", "model", "images", "cost_usd"),
-        *("duration_ms", "warnings", "attempts"),
+        *("is_reused", "duration_ms", "warnings", "attempts"),
     }
     assert document["provider"] == "studio"
     assert document["images"][0]["output"] == str(target)
@@ -355,6 +355,23 @@ def test_a_price_ceiling_passes_the_dear_over(gaia: Gaia, install: Install) -> N
 
     assert result.exit_code == 4
     assert "costs $0.04, the ceiling is $0.01" in result.stderr
+
+
+def test_an_equal_request_with_a_seed_is_made_once(
+    gaia: Gaia, install: Install
+) -> None:
+    """The answer is given again by another command, for nothing, and says so."""
+    install()
+    words = (
+        *("--set=providers.studio.price_usd=0.04", "generate", "a dragon"),
+        *("--size", "16", "--seed", "7", "--json"),
+    )
+
+    first, second = (json.loads(gaia(*words).stdout) for _ in range(2))
+
+    assert (first["is_reused"], first["cost_usd"]) == (False, 0.04)
+    assert (second["is_reused"], second["cost_usd"]) == (True, 0.0)
+    assert second["images"] == first["images"]
 
 
 def test_budgets_hold_from_one_command_to_the_next(
