@@ -11,16 +11,18 @@ The same verbs for scripts and notebooks: no ``async``, no ``await``.
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 import attrs
 
 from gaia_core import engine
+from gaia_core.batches.service import Requests
 from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices
-from gaia_core.ledger import Operation
+from gaia_core.ledger import BatchEvent, Operation, UsageRow
+from gaia_core.metrics import Statistics
 from gaia_core.requests import (
     DescribeImageRequest,
     EnhancePromptRequest,
@@ -113,6 +115,19 @@ class Gaia:
         """Say in words what a picture shows."""
         return self._wait(self._gaia.describe_image(request, **choices))
 
+    def batch(self, requests: Requests, **choices: Any) -> Iterator[BatchEvent]:
+        """
+        Serve many requests, and tell what happens to them as it happens.
+
+        Arguments as for `gaia_core.Gaia.batch`.
+        """
+        events = self._gaia.batch(requests, **choices)
+        try:
+            while (event := self._wait(anext(events, None))) is not None:
+                yield event
+        finally:
+            self._wait(events.aclose())
+
     def plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Say who would be asked, in which order, at which price, and why."""
         return self._gaia.plan(request, **choices)
@@ -129,19 +144,32 @@ class Gaia:
         """Look an operation up."""
         return self._wait(self._gaia.operation(operation_id))
 
+    def recover(self) -> int:
+        """Settle what was left open; see `gaia_core.Gaia.recover`."""
+        return self._wait(self._gaia.recover())
+
+    def usage(self, by: Sequence[str] = (), **span: Any) -> Sequence[UsageRow]:
+        """Add up what was made and spent; see `gaia_core.Gaia.usage`."""
+        return self._wait(self._gaia.usage(by, **span))
+
+    def statistics(self) -> Statistics:
+        """Sum up what this process did."""
+        return self._gaia.statistics()
+
     def check_health(
         self, level: HealthLevel = HealthLevel.CONFIGURED
     ) -> dict[str, Health]:
         """Check every provider; spends no money."""
         return self._wait(self._gaia.check_health(level))
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+    def _wait(self, work: Awaitable[T]) -> T:
         """Wait for some work; an interrupted wait cancels it."""
         if self._loop is None or threading.current_thread() is self._thread:
-            work.close()
+            if isinstance(work, Coroutine):
+                work.close()
             message = "Use it inside `with`, and not from a callback of its own."
             raise RuntimeError(message)
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future = asyncio.run_coroutine_threadsafe(_given(work), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -158,6 +186,10 @@ class Gaia:
         thread.join()
         loop.close()
         self._loop = self._thread = None
+
+
+async def _given(work: Awaitable[T]) -> T:
+    return await work
 
 
 async def _wound_up() -> None:

@@ -21,15 +21,15 @@ from gaia_core import (
     engine,
 )
 from gaia_core.blocking import Gaia
+from gaia_core.ledger import MemoryLedger
 from gaia_core.testing import FakeProvider, MemoryStorage, png
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 
 
 def _opened(*providers: object, **parts: Any) -> Gaia:
-    return Gaia.open(
-        plugins=providers, storage=MemoryStorage(), discover=False, **parts
-    )
+    parts = {"storage": MemoryStorage(), "ledger": MemoryLedger(), **parts}
+    return Gaia.open(plugins=providers, discover=False, **parts)
 
 
 @pytest.fixture(name="gaia")
@@ -139,7 +139,7 @@ def test_lost_work_is_finished_before_closing() -> None:
     provider = FakeProvider(price_usd="0.04", delay=0.1)
     storage = MemoryStorage()
 
-    with Gaia.open(plugins=[provider], storage=storage, discover=False) as gaia:
+    with _opened(provider, storage=storage) as gaia:
         with pytest.raises(OutcomeUnknownError):
             gaia.generate(DRAGON, timeout=0.02)
         assert storage.images == []
@@ -196,3 +196,23 @@ def test_failed_start_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> 
         pass
 
     assert threading.active_count() == before
+
+
+def test_batches_are_told_event_by_event() -> None:
+    """A script can serve many requests, and sum up what they cost."""
+    requests = [
+        GenerateRequest(prompt=f"keep {number}", width=64, height=64)
+        for number in range(3)
+    ]
+
+    with _opened(FakeProvider(price_usd="0.04"), ledger=None) as gaia:
+        events = list(gaia.batch(requests, max_concurrent=2))
+        usage = gaia.usage(["provider"])
+        recovered = gaia.recover()
+        statistics = gaia.statistics()
+
+    kinds = [event.kind for event in events]
+    assert kinds.count("done") == 3
+    assert kinds[-1] == "batch_finished"
+    assert [(row.done, str(row.cost_usd)) for row in usage] == [(3, "0.12")]
+    assert (recovered, statistics.unknown_outcomes) == (0, 0)
