@@ -80,9 +80,8 @@ def _files(database: Database) -> set[str]:
     return {path.stem for path in _folder(database).iterdir()}
 
 
-def _touch(path: Path) -> Path:
+def _touch(path: Path) -> None:
     path.touch()
-    return path
 
 
 # -- on every database --------------------------------------------------------------
