@@ -23,7 +23,7 @@ from gaia_core.errors import (
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.ledger import Operation
-from gaia_core.lookups import can_look_up
+from gaia_core.lookups import can_look_up, is_definite
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
 from gaia_core.reliability import Asker, Target, classify, cost_of
@@ -163,8 +163,8 @@ class Asking:
         if outcome is OutcomeClass.AMBIGUOUS and candidate.price_usd != 0:
             try:
                 found = await self._look_up(candidate, error)
-            except ProviderConnectionError as never_seen:
-                error, outcome = never_seen, classify(never_seen)
+            except Exception as known:  # noqa: BLE001  as above
+                error, outcome = known, classify(known)
             else:
                 if found is not None:
                     self._end(OutcomeClass.OK, start, charged=found.cost_usd)
@@ -182,6 +182,7 @@ class Asking:
 
         Raises:
             ProviderConnectionError: If the vendor has certainly never seen it.
+            Exception: What it ended with, where the vendor can say.
         """
         provider = self.services.plugins.providers[candidate.provider]
         if not can_look_up(provider):
@@ -189,7 +190,9 @@ class Asking:
         context = self._context(candidate, self.attempts[-1].task_id)
         try:
             found = await self.services.lookup.find(provider, candidate, context)
-        except Exception as failure:  # noqa: BLE001  a plugin may raise anything
+        except Exception as failure:
+            if is_definite(failure):
+                raise
             context.logger.warning("gaia.lookup_failed", error=words_of(failure))
             return None
         if found is None:

@@ -7,10 +7,14 @@ import attrs
 from gaia_core.answers import Result, checked
 from gaia_core.calls import answer_of
 from gaia_core.context import CallContext
+from gaia_core.errors import OutcomeClass
 from gaia_core.plugins import Provider
+from gaia_core.reliability import classify
 from gaia_core.selection import Candidate
 
 HOOK = "gaia_recover"
+
+_DEFINITE = frozenset({OutcomeClass.REJECTED_FINAL, OutcomeClass.UNUSABLE})
 
 
 @attrs.frozen(kw_only=True)
@@ -54,6 +58,16 @@ class Lookup:
             context=context,
         )
         return found
+
+
+def is_definite(error: Exception) -> bool:
+    """
+    Tell whether what a look-up raised is what became of the task.
+
+    A refusal for good, or a result nobody can use, is; that the look-up itself was
+    refused or lost says nothing.
+    """
+    return classify(error) in _DEFINITE
 
 
 def can_look_up(provider: Provider) -> bool:

@@ -24,14 +24,14 @@ from gaia_core.answers import Result
 from gaia_core.calls import words_of
 from gaia_core.catalog import ModelInfo
 from gaia_core.context import CallContext
-from gaia_core.endings import answer_in, response_of
+from gaia_core.endings import answer_in, failure_of, public, response_of
 from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClass
 from gaia_core.images import Image
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
-from gaia_core.lookups import can_look_up
+from gaia_core.lookups import can_look_up, is_definite
 from gaia_core.observability import get_logger
 from gaia_core.records import from_record
-from gaia_core.reliability import cost_in_all, cost_of, lost_attempt
+from gaia_core.reliability import classify, cost_in_all, cost_of, lost_attempt
 from gaia_core.requests import Request
 from gaia_core.responses import Attempt, StoredImage
 from gaia_core.results import ImageResult
@@ -119,6 +119,8 @@ class Recovery:
         try:
             found = await self._look_up(operation, lost)
         except Exception as error:  # noqa: BLE001  a plugin may raise anything
+            if is_definite(error):
+                return await self._failed(operation, lost, error)
             reason = words_of(error)
             get_logger(operation_id=operation.id).warning(
                 "gaia.lookup_failed", provider=lost.provider, error=reason
@@ -245,6 +247,20 @@ class Recovery:
         )
         await self.services.ledger.fail(operation.id, failure)
         return self._note(operation, OperationState.FAILED, "given_back")
+
+    async def _failed(
+        self, operation: Operation, lost: Attempt, error: Exception
+    ) -> OperationState:
+        """Close an operation whose task was refused, or made nothing of use."""
+        outcome = classify(error)
+        cost = cost_of(outcome, lost.cost_usd, None)
+        words = words_of(error)
+        ended = attrs.evolve(lost, outcome=outcome, cost_usd=cost, error=words)
+        attempts = [ended if one is lost else one for one in operation.attempts]
+        await self.services.ledger.end_attempt(operation.id, ended)
+        failure = failure_of(public(error, operation.id, attempts), attempts)
+        await self.services.ledger.fail(operation.id, failure)
+        return self._note(operation, OperationState.FAILED, "failed")
 
     async def _unknown(self, operation: Operation, lost: Attempt) -> OperationState:
         if operation.state is OperationState.UNKNOWN:

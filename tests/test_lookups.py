@@ -1,0 +1,211 @@
+"""An answer that was lost is asked for, before anything is paid again."""
+
+from contextlib import suppress
+from decimal import Decimal
+from functools import partial
+from typing import Any
+
+import pytest
+
+from gaia_core import (
+    ContentFilteredError,
+    GenerateRequest,
+    ImageResult,
+    OperationState,
+    OutcomeClass,
+    OutcomeUnknownError,
+    ProviderTimeoutError,
+    RateLimitError,
+    UnusableResultError,
+    hookimpl,
+)
+from gaia_core.lookups import Lookup
+from gaia_core.reliability import StandardReliability
+from gaia_core.testing import FakeProvider, MemoryStorage
+from gaia_core.testing.pytest_plugin import OpenGaia
+
+DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
+PAID = Decimal("0.04")
+LOST = ProviderTimeoutError("no answer")
+
+
+@pytest.fixture(name="open_gaia")
+def _open_gaia(open_gaia: OpenGaia) -> OpenGaia:
+    """Ask twice in quick succession, and repeat as in earnest."""
+    return partial(
+        open_gaia,
+        storage=MemoryStorage(),
+        lookup=Lookup(spacing=0.01),
+        reliability=StandardReliability(),
+    )
+
+
+class _Sorry(FakeProvider):
+    """Fails when it is asked what became of a task."""
+
+    found: Any = None
+
+    @hookimpl
+    async def gaia_recover(self, task_id: str, context: Any) -> ImageResult | None:  # noqa: ARG002  the interface
+        """Raise what it was told to."""
+        if isinstance(self.found, Exception):
+            raise self.found
+        found: ImageResult | None = self.found
+        return found
+
+
+def _lost(**fields: Any) -> FakeProvider:
+    return FakeProvider(price_usd=PAID, outcomes=[LOST], is_looking_up=True, **fields)
+
+
+async def test_lost_answer_is_fetched(open_gaia: OpenGaia) -> None:
+    """What was charged and lost comes by look-up: one request, one charge."""
+    provider = _lost(is_charging_failures=True)
+
+    async with open_gaia(provider) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    (attempt,) = response.attempts
+    assert attempt.outcome is OutcomeClass.OK
+    assert response.cost_usd == PAID
+    assert len(provider.calls) == len(provider.charges) == 1
+
+
+async def test_task_never_seen_is_sent_again_under_its_id(open_gaia: OpenGaia) -> None:
+    """What the vendor has never seen was not charged, and may be repeated."""
+    provider = _lost()
+
+    async with open_gaia(provider) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    first, second = (call.context.task_id for call in provider.calls)
+    assert first == second
+    assert [one.outcome for one in response.attempts] == ["rejected_busy", "ok"]
+    assert response.cost_usd == PAID
+    assert len(provider.charges) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "state", "cost"),
+    [
+        (OSError("down"), OutcomeUnknownError, "unknown", None),
+        (RateLimitError("later"), OutcomeUnknownError, "unknown", None),
+        (ContentFilteredError("no"), ContentFilteredError, "failed", Decimal(0)),
+        (UnusableResultError("broken"), UnusableResultError, "failed", PAID),
+    ],
+    ids=["fails", "is refused", "was refused", "cannot be used"],
+)
+async def test_look_up_that_fails_says_nothing_unless_it_is_definite(
+    open_gaia: OpenGaia,
+    found: Exception,
+    error: type[Exception],
+    state: str,
+    cost: Decimal | None,
+) -> None:
+    """Only what became of the task itself settles it; all else leaves it open."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = found
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(error) as caught:
+            await gaia.generate(DRAGON)
+        operation = await gaia.operation(caught.value.operation_id)  # type: ignore[attr-defined]
+
+    assert operation is not None
+    assert operation.state == state
+    assert operation.cost_usd == cost
+    assert len(provider.calls) == 1
+
+
+async def test_unknown_outcome_is_settled_later(open_gaia: OpenGaia) -> None:
+    """A provider that could not tell at once is asked again."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = OSError("down")
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gaia.generate(DRAGON)
+        provider.found = provider._generated(DRAGON)
+        ended = await gaia.recover()
+        operation = await gaia.operation(caught.value.operation_id)
+
+    assert ended == 1
+    assert operation is not None
+    assert operation.state is OperationState.DONE
+    assert len(operation.image_ids) == 1
+
+
+async def test_idempotent_provider_is_asked_again(open_gaia: OpenGaia) -> None:
+    """Where the task id keeps it from costing twice, a lost answer is asked anew."""
+    provider = FakeProvider(
+        price_usd=PAID,
+        outcomes=[LOST],
+        is_idempotent=True,
+        is_charging_failures=True,
+    )
+
+    async with open_gaia(provider) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert len(provider.calls) == 2
+    assert len(provider.charges) == 1
+    assert response.cost_usd == PAID
+
+
+async def test_other_providers_are_never_paid_after_a_lost_answer(
+    open_gaia: OpenGaia,
+) -> None:
+    """Without look-up there is one attempt, and nobody else is asked."""
+    first = FakeProvider(name="first", priority=9, price_usd=PAID, outcomes=[LOST])
+    second = FakeProvider(name="second", price_usd=PAID)
+
+    async with open_gaia(first, second) as gaia:
+        with pytest.raises(OutcomeUnknownError):
+            await gaia.generate(DRAGON)
+
+    assert (len(first.calls), len(second.calls)) == (1, 0)
+
+
+# -- further providers ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "asked"),
+    [({}, 2), ({"max_fallbacks": 0}, 1), ({"max_fallbacks": 2}, 3)],
+    ids=["default", "none", "two"],
+)
+async def test_fallbacks_go_as_far_as_configured(
+    open_gaia: OpenGaia, settings: Any, asked: int
+) -> None:
+    """One further provider is asked, unless the settings say otherwise."""
+    providers = [
+        FakeProvider(name=name, price_usd=PAID, failure=RateLimitError(name))
+        for name in ("a", "b", "c")
+    ]
+    once = StandardReliability(max_attempts=1)
+
+    async with open_gaia(*providers, reliability=once, **settings) as gaia:
+        with pytest.raises(RateLimitError):
+            await gaia.generate(DRAGON)
+
+    assert sum(bool(provider.calls) for provider in providers) == asked
+
+
+@pytest.mark.parametrize(
+    ("ceiling", "asked"), [("0.07", 0), ("0.08", 1)], ids=["too low", "enough"]
+)
+async def test_ceiling_holds_over_all_attempts(
+    open_gaia: OpenGaia, ceiling: str, asked: int
+) -> None:
+    """What a first provider may have cost counts: the second may not pass it."""
+    first = FakeProvider(name="first", priority=9, price_usd=PAID, failure=LOST)
+    second = FakeProvider(name="second", price_usd=PAID)
+    once = StandardReliability(max_attempts=1)
+
+    async with open_gaia(first, second, reliability=once) as gaia:
+        with suppress(OutcomeUnknownError):
+            await gaia.generate(
+                DRAGON, max_cost_usd=Decimal(ceiling), delivery="at_least_once"
+            )
+
+    assert (len(first.calls), len(second.calls)) == (1, asked)
