@@ -127,7 +127,7 @@ async def test_unknown_outcome_is_settled_later(open_gaia: OpenGaia) -> None:
             await gaia.generate(DRAGON)
         provider.found = provider._generated(DRAGON)
         ended = await gaia.recover()
-        operation = await gaia.operation(caught.value.operation_id)
+        operation = await gaia.operation(str(caught.value.operation_id))
 
     assert ended == 1
     assert operation is not None
