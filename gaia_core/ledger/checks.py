@@ -106,7 +106,7 @@ def _expired(now: int) -> Select[Any]:
 
 def _file(connection: Connection) -> Iterator[Problem]:
     """Let SQLite check its file."""
-    found = connection.execute(text(f"PRAGMA integrity_check({SHOWN})")).scalars()
+    found = connection.scalars(text(f"PRAGMA integrity_check({SHOWN})"))
     lines = [line for line in found if line != "ok"]
     if lines:
         detail = f"SQLite finds the file damaged: {'; '.join(lines)}."

@@ -1,7 +1,10 @@
 """The book checked against itself."""
 
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -170,22 +173,30 @@ async def test_many_examples_are_counted(ledger: SqlLedger) -> None:
 
 
 async def test_damaged_file_is_found(sqlite_address: str) -> None:
-    """A database file that lost a page says so."""
+    """A database file that is no longer whole says so, and nothing else counts."""
     ledger = SqlLedger(Database(sqlite_address))
     await ledger.open()
-    await opened(ledger, 200)
+    await opened(ledger, 20)
     file = ledger.database.file
-    await ledger.close()
     assert file is not None
-    with file.open("r+b") as pages:
-        pages.seek(4096 * 20)
-        pages.write(b"\xff" * 4096)
+    await ledger.close()
+    _lose_an_index(file)
     await ledger.open()
+    await _do(ledger, update(tables.operations).values(reserved=7))
 
     (problem,) = await ledger.check()
 
     assert problem.name == "damaged file"
+    assert "never used" in problem.detail
     await ledger.close()
+
+
+def _lose_an_index(file: Path) -> None:
+    """Strike an index from the list of what a file holds; its pages stay."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("DELETE FROM sqlite_master WHERE name='ix_images_id'")
+        connection.commit()
 
 
 # -- holds that expire --------------------------------------------------------------
