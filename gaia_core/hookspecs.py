@@ -420,7 +420,8 @@ def gaia_recover(  # type: ignore[empty-body]
         seen it: it may then be made, and paid, anew.
 
     Raises:
-        Exception: Whatever it is, when that cannot be told: it stays an open question.
+        ProviderError: One that is definite (refused for good, unusable), where the
+            task ended so; any other exception leaves the question open.
     """
 
 
