@@ -1,19 +1,22 @@
 """The vendor for tests keeps an honest book and fails as it is told."""
 
 import asyncio
+import base64
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+from aiohttp import ClientSession, web
 
 from gaia_core import (
     AuthenticationError,
@@ -42,6 +45,8 @@ from gaia_core.testing.conformance import ProviderConformance
 from gaia_core.testing.vendors import (
     Fault,
     Faults,
+    Job,
+    Made,
     RecoverableVendorProvider,
     Vendor,
     VendorProcess,
@@ -397,6 +402,44 @@ async def test_nonsense_is_refused_for_nothing(
         await provider._ask("upscale", {"image": "AAAA"}, KEEP, context())
 
     assert vendor.charges == []
+
+
+class HelloVendor(Vendor):
+    """A vendor that speaks another form."""
+
+    def routes(self) -> Sequence[web.RouteDef]:
+        """Take requests elsewhere."""
+        return [web.post("/images", self.work(self.read))]
+
+    def read(self, payload: Mapping[str, Any]) -> Job:
+        """Read other names."""
+        return Job(
+            task_id=payload["id"], prompt=payload["text"], make=lambda: [png(16, 16)]
+        )
+
+    def reply(self, made: Made) -> Any:
+        """Answer with other names."""
+        return {"data": [base64.b64encode(image).decode() for image in made.images]}
+
+
+async def test_another_form_has_the_same_book_and_faults() -> None:
+    """A stand-in for a vendor with a form of its own says only what differs."""
+    order = {"id": TASK, "text": "a ruined keep"}
+    async with (
+        HelloVendor(faults=Faults(script=[Fault.ERROR_AFTER])) as vendor,
+        ClientSession(vendor.url) as client,
+    ):
+        async with client.post("/images", json=order) as failed:
+            status = failed.status
+        async with client.post("/images", json=order) as answered:
+            reply = await answered.json()
+        async with client.post("/images", json={"id": TASK}) as refused_one:
+            refusal = refused_one.status
+
+    assert (status, refusal) == (500, 400)
+    assert base64.b64decode(reply["data"][0]) == png(16, 16)
+    assert vendor.double_charges() == {TASK: 2}
+    assert vendor.arrivals[0].prompt == "a ruined keep"
 
 
 # -- as a process -----------------------------------------------------------------

@@ -24,13 +24,17 @@ from gaia_core.testing.vendors.provider import (
     VendorProvider,
 )
 from gaia_core.testing.vendors.server import Vendor
+from gaia_core.testing.vendors.shop import Job, Made, Shop
 
 __all__ = [
     "Arrival",
     "Charge",
     "Fault",
     "Faults",
+    "Job",
+    "Made",
     "RecoverableVendorProvider",
+    "Shop",
     "Vendor",
     "VendorProcess",
     "VendorProvider",

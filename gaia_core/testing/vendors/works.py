@@ -1,8 +1,8 @@
-"""What the vendor makes: real pictures, and the replies they travel in."""
+"""The vendor's own form: from payloads to jobs, and from what was made to replies."""
 
 import base64
 from collections.abc import Mapping
-from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from gaia_core.images import Image
@@ -12,16 +12,43 @@ from gaia_core.requests import (
     UpscaleRequest,
 )
 from gaia_core.testing import drawing
-from gaia_core.testing.vendors.faults import Fault
+from gaia_core.testing.vendors.shop import Job, Made
 
 Payload = Mapping[str, Any]
 Reply = dict[str, Any]
 
-_BROKEN = b"\x89PNG\r\n\x1a\n but that is all there is"
+
+def generation(payload: Payload) -> Job:
+    """Read a request for pictures from words."""
+    return Job(
+        task_id=payload["task_id"],
+        prompt=payload["prompt"],
+        seed=payload.get("seed"),
+        make=partial(_generated, payload),
+    )
 
 
-def generated(payload: Payload) -> list[bytes]:
-    """Draw what a payload asks for, each picture in one colour."""
+def upscaling(payload: Payload) -> Job:
+    """Read a request to enlarge a picture."""
+    return Job(task_id=payload["task_id"], make=partial(_upscaled, payload))
+
+
+def cutting_out(payload: Payload) -> Job:
+    """Read a request to cut out a subject."""
+    return Job(task_id=payload["task_id"], make=partial(_cut_out, payload))
+
+
+def reply_of(made: Made) -> Reply:
+    """Put what was made into a reply."""
+    return {
+        "task_id": made.job.task_id,
+        "images": [base64.b64encode(image).decode() for image in made.images],
+        "seed": made.job.seed,
+        "cost": str(made.cost_usd),
+    }
+
+
+def _generated(payload: Payload) -> list[bytes]:
     seed = payload.get("seed")
     request = GenerateRequest(
         prompt=payload["prompt"],
@@ -37,33 +64,14 @@ def generated(payload: Payload) -> list[bytes]:
     ]
 
 
-def upscaled(payload: Payload) -> list[bytes]:
-    """Enlarge the picture of a payload."""
-    request = UpscaleRequest(
-        image=_picture(payload), upscale_factor=payload.get("factor", 4)
-    )
+def _upscaled(payload: Payload) -> list[bytes]:
+    factor = payload.get("factor", 4)
+    request = UpscaleRequest(image=_picture(payload), upscale_factor=factor)
     return [drawing.enlarged(request)]
 
 
-def cut_out(payload: Payload) -> list[bytes]:
-    """Cut the subject out of the picture of a payload."""
+def _cut_out(payload: Payload) -> list[bytes]:
     return [drawing.cut_out(RemoveBackgroundRequest(image=_picture(payload)))]
-
-
-def reply_of(
-    payload: Payload, images: list[bytes], cost_usd: Decimal, fault: Fault | None
-) -> Reply:
-    """Put pictures into a reply, spoiled if so it shall be."""
-    if fault is Fault.EMPTY_AFTER:
-        images = []
-    elif fault is Fault.BAD_IMAGE_AFTER:
-        images = [_BROKEN for _ in images]
-    return {
-        "task_id": payload["task_id"],
-        "images": [base64.b64encode(image).decode() for image in images],
-        "seed": payload.get("seed"),
-        "cost": str(cost_usd),
-    }
 
 
 def _picture(payload: Payload) -> Image:
