@@ -46,13 +46,9 @@ _PLACES = (
     balances.c.scope.in_(bindparam("scopes", expanding=True)),
     balances.c.period.in_(bindparam("periods", expanding=True)),
 )
+_LOOK = select(balances).where(*_PLACES)
 # One order for everybody, so that two transactions never wait for each other.
-_LOCK = (
-    select(balances)
-    .where(*_PLACES)
-    .order_by(balances.c.scope, balances.c.period)
-    .with_for_update()
-)
+_LOCK = _LOOK.order_by(balances.c.scope, balances.c.period).with_for_update()
 _ENTER = insert(entries)
 _FOLLOW = (
     update(balances)
@@ -177,16 +173,13 @@ def reserve(  # noqa: PLR0913  every one is a keyword
         operation_id=operation_id, user_id=user_id, campaign_id=campaign_id, day=day
     )
     limits = limits_of(budgets, payer)
-    standings = _locked(connection, payer, limits)
+    entry = {"kind": "reserve", "reserved": amount, "spent": 0}
+    standings = _entered(connection, payer, limits, entry)
     for limit in limits:
         if standings[limit.place].used + amount > limit.amount:
             raise _exceeded(limit, amount, standings[limit.place])
-    _enter(connection, payer, kind="reserve", reserved=amount, spent=0)
-    followed = _follow(connection, payer, limits, reserved=amount, spent=0)
-    if followed < len(standings):
+    if _follow(connection, payer, limits, entry, standings) < len(standings):
         raise _exceeded(limits[0], amount, standings[limits[0].place])
-    for standing in standings.values():
-        standing.reserved += amount
     return _alerts(connection, budgets, limits, standings)
 
 
@@ -225,12 +218,9 @@ def change(  # noqa: PLR0913  every one is a keyword
         operation_id=operation_id, user_id=user_id, campaign_id=campaign_id, day=day
     )
     limits = limits_of(budgets, payer) if budgets and reserved + spent > 0 else ()
-    standings = _locked(connection, payer, limits)
-    _enter(connection, payer, kind=kind, reserved=reserved, spent=spent)
-    _follow(connection, payer, (), reserved=reserved, spent=spent)
-    for standing in standings.values():
-        standing.reserved += reserved
-        standing.spent += spent
+    entry = {"kind": kind, "reserved": reserved, "spent": spent}
+    standings = _entered(connection, payer, limits, entry)
+    _follow(connection, payer, (), entry, standings)
     return _alerts(connection, budgets, limits, standings) if budgets else ()
 
 
@@ -254,22 +244,34 @@ def limits_of(budgets: BudgetSettings, payer: Payer) -> tuple[Limit, ...]:
 # -- balances -----------------------------------------------------------------------
 
 
-def _locked(
-    connection: Connection, payer: Payer, limits: Sequence[Limit]
+def _entered(
+    connection: Connection,
+    payer: Payer,
+    limits: Sequence[Limit],
+    entry: Mapping[str, Any],
 ) -> dict[Place, _Standing]:
-    """Lock the balances a payer's money counts in; make those a limit needs."""
-    found = _lock(connection, payer)
-    missing = [limit for limit in limits if limit.place not in found]
+    """
+    Write an entry down, and lock the balances it counts in as they were before.
+
+    The order keeps two transactions from waiting for each other: whoever makes a
+    balance locks all entries, and whoever waits for that holds no balance yet.
+    After the entry nobody makes a balance, so none is missed.
+    """
+    is_alone = connection.dialect.name == "sqlite"
+    standings = _look(connection, _LOOK, payer) if limits or is_alone else {}
+    missing = [limit for limit in limits if limit.place not in standings]
     if missing:
         _make(connection, payer, missing)
-        found = _lock(connection, payer)
-    return found
+        standings = _look(connection, _LOOK, payer)
+    written = {**attrs.asdict(payer), **entry, "created_at": rows.now()}
+    connection.execute(_ENTER, written)
+    return standings if is_alone else _look(connection, _LOCK, payer)
 
 
-def _lock(connection: Connection, payer: Payer) -> dict[Place, _Standing]:
+def _look(connection: Connection, query: Any, payer: Payer) -> dict[Place, _Standing]:
     return {
         (row.scope, row.period): _Standing(row.reserved, row.spent)
-        for row in connection.execute(_LOCK, _places(payer))
+        for row in connection.execute(query, _places(payer))
     }
 
 
@@ -309,46 +311,26 @@ def _within(period: str) -> ColumnElement[bool]:
     return entries.c.day.between(period, f"{period}~")
 
 
-def _enter(
-    connection: Connection, payer: Payer, *, kind: str, reserved: int, spent: int
-) -> None:
-    """
-    Write an entry down.
-
-    It comes before the balances are changed: from now on nobody makes a balance, so
-    that none is made without this entry and then missed by the change.
-    """
-    connection.execute(
-        _ENTER,
-        {
-            "operation_id": payer.operation_id,
-            "user_id": payer.user_id,
-            "campaign_id": payer.campaign_id,
-            "day": payer.day,
-            "kind": kind,
-            "reserved": reserved,
-            "spent": spent,
-            "created_at": rows.now(),
-        },
-    )
-
-
 def _follow(
     connection: Connection,
     payer: Payer,
     limits: Sequence[Limit],
-    *,
-    reserved: int,
-    spent: int,
+    entry: Mapping[str, Any],
+    standings: Mapping[Place, _Standing],
 ) -> int:
     """Let the balances follow an entry, within the limits; give how many did."""
+    if not standings:
+        return 0
+    for standing in standings.values():
+        standing.reserved += entry["reserved"]
+        standing.spent += entry["spent"]
     amounts = {limit.kind: limit.amount for limit in limits}
     return connection.execute(
         _FOLLOW,
         {
             **_places(payer),
-            "held": reserved,
-            "paid": spent,
+            "held": entry["reserved"],
+            "paid": entry["spent"],
             "limited": limits[0].period if limits else "",
             "for_total": amounts.get("total", _NO_LIMIT),
             "for_user": amounts.get("user", _NO_LIMIT),

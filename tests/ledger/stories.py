@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 
 from gaia_core import Attempt, Capability, OutcomeClass, StoredImage
-from gaia_core.ledger import Failure, Operation, OperationState, Settlement
+from gaia_core.ledger import Failure, Ledger, Operation, OperationState, Settlement
 
 PRICE = Decimal("0.04")
 DAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -74,3 +74,20 @@ def settled(**fields: Any) -> Settlement:
 def failed(state: OperationState = OperationState.FAILED, **fields: Any) -> Failure:
     """Say that an operation failed."""
     return Failure(state=state, error_type="ModelError", error="no", **fields)
+
+
+async def make(ledger: Ledger, cost: str = "0.04", **fields: Any) -> None:
+    """Make a picture at its price."""
+    price = Decimal(cost)
+    operation = an_operation(reserved_usd=price, **fields)
+    await ledger.accept(operation)
+    attempt = an_attempt(cost_usd=price)
+    await ledger.send(operation.id, attempt)
+    await ledger.settle(
+        operation.id,
+        settled(
+            cost_usd=price,
+            images=(a_picture(operation),),
+            attempt=ended(attempt),
+        ),
+    )
