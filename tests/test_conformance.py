@@ -17,7 +17,7 @@ class TestFakeProvider(ProviderConformance):
     @pytest.fixture
     def provider(self) -> FakeProvider:
         """Give a fake that can do everything."""
-        return FakeProvider()
+        return FakeProvider(is_looking_up=True)
 
 
 # -- bad providers ------------------------------------------------------------------

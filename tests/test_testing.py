@@ -139,7 +139,9 @@ async def test_fake_provider_plays_a_script() -> None:
 
 async def test_fake_provider_can_charge_and_fail() -> None:
     """A lost answer is charged, and found by its task id."""
-    provider = FakeProvider.failing(OSError("reset"), is_charging_failures=True)
+    provider = FakeProvider.failing(
+        OSError("reset"), is_charging_failures=True, is_looking_up=True
+    )
     attempt = context()
 
     with pytest.raises(OSError, match="reset"):
@@ -148,6 +150,22 @@ async def test_fake_provider_can_charge_and_fail() -> None:
     assert provider.charges == [attempt.task_id]
     assert await provider.gaia_recover(attempt.task_id, context()) is not None
     assert await provider.gaia_recover("never seen", context()) is None
+
+
+async def test_fake_provider_cannot_tell_unless_told_to() -> None:
+    """Without a record of tasks it says so: the outcome stays unknown."""
+    with pytest.raises(ProviderError, match="no record"):
+        await FakeProvider().gaia_recover("any", context())
+
+
+async def test_idempotent_fake_charges_a_task_once() -> None:
+    """A task that is sent again costs nothing more."""
+    provider, attempt = FakeProvider(is_idempotent=True), context()
+
+    for _ in range(2):
+        await provider.gaia_generate(DRAGON, attempt)
+
+    assert provider.charges == [attempt.task_id]
 
 
 async def test_fake_provider_reports_progress() -> None:
