@@ -18,6 +18,7 @@ from gaia_core import (
     ModelInfo,
     Outpaint,
     ProviderConnectionError,
+    ProviderError,
     RateLimitError,
     RemoveBackgroundRequest,
     StorageError,
