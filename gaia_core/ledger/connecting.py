@@ -28,6 +28,10 @@ CONNECT_TIMEOUT = 10
 MAX_RUNS = 10
 """How often a transaction is run that PostgreSQL undoes because of others."""
 
+READING = "BEGIN"
+WRITING = "BEGIN IMMEDIATE"
+"""How transactions begin on SQLite: a writer takes its turn before it reads."""
+
 _POSTGRESQL = frozenset({"postgres", "postgresql"})
 
 
@@ -69,13 +73,13 @@ class Engines:
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run a transaction that changes nothing."""
-        return self._run(self.reader, work, is_repeatable=True)
+        return self._run(self.reader, work, begin=READING, is_repeatable=True)
 
     def write(
         self, work: Callable[[Connection], T], *, is_repeatable: bool = True
     ) -> T:
         """Run a transaction; again if others were in its way."""
-        return self._run(self.writer, work, is_repeatable=is_repeatable)
+        return self._run(self.writer, work, begin=WRITING, is_repeatable=is_repeatable)
 
     def dispose(self) -> None:
         """Close every connection."""
@@ -83,12 +87,17 @@ class Engines:
         self.reader.dispose()
 
     def _run(
-        self, engine: Engine, work: Callable[[Connection], T], *, is_repeatable: bool
+        self,
+        engine: Engine,
+        work: Callable[[Connection], T],
+        *,
+        begin: str,
+        is_repeatable: bool,
     ) -> T:
         with failures.explained(self.url):
             for run in range(1, MAX_RUNS + 1):
                 try:
-                    return _once(engine, work)
+                    return _once(engine, work, begin)
                 except DBAPIError as error:
                     is_last = not is_repeatable or run == MAX_RUNS
                     if is_last or not failures.is_undone(error):
@@ -96,9 +105,11 @@ class Engines:
         raise AssertionError  # pragma: no cover  the last run returns or raises
 
 
-def _once(engine: Engine, work: Callable[[Connection], T]) -> T:
+def _once(engine: Engine, work: Callable[[Connection], T], begin: str) -> T:
     with engine.connect() as connection:
         try:
+            if engine.dialect.name == "sqlite":
+                _begin(connection, begin)
             result = work(connection)
         except DBAPIError as error:
             # Nothing was committed: what broke, broke before.
@@ -150,8 +161,8 @@ def _sqlite(url: URL) -> tuple[Engine, Engine]:
     with closing(sqlite3.connect(file, timeout=LOCK_TIMEOUT)) as connection:
         _keep_a_log(connection)
     return (
-        _sqlite_engine(url, begin="BEGIN IMMEDIATE"),
-        _sqlite_engine(url, begin="BEGIN", query_only=True),
+        _sqlite_engine(url),
+        _sqlite_engine(url, query_only=True),
     )
 
 
@@ -175,7 +186,17 @@ def _keep_a_log(connection: sqlite3.Connection) -> None:
             return
 
 
-def _sqlite_engine(url: URL, *, begin: str, query_only: bool = False) -> Engine:
+def _begin(connection: Connection, statement: str) -> None:
+    """
+    Begin where we say so, not where the driver guesses.
+
+    SQLAlchemy's event for it would make every statement slower.
+    """
+    opened: sqlite3.Connection = connection.connection.dbapi_connection  # type: ignore[assignment]
+    opened.execute(statement)
+
+
+def _sqlite_engine(url: URL, *, query_only: bool = False) -> Engine:
     engine = create_engine(
         url,
         pool_size=1,
@@ -186,15 +207,10 @@ def _sqlite_engine(url: URL, *, begin: str, query_only: bool = False) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: object) -> None:
-        # Transactions begin where we say so, not where the driver guesses.
         connection.isolation_level = None
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA query_only={query_only:d}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
 
     return engine
 
