@@ -242,17 +242,17 @@ def _lease(
     item = operations.c
     waiting = select(item.id).where(item.batch_id == batch_id, IS_QUEUED)
     waiting = waiting.order_by(item.position).limit(max(0, limit))
-    chosen = item.id.in_(
-        list(connection.scalars(waiting.with_for_update(skip_locked=True)))
-    )
+    ids = list(connection.scalars(waiting.with_for_update(skip_locked=True)))
+    if not ids:
+        return []
     taken = {"state": OperationState.LEASED.value, "owner": worker, "updated_at": now}
     connection.execute(
         update(operations)
-        .where(chosen)
+        .where(item.id.in_(ids))
         .values(**taken, fence=item.fence + 1, leases=item.leases + 1)
     )
-    note_starts(connection, batch_id, chosen, now)
-    return rows.read(connection, chosen, order_by=item.position)
+    note_starts(connection, batch_id, ids, now)
+    return rows.read(connection, item.id.in_(ids), order_by=item.position)
 
 
 def _release(connection: Connection, *, operation_id: str, worker: str) -> str | None:

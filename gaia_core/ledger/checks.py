@@ -194,11 +194,13 @@ def _held_for_nothing(connection: Connection) -> Iterator[Problem]:
 
 
 def _states(connection: Connection) -> Iterator[Problem]:
-    """Whatever has ended says when, and nothing else does."""
+    """Whatever has ended says when; what has not waits, or is somebody's."""
     item = operations.c
-    has_ended = item.state.in_(_ENDED)
-    query = select(item.id).where(has_ended != item.finished_at.is_not(None))
-    detail = "the state of {} does not go with the moment of its end"
+    is_timed = item.state.in_(_ENDED) == item.finished_at.is_not(None)
+    waits = item.state.in_((*_ENDED, OperationState.QUEUED))
+    is_somebodys = or_(waits, item.owner.is_not(None))
+    query = select(item.id).where(~and_(is_timed, is_somebodys))
+    detail = "the state of {} does not go with its owner or its end"
     yield from _problem(connection, query, "wrong state", detail)
 
 

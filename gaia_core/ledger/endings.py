@@ -6,7 +6,7 @@ that on PostgreSQL two of them never wait for each other.
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import attrs
@@ -14,7 +14,9 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    Row,
     and_,
+    bindparam,
     exists,
     func,
     insert,
@@ -36,6 +38,8 @@ MAX_LEASES = 3
 IS_QUEUED: Final = operations.c.state == literal_column("'queued'")
 """Tells items that wait for a worker."""
 _SAYS_UNKNOWN: Final = events.c.kind == literal_column("'unknown'")
+_ENDED = batches.c.done + batches.c.failed + batches.c.unknown + batches.c.cancelled
+_IS_OVER = and_(batches.c.finished_at.is_(None), batches.c.total == _ENDED)
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +73,18 @@ POISON: Final = Ending(
 )
 
 
+def was_unknown() -> ColumnElement[bool]:
+    """Tell whether an event says of an operation that its outcome is unknown."""
+    return exists().where(events.c.operation_id == operations.c.id, _SAYS_UNKNOWN)
+
+
+# Built once: building takes longer than SQLite takes to run it.
+_ITEM = select(
+    *(operations.c.id, operations.c.batch_id, operations.c.position),
+    *(operations.c.cost, was_unknown().label("was_unknown")),
+).where(operations.c.id == bindparam("own"))
+
+
 # -- one item -----------------------------------------------------------------------
 
 
@@ -91,23 +107,17 @@ def note_end(
         data: The details of the event.
         now: The present moment.
     """
-    own = operations.c.id == operation_id
-    query = select(operations, was_unknown().label("was_unknown")).where(own)
-    item = connection.execute(query).one()
+    item = connection.execute(_ITEM, {"own": operation_id}).one()
     if item.was_unknown and kind == OperationState.UNKNOWN:
         return
     counts = {kind: 1, "unknown": -1} if item.was_unknown else {kind: 1}
-    last = _advance(connection, item.batch_id, 1, counts, cost=item.cost or 0)
+    batch = _advance(connection, item.batch_id, 1, counts, cost=item.cost or 0)
     if item.was_unknown:
         add_up_cost(connection, item.batch_id)
     event = {"operation_id": item.id, "position": item.position}
-    _tell(connection, item.batch_id, last, kind, now, data=data, **event)
-    finish(connection, item.batch_id, now)
-
-
-def was_unknown() -> ColumnElement[bool]:
-    """Tell whether an event says of an operation that its outcome is unknown."""
-    return exists().where(events.c.operation_id == operations.c.id, _SAYS_UNKNOWN)
+    _tell(connection, item.batch_id, batch.last_event, kind, now, data=data, **event)
+    if batch.done + batch.failed + batch.unknown + batch.cancelled == batch.total:
+        finish(connection, item.batch_id, now)
 
 
 def add_up_cost(connection: Connection, batch_id: str) -> None:
@@ -122,15 +132,12 @@ def add_up_cost(connection: Connection, batch_id: str) -> None:
 
 def finish(connection: Connection, batch_id: str, now: int) -> None:
     """Close a batch if its last item has ended; it is told once."""
-    batch = batches.c
-    ended = batch.done + batch.failed + batch.unknown + batch.cancelled
+    last_event = batches.c.last_event + 1
     last = connection.scalar(
         update(batches)
-        .where(batch.id == batch_id, batch.finished_at.is_(None), ended == batch.total)
-        .values(
-            state=BatchState.FINISHED, finished_at=now, last_event=batch.last_event + 1
-        )
-        .returning(batch.last_event)
+        .where(batches.c.id == batch_id, _IS_OVER)
+        .values(state=BatchState.FINISHED, finished_at=now, last_event=last_event)
+        .returning(batches.c.last_event)
     )
     if last is not None:
         _tell(connection, batch_id, last, "batch_finished", now)
@@ -177,15 +184,12 @@ def call_off(connection: Connection, batch_id: str, now: int) -> None:
 
 
 def note_starts(
-    connection: Connection, batch_id: str, chosen: ColumnElement[bool], now: int
+    connection: Connection, batch_id: str, ids: Collection[str], now: int
 ) -> None:
     """Tell of items that were just taken, in order of their positions."""
-    number = connection.scalar(
-        select(func.count()).select_from(operations).where(chosen)
-    )
-    if number:
-        last = _advance(connection, batch_id, number, {})
-        _tell_each(connection, chosen, last - number, kind="started", data={}, now=now)
+    chosen = operations.c.id.in_(ids)
+    before = _advance(connection, batch_id, len(ids), {}).last_event - len(ids)
+    _tell_each(connection, chosen, before, kind="started", data={}, now=now)
 
 
 @attrs.frozen(kw_only=True)
@@ -247,8 +251,8 @@ def _tell_ended(
         return
     data = {"error_type": ending.error_type, "error": ending.error}
     kind = ending.state.value
-    last = _advance(connection, ended.batch_id, ended.number, {kind: ended.number})
-    before = last - ended.number
+    batch = _advance(connection, ended.batch_id, ended.number, {kind: ended.number})
+    before = batch.last_event - ended.number
     _tell_each(connection, ended.chosen, before, kind=kind, data=data, now=now)
     values = {"owner": None, "reserved": 0}
     connection.execute(update(operations).where(ended.chosen).values(values))
@@ -264,20 +268,16 @@ def _advance(
     counts: Mapping[str, int],
     *,
     cost: int = 0,
-) -> int:
-    """Take the next numbers for events of a batch, and count; give the last number."""
-    counted = {name: batches.c[name] + change for name, change in counts.items()}
-    statement = (
+) -> Row[Any]:
+    """Take the next numbers for events of a batch, count, and give its new row."""
+    values = {"last_event": number, "cost": cost, **counts}
+    return connection.execute(
         update(batches)
         .where(batches.c.id == batch_id)
-        .values(
-            last_event=batches.c.last_event + number,
-            cost=batches.c.cost + cost,
-            **counted,
-        )
-        .returning(batches.c.last_event)
-    )
-    return int(connection.execute(statement).scalar_one())
+        .values({name: batches.c[name] + change for name, change in values.items()})
+        # Whole columns only: SQLite computes with the old ones here.
+        .returning(batches)
+    ).one()
 
 
 def _tell(  # noqa: PLR0913  every one is a fact of the event

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from sqlalchemy import ColumnElement, Connection, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, exists, select, update
 
 from gaia_core.ledger.batches import BatchState
 from gaia_core.ledger.endings import (
@@ -44,11 +44,12 @@ def adopt(
     Returns:
         The operations taken over, oldest first.
     """
-    is_left = _left_by(dead)
-    _queue_again(connection, is_left, now)
-    _end_poison(connection, is_left, now)
+    is_left = operations.c.finished_at.is_(None) & operations.c.owner.in_(sorted(dead))
+    if dead:
+        _queue_again(connection, is_left, now)
+        _end_poison(connection, is_left, now)
     _end_called_off(connection, now)
-    return _take_over(connection, is_left, worker, max(0, limit), now)
+    return _take_over(connection, is_left, worker, max(0, limit), now) if dead else []
 
 
 def reopen(connection: Connection, *, worker: str, operation_id: str, now: int) -> bool:
@@ -73,13 +74,6 @@ def reopen(connection: Connection, *, worker: str, operation_id: str, now: int) 
         )
     )
     return bool(reopened.rowcount)
-
-
-def _left_by(dead: Collection[str]) -> ColumnElement[bool]:
-    """Tell what has not ended and is nobody's any more."""
-    owner = operations.c.owner
-    is_nobodys = or_(owner.is_(None), owner.in_(sorted(dead)))
-    return operations.c.finished_at.is_(None) & is_nobodys
 
 
 def _queue_again(
@@ -123,7 +117,9 @@ def _take_over(
 ) -> list[str]:
     item = operations.c
     left = select(item.id).where(is_left, item.state.in_(_BEGUN))
-    left = left.order_by(item.created_at, item.position, item.id).limit(limit)
+    # Not by the index of that column, which holds everything that ever was.
+    age = (item.created_at + 0, item.position, item.id)
+    left = left.order_by(*age).limit(limit)
     # What another process is taking over at this moment is not waited for.
     ids = list(connection.scalars(left.with_for_update(skip_locked=True)))
     connection.execute(

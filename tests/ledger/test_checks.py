@@ -76,6 +76,7 @@ async def test_sound_book_has_no_problem(full: SqlLedger) -> None:
 _item = tables.operations.c
 _is_done = _item.state == "done"
 _is_queued = _item.state == "queued"
+_is_accepted = _item.state == "accepted"
 
 
 @pytest.mark.parametrize(
@@ -113,6 +114,10 @@ _is_queued = _item.state == "queued"
             update(tables.operations).where(_is_queued).values(finished_at=1),
             ["wrong state"],
         ),
+        (
+            update(tables.operations).where(_is_accepted).values(owner=None),
+            ["wrong state"],
+        ),
         (delete(tables.images), ["missing picture"]),
         (
             update(tables.operations).where(_is_done).values(images=2),
@@ -131,6 +136,7 @@ _is_queued = _item.state == "queued"
     ],
     ids=[
         *("balance", "reserved", "cost", "held", "stray money", "open", "ended"),
+        "owner",
         *("pictures", "count of pictures", "key", "result", "done", "unknown"),
         *("total", "finished", "event"),
     ],

@@ -6,7 +6,6 @@ from decimal import Decimal
 from functools import partial
 
 import pytest
-from sqlalchemy import update
 
 from gaia_core.errors import LeaseLostError
 from gaia_core.ledger import (
@@ -19,7 +18,6 @@ from gaia_core.ledger import (
     rows,
 )
 from gaia_core.ledger.database import Database
-from gaia_core.ledger.tables import operations
 
 from .batching import done, kinds, leased, opened
 from .stories import a_picture, an_attempt, an_operation, failed, settled
@@ -289,18 +287,3 @@ async def test_known_outcome_is_not_reopened(ledger: SqlLedger) -> None:
 
     assert await ledger.reopen(operation.id) is None
     assert await ledger.reopen("0" * 32) is None
-
-
-async def test_operation_of_nobody_is_taken_over(
-    ledger: SqlLedger, heir: SqlLedger
-) -> None:
-    """What has begun and belongs to nobody is taken over too."""
-    operation = await _sent(ledger)
-    own = update(operations).where(operations.c.id == operation.id)
-    await heir.database.write(
-        lambda connection: connection.execute(own.values(owner=None)) and None
-    )
-
-    adopted = await heir.adopt()
-
-    assert [one.id for one in adopted] == [operation.id]
