@@ -275,7 +275,7 @@ def _advance(
         update(batches)
         .where(batches.c.id == batch_id)
         .values({name: batches.c[name] + change for name, change in values.items()})
-        # Whole columns only: SQLite computes with the old ones here.
+        # Whole columns only: in an expression here, SQLite 3.40 misses a NULL.
         .returning(batches)
     ).one()
 
