@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from gaia_core.ledger import OperationState
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.reliability import StandardReliability
 from gaia_core.responses import Attempt
+from gaia_core.settings import BudgetSettings
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_core.testing.vendors import (
     Fault,
@@ -30,6 +32,7 @@ from .worlds import (
     paid_twice,
     percentile,
     served,
+    sql_ledger,
 )
 
 KEEP = GenerateRequest(prompt="a ruined keep", width=16, height=16)
@@ -215,6 +218,28 @@ async def test_at_least_once_says_what_it_may_have_paid(
     # What is held for an unknown outcome may count a last try that was turned away.
     too_much = audit.shown_usd - vendor.total_usd
     assert 0 <= too_much <= audit.states[OperationState.UNKNOWN] * PRICE
+    assert audit.problems == ()
+
+
+@pytest.mark.parametrize("delivery", ["at_most_once", "at_least_once"])
+async def test_a_budget_holds_whatever_gets_lost(
+    open_gaia: OpenGaia, tmp_path: Path, rules: StandardReliability, delivery: str
+) -> None:
+    """Lost answers and repetitions never take more than the budget has."""
+    budgets = BudgetSettings(total_usd=Decimal(1))
+    ledger = sql_ledger(tmp_path, budgets=budgets)
+    rates = {Fault.DROP_AFTER: 0.2, Fault.BUSY: 0.2, Fault.ERROR_AFTER: 0.1}
+    async with Vendor(faults=Faults(rates=rates)) as vendor:
+        provider = VendorProvider(base_url=vendor.url)
+        async with open_gaia(
+            provider, ledger=ledger, reliability=rules, budgets=budgets
+        ) as gaia:
+            answers = await ask_all(gaia, keeps(200), at_once=50, delivery=delivery)
+    audit = await audited(ledger)
+
+    assert errors(answers)["BudgetExceededError"] > 0
+    assert len(served(answers)) > 0
+    assert vendor.total_usd <= audit.shown_usd <= Decimal(1)
     assert audit.problems == ()
 
 

@@ -103,9 +103,9 @@ class PatchyProvider(RecoverableVendorProvider):
         await super().gaia_stop()
 
 
-def sql_ledger(folder: Path) -> SqlLedger:
+def sql_ledger(folder: Path, **options: Any) -> SqlLedger:
     """Make a ledger in a file, as every host has it."""
-    return SqlLedger(Database(f"sqlite:///{folder / 'gaia.db'}"))
+    return SqlLedger(Database(f"sqlite:///{folder / 'gaia.db'}"), **options)
 
 
 def keeps(count: int, **fields: Any) -> list[GenerateRequest]:
