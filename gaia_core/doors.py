@@ -54,7 +54,7 @@ CANCEL_GRACE = 5.0
 
 
 Start = Callable[[Walk], Awaitable[Response]]
-"""Starts a walk: `Walk.run`, or `Walk.carry_out` for what is accepted already."""
+"""Starts a walk, and gives what it comes to."""
 
 
 class Planner(Protocol):
@@ -139,9 +139,7 @@ class Door:
         try:
             if found is None:
                 own = key or operation.id
-                found, is_leader = await self._wait_for(
-                    own, seconds, begin, Walk.carry_out
-                )
+                found, is_leader = await self._wait_for(own, seconds, begin, _carry_out)
                 if is_leader:
                     return found
         except GaiaError as error:
@@ -375,6 +373,12 @@ class Door:
             metrics.count("gaia_budget_refusals_total", scope=scope)
         else:
             metrics.count("gaia_limit_refusals_total")
+
+
+async def _carry_out(walk: Walk) -> Response:
+    """Carry out an operation that is accepted already, if there is room for it."""
+    await walk.check_room()
+    return await walk.carry_out()
 
 
 def _key(

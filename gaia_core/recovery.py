@@ -74,18 +74,21 @@ class Recovery:
     async def _settle_found(self) -> int:
         ledger = self.services.ledger
         await self._write_backlog()
-        spilled = [await ledger.get(id_) for id_ in self.services.keeper.spill.waiting]
+        spilled = await self._spilled()
         adopted = await ledger.adopt()
         unknown = [await ledger.reopen(one.id) for one in await self._askable()]
-        found = [*filter(None, spilled), *adopted, *filter(None, unknown)]
+        found = [*spilled, *adopted, *filter(None, unknown)]
         states = await self._settle_all(found)
         await ledger.expire_holds()
         return sum(state.is_final for state in states)
 
     async def flush(self) -> None:
-        """Write down what could not be written before, if it can be now."""
+        """Store and write down what could not be before, if it can be now."""
+        if not self._is_waiting:
+            return
         try:
             await self._write_backlog()
+            await self._settle_all(await self._spilled())
         except GaiaError as error:
             get_logger().warning("gaia.recovery_failed", error=words_of(error))
 
@@ -235,9 +238,8 @@ class Recovery:
 
     async def _give_back(self, operation: Operation) -> OperationState:
         """End what certainly cost nothing: an item of a batch is queued again."""
-        book = self.services.ledger.batches
-        if operation.batch_id is not None and book is not None:
-            await book.release(operation.id)
+        book = self.services.ledger.batches if operation.batch_id else None
+        if book is not None and await book.release(operation.id, was_sent=True):
             return self._note(operation, OperationState.QUEUED, "given_back")
         failure = Failure(
             state=OperationState.FAILED,
@@ -294,6 +296,12 @@ class Recovery:
                     return operation.state
 
         return await asyncio.gather(*map(one, operations))
+
+    async def _spilled(self) -> Sequence[Operation]:
+        """Look up the operations of this process whose pictures wait."""
+        waiting = self.services.keeper.spill.waiting
+        found = [await self.services.ledger.get(id_) for id_ in waiting]
+        return [operation for operation in found if operation is not None]
 
     async def _write_backlog(self) -> None:
         """Write down what could not be written when it happened."""

@@ -119,6 +119,16 @@ class Walk:
         await self._check_room()
         return await self.carry_out()
 
+    async def check_room(self) -> None:
+        """
+        Refuse what could not be stored, before anything is paid.
+
+        Raises:
+            StorageError: If the image store has no room or cannot be written.
+        """
+        expected = _expected_bytes(self.plan.request)
+        await self.services.keeper.storage.check(expected)
+
     async def carry_out(self) -> Response:
         """Carry out an operation that the ledger has taken on."""
         try:

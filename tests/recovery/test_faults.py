@@ -256,3 +256,39 @@ async def test_spilled_pictures_survive_the_process(tmp_path: Path) -> None:
     assert len(waiting) == 1
     assert waiting[0].parent.stat().st_mode & 0o777 == 0o700
     assert list((tmp_path / "spill").iterdir()) == []
+
+
+async def test_closing_stores_what_waits(tmp_path: Path) -> None:
+    """What could not be stored is tried once more when a `Gaia` is closed."""
+    provider, disk = _provider(), SmallDisk(0, is_lying=True)
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    first = await _open(tmp_path, provider, storage=storage)
+    second = await _open(tmp_path, provider)
+
+    async with first:
+        with pytest.raises(StorageError):
+            await first.generate(attrs.evolve(DRAGON, num_images=2))
+        disk.room = 1 << 20
+    async with second:
+        await second.ledger.open()
+        await _assert_whole(second, provider)
+
+
+async def test_batches_stop_before_paying_for_what_has_no_room(tmp_path: Path) -> None:
+    """With the disk full, items wait unpaid, and go on when there is room."""
+    provider, disk = FakeProvider(price_usd=PRICE), SmallDisk(0)
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    gaia = await _open(tmp_path, provider, storage=storage)
+    requests = [attrs.evolve(DRAGON, prompt=f"keep {number}") for number in range(5)]
+
+    async with gaia:
+        batch = await gaia.batches.open(requests)
+        with pytest.raises(StorageError, match="disk is full"):
+            _ = [event async for event in gaia.batches.run(batch.id)]
+        paid = len(provider.charges)
+        disk.room = 1 << 24
+        events = [event async for event in gaia.batches.run(batch.id)]
+
+    assert paid == 0
+    assert len(provider.charges) == 5
+    assert events[-1].kind == "batch_finished"
