@@ -7,6 +7,7 @@ The door: what a request passes before it costs anything, and where callers wait
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
@@ -178,6 +179,7 @@ class Door:
         delivery: Delivery | str = Delivery.AT_MOST_ONCE,
         **choices: Unpack[PlanChoices],
     ) -> Response:
+        start = time.monotonic()
         check_timeout(timeout)
         delivery = delivery_of(delivery)
         ledger = self.services.ledger
@@ -198,7 +200,7 @@ class Door:
         if key is not None and shared not in self._flights:
             found = await self._kept(key)
             if found is not None:
-                return found
+                return _timed(found, start)
         deadline = self.settings.deadline
         seconds = deadline if timeout is None else min(timeout, deadline)
 
@@ -229,7 +231,7 @@ class Door:
         if shared == key:
             role = "leader" if is_leader else "follower"
             self.services.metrics.count("gaia_flights_total", role=role)
-        return response if is_leader else reused(response)
+        return response if is_leader else _timed(reused(response), start)
 
     async def _known(
         self, key: IdempotencyKey, record: Mapping[str, Any]
@@ -373,6 +375,11 @@ class Door:
             metrics.count("gaia_budget_refusals_total", scope=scope)
         else:
             metrics.count("gaia_limit_refusals_total")
+
+
+def _timed(response: Response, start: float) -> Response:
+    """Say how long this caller waited, not who made it."""
+    return attrs.evolve(response, duration_ms=(time.monotonic() - start) * 1_000)
 
 
 async def _carry_out(walk: Walk) -> Response:
