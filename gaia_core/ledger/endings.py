@@ -78,11 +78,26 @@ def was_unknown() -> ColumnElement[bool]:
     return exists().where(events.c.operation_id == operations.c.id, _SAYS_UNKNOWN)
 
 
-# Built once: building takes longer than SQLite takes to run it.
+_COUNTED = ("last_event", "cost", "done", "failed", "unknown", "cancelled")
+# Built once: building them takes longer than SQLite takes to run them.
 _ITEM = select(
     *(operations.c.id, operations.c.batch_id, operations.c.position),
     *(operations.c.cost, was_unknown().label("was_unknown")),
 ).where(operations.c.id == bindparam("own"))
+_EVENT = insert(events)
+_ADVANCE = (
+    update(batches)
+    .where(batches.c.id == bindparam("own"))
+    .values(
+        {
+            name: batches.c[name]
+            + bindparam(f"more_{name}", type_=batches.c[name].type)
+            for name in _COUNTED
+        }
+    )
+    # Whole columns only: in an expression here, SQLite 3.40 misses a NULL.
+    .returning(*(batches.c[name] for name in (*_COUNTED, "total")))
+)
 
 
 # -- one item -----------------------------------------------------------------------
@@ -270,14 +285,9 @@ def _advance(
     cost: int = 0,
 ) -> Row[Any]:
     """Take the next numbers for events of a batch, count, and give its new row."""
-    values = {"last_event": number, "cost": cost, **counts}
-    return connection.execute(
-        update(batches)
-        .where(batches.c.id == batch_id)
-        .values({name: batches.c[name] + change for name, change in values.items()})
-        # Whole columns only: in an expression here, SQLite 3.40 misses a NULL.
-        .returning(batches)
-    ).one()
+    more = {**dict.fromkeys(_COUNTED, 0), **counts, "last_event": number, "cost": cost}
+    values = {f"more_{name}": change for name, change in more.items()}
+    return connection.execute(_ADVANCE, {**values, "own": batch_id}).one()
 
 
 def _tell(  # noqa: PLR0913  every one is a fact of the event
@@ -292,7 +302,7 @@ def _tell(  # noqa: PLR0913  every one is a fact of the event
     position: int | None = None,
 ) -> None:
     connection.execute(
-        insert(events),
+        _EVENT,
         {
             "batch_id": batch_id,
             "sequence": sequence,
