@@ -131,6 +131,15 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def chaos(session: nox.Session) -> None:
+    """Kill a batch of a thousand items over and over; nothing is lost or paid twice."""
+    session.install(".", "--group", "tests", env=ENVIRONMENT)
+    session.run(
+        *("pytest", "tests/chaos", "-m", "chaos"), *session.posargs, env=ENVIRONMENT
+    )
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure start-up, overhead per call and PNG writing."""
     session.install(

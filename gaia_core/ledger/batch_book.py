@@ -8,7 +8,17 @@ from itertools import islice
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, Row, desc, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    and_,
+    desc,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import keys, rows, shares
@@ -20,6 +30,7 @@ from gaia_core.ledger.endings import (
     finish,
     note_end,
     note_starts,
+    was_unknown,
 )
 from gaia_core.ledger.operations import IdempotencyKey, Operation, OperationState
 from gaia_core.ledger.reports import BudgetAlert
@@ -43,11 +54,13 @@ class SqlBatchBook:
         database: The database; its ``worker`` is who takes items.
         budgets: What may be spent.
         on_alert: Told of each share of a budget that a batch reaches.
+        on_lease: Told of the items this process has just taken.
     """
 
     database: Database
     budgets: BudgetSettings = attrs.field(factory=BudgetSettings)
     on_alert: Callable[[BudgetAlert], None] | None = None
+    on_lease: Callable[[Sequence[str]], None] | None = None
 
     async def open(self, batch: Batch, items: Iterable[Operation]) -> Batch:
         """Take a batch on, as a whole or not at all; see `BatchBook.open`."""
@@ -91,16 +104,23 @@ class SqlBatchBook:
         work = partial(
             _lease, batch_id=batch_id, limit=limit, worker=self.database.worker
         )
-        return await self.database.write(work)
+        items = await self.database.write(work)
+        if self.on_lease is not None:
+            self.on_lease([item.id for item in items])
+        return items
 
-    async def release(self, operation_id: str) -> None:
-        """Put an item back: it was taken and nothing was sent."""
-        worker = self.database.worker
-        batch_id = await self.database.write(
-            partial(_release, operation_id=operation_id, worker=worker)
+    async def release(self, operation_id: str, *, was_sent: bool = False) -> bool:
+        """Put an item back that was taken; see `BatchBook.release`."""
+        work = partial(
+            _release,
+            operation_id=operation_id,
+            worker=self.database.worker,
+            was_sent=was_sent,
         )
-        if batch_id is not None:
-            await self.cancel(batch_id)
+        batch = await self.database.write(work)
+        if batch is not None and batch.state == BatchState.CANCELLED:
+            await self.cancel(batch.id)
+        return batch is not None
 
     async def cancel(self, batch_id: str) -> Batch | None:
         """Call a batch off: items not begun end as cancelled, their money free."""
@@ -255,13 +275,20 @@ def _lease(
     return rows.read(connection, item.id.in_(ids), order_by=item.position)
 
 
-def _release(connection: Connection, *, operation_id: str, worker: str) -> str | None:
-    """Put an item back; give its batch if that was called off meanwhile."""
+def _release(
+    connection: Connection, *, operation_id: str, worker: str, was_sent: bool
+) -> Row[Any] | None:
+    """Put an item back; give the row of its batch, or None: it stays as it is."""
     item = operations.c
     is_own = (item.id == operation_id, item.owner == worker)
+    is_ready: ColumnElement[bool] = item.state == OperationState.LEASED
+    if was_sent:
+        # One that was told as unknown is counted already.
+        is_sent = item.state == OperationState.SENT
+        is_ready = or_(is_ready, and_(is_sent, ~was_unknown()))
     batch_id = connection.scalar(
         update(operations)
-        .where(*is_own, item.state == OperationState.LEASED)
+        .where(*is_own, is_ready)
         .values(
             state=OperationState.QUEUED.value,
             owner=None,
@@ -271,9 +298,8 @@ def _release(connection: Connection, *, operation_id: str, worker: str) -> str |
         .returning(item.batch_id)
     )
     # Locked, so that whoever calls it off at this moment finds the item waiting.
-    query = select(batches.c.state).where(batches.c.id == batch_id)
-    state = connection.scalar(query.with_for_update())
-    return batch_id if state == BatchState.CANCELLED else None
+    query = select(batches).where(batches.c.id == batch_id)
+    return connection.execute(query.with_for_update()).one_or_none()
 
 
 # -- reading ------------------------------------------------------------------------

@@ -132,8 +132,18 @@ class BatchBook(Protocol):
         An item taken three times without a result is failed as poison instead.
         """
 
-    async def release(self, operation_id: str) -> None:
-        """Put an item back: it was taken and nothing was sent."""
+    async def release(self, operation_id: str, *, was_sent: bool = False) -> bool:
+        """
+        Put an item back that was taken, its money still held.
+
+        Args:
+            operation_id: The item.
+            was_sent: Whether it was sent, and certainly nothing came of it.
+
+        Returns:
+            Whether it waits again; not where it has ended, belongs to another
+            process, or was told as unknown and is counted already.
+        """
 
     async def cancel(self, batch_id: str) -> Batch | None:
         """Call a batch off: items not begun end as cancelled, their money free."""

@@ -70,7 +70,10 @@ class SqlLedger:
     @batches.default
     def _batch_book(self) -> SqlBatchBook:
         return SqlBatchBook(
-            self.database, self.budgets, on_alert=lambda alert: self._tell((alert,))
+            self.database,
+            self.budgets,
+            on_alert=lambda alert: self._tell((alert,)),
+            on_lease=self._forget_fences,
         )
 
     async def open(self) -> None:
@@ -288,6 +291,11 @@ class SqlLedger:
         is_at_work = operation_id in self._fences
         self._fences[operation_id] = fence
         return is_at_work
+
+    def _forget_fences(self, operation_ids: Sequence[str]) -> None:
+        """Forget older leases of items that were just taken anew."""
+        for operation_id in operation_ids:
+            self._fences.pop(operation_id, None)
 
     async def _note_uses(self) -> None:
         uses, self._uses = self._uses, {}

@@ -500,3 +500,67 @@ async def test_what_waits_for_its_turn_is_called_off_too(new_shop: NewShop) -> N
     items = [item async for item in two.batches.items(batch.id)]
     assert [item.state for item in items] == ["cancelled"] * 2
     assert not any(item.reserved_usd for item in items)
+
+
+# -- what was sent in vain --------------------------------------------------------
+
+
+async def _sent_and_left(one: Shop) -> str:
+    """Send an item, and end like a process that is killed then."""
+
+    async def wait(_: Operation) -> None:
+        await asyncio.sleep(600)
+
+    batch = await one.batches.open(_requests(1))
+    item = (await one.ledger.batches.lease(batch.id, 1))[0]
+    one.kitchen.after["scene 0"] = wait
+    making = asyncio.create_task(
+        one.kitchen.carry_out(item, GenerateRequest(prompt="scene 0"))
+    )
+    await _until(lambda: one.kitchen.sent)
+    making.cancel()
+    await asyncio.wait([making])
+    await one.ledger.close()
+    return str(batch.id)
+
+
+async def test_what_was_sent_in_vain_waits_again(new_shop: NewShop) -> None:
+    """An item that certainly never arrived is made after all, by whoever adopted it."""
+    one, two = await new_shop(), await new_shop()
+    batch_id = await _sent_and_left(one)
+
+    adopted = (await two.ledger.adopt())[0]
+    is_back = await two.ledger.batches.release(adopted.id, was_sent=True)
+    await _run(two, batch_id)
+
+    assert is_back
+    assert await _states(two, batch_id) == ["done"]
+
+
+async def test_what_was_sent_is_not_put_back_by_mistake(new_shop: NewShop) -> None:
+    """Only who knows that nothing came of it puts an item back that was sent."""
+    one, two = await new_shop(), await new_shop()
+    batch_id = await _sent_and_left(one)
+
+    adopted = (await two.ledger.adopt())[0]
+    is_back = await two.ledger.batches.release(adopted.id)
+
+    assert not is_back
+    assert await _states(two, batch_id) == ["sent"]
+
+
+async def test_what_was_told_as_unknown_does_not_wait_again(new_shop: NewShop) -> None:
+    """An item that is counted as unknown ends as failed, for the batch has ended."""
+    one, two = await new_shop(), await new_shop()
+    batch_id = await _sent_and_left(one)
+    unknown = Failure(
+        state=OperationState.UNKNOWN, error_type="OutcomeUnknownError", error="lost"
+    )
+
+    adopted = (await two.ledger.adopt())[0]
+    await two.ledger.fail(adopted.id, unknown)
+    await two.ledger.reopen(adopted.id)
+    is_back = await two.ledger.batches.release(adopted.id, was_sent=True)
+
+    assert not is_back
+    assert (await two.batches.get(batch_id)).unknown == 1
