@@ -14,6 +14,7 @@ from sqlalchemy import (
     Row,
     and_,
     desc,
+    exists,
     insert,
     or_,
     select,
@@ -34,7 +35,7 @@ from gaia_core.ledger.endings import (
 )
 from gaia_core.ledger.operations import IdempotencyKey, Operation, OperationState
 from gaia_core.ledger.reports import BudgetAlert
-from gaia_core.ledger.tables import batches, events, operations
+from gaia_core.ledger.tables import attempts, batches, events, operations
 from gaia_core.settings import BudgetSettings
 
 __all__ = ["ROUTE", "SqlBatchBook", "note_end"]
@@ -283,9 +284,13 @@ def _release(
     is_own = (item.id == operation_id, item.owner == worker)
     is_ready: ColumnElement[bool] = item.state == OperationState.LEASED
     if was_sent:
-        # One that was told as unknown is counted already.
+        # One that was told as unknown is counted already; one that has cost
+        # something is never paid for again.
+        is_paid = exists().where(
+            attempts.c.operation_id == item.id, attempts.c.cost > 0
+        )
         is_sent = item.state == OperationState.SENT
-        is_ready = or_(is_ready, and_(is_sent, ~was_unknown()))
+        is_ready = or_(is_ready, and_(is_sent, ~was_unknown(), ~is_paid))
     batch_id = connection.scalar(
         update(operations)
         .where(*is_own, is_ready)

@@ -141,8 +141,9 @@ class BatchBook(Protocol):
             was_sent: Whether it was sent, and certainly nothing came of it.
 
         Returns:
-            Whether it waits again; not where it has ended, belongs to another
-            process, or was told as unknown and is counted already.
+            Whether it waits again; not where it has ended, has cost something,
+            belongs to another process, or was told as unknown and is counted
+            already.
         """
 
     async def cancel(self, batch_id: str) -> Batch | None:

@@ -23,7 +23,7 @@ from gaia_core.ledger.reports import BudgetAlert
 from gaia_core.settings import BudgetSettings
 
 from .batching import KEY, a_batch, done, kinds, leased, opened, some_items
-from .stories import a_picture, an_attempt, failed, settled
+from .stories import a_picture, an_attempt, ended, failed, settled
 
 
 async def _get(ledger: SqlLedger, batch: Batch) -> Batch:
@@ -359,6 +359,37 @@ async def test_only_a_taken_item_is_released(ledger: SqlLedger, address: str) ->
         OperationState.LEASED,
     ]
     await other.close()
+
+
+@pytest.mark.parametrize("cost", ["0", "0.04"])
+async def test_item_that_was_sent_in_vain_waits_again(
+    ledger: SqlLedger, cost: str
+) -> None:
+    """An item that nothing came of is taken again; one that cost something is not."""
+    batch = await opened(ledger, 1)
+    item = await leased(ledger, batch)
+    attempt = an_attempt(task_id=item.id)
+    await ledger.send(item.id, attempt)
+    await ledger.end_attempt(item.id, ended(attempt, cost_usd=Decimal(cost)))
+
+    is_back = await ledger.batches.release(item.id, was_sent=True)
+
+    found = await ledger.get(item.id)
+    assert found is not None
+    assert is_back is (cost == "0")
+    assert found.state is (OperationState.QUEUED if is_back else OperationState.SENT)
+    assert await ledger.check() == []
+
+
+async def test_item_told_as_unknown_does_not_wait_again(ledger: SqlLedger) -> None:
+    """An item whose outcome was unknown has ended once: it is not begun anew."""
+    batch = await opened(ledger, 1)
+    item = await leased(ledger, batch)
+    await _end_unknown(ledger, item)
+    await ledger.reopen(item.id)
+
+    assert not await ledger.batches.release(item.id, was_sent=True)
+    assert await ledger.check() == []
 
 
 # -- calling off --------------------------------------------------------------------
