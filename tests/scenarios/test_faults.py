@@ -1,13 +1,14 @@
 """Refusals are repeated, lost answers are not, and the book is right to the cent."""
 
+import asyncio
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from gaia_core import GenerateRequest, OutcomeClass, OutcomeUnknownError
-from gaia_core.ledger import OperationState
+from gaia_core import Gaia, GenerateRequest, OutcomeClass, OutcomeUnknownError
+from gaia_core.ledger import Operation, OperationState
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.reliability import StandardReliability
 from gaia_core.responses import Attempt
@@ -37,6 +38,7 @@ from .worlds import (
 
 KEEP = GenerateRequest(prompt="a ruined keep", width=16, height=16)
 PRICE = Decimal("0.04")
+_KNOWN = {OperationState.DONE, OperationState.FAILED, OperationState.CANCELLED}
 
 sizes = pytest.mark.parametrize(
     ("count", "at_once"),
@@ -260,6 +262,50 @@ async def test_what_was_never_seen_is_sent_again(
     assert len(vendor.charges) == 1
 
 
+@pytest.mark.parametrize(
+    ("delivery", "script"),
+    [
+        pytest.param("at_most_once", [Fault.DROP_AFTER], id="at-most-once"),
+        pytest.param(
+            "at_least_once",
+            [Fault.DROP_AFTER, Fault.BUSY, Fault.BUSY, Fault.BUSY],
+            id="at-least-once",
+        ),
+    ],
+)
+async def test_what_was_lost_is_found_later(
+    open_gaia: OpenGaia,
+    tmp_path: Path,
+    rules: StandardReliability,
+    delivery: str,
+    script: list[Fault],
+) -> None:
+    """An unknown outcome is settled once the vendor can tell, at no more than held."""
+    faults = Faults(script=script)
+    async with Vendor(faults=faults, has_lookup=False) as vendor:
+        provider = RecoverableVendorProvider(base_url=vendor.url)
+        ledger = sql_ledger(tmp_path)
+        async with open_gaia(provider, ledger=ledger, reliability=rules) as gaia:
+            with pytest.raises(OutcomeUnknownError) as caught:
+                await gaia.generate(KEEP, delivery=delivery)
+        held = await audited(ledger)
+
+        vendor.has_lookup = True
+        ledger = sql_ledger(tmp_path)
+        async with open_gaia(provider, ledger=ledger, reliability=rules) as gaia:
+            operation = await _ended(gaia, caught.value.operation_id)
+            images = [await gaia.storage.get(one) for one in operation.image_ids]
+    audit = await audited(ledger)
+
+    assert vendor.total_usd == PRICE
+    assert operation.state is OperationState.DONE
+    assert [image is not None and image.path.exists() for image in images] == [True]
+    assert len(vendor.charges) == 1
+    assert operation.cost_usd == audit.spent_usd
+    assert PRICE <= audit.shown_usd <= held.held_usd
+    assert audit.problems == ()
+
+
 async def test_an_idempotent_provider_is_asked_again(
     open_gaia: OpenGaia, ledger: SqlLedger, rules: StandardReliability
 ) -> None:
@@ -375,6 +421,16 @@ async def test_a_vendor_that_never_works_is_asked_four_times(
 
     assert answer.error is not None
     assert vendor.requests == len(answer.error.attempts) == 4
+
+
+async def _ended(gaia: Gaia, operation_id: str | None) -> Operation:
+    """Wait until an unknown outcome is known."""
+    async with asyncio.timeout(20):
+        while True:
+            operation = await gaia.operation(operation_id or "")
+            if operation is not None and operation.state in _KNOWN:
+                return operation
+            await asyncio.sleep(0.02)
 
 
 def _lost(attempts: Iterable[Attempt]) -> int:

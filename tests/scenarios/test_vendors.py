@@ -334,15 +334,16 @@ async def test_a_task_never_seen_is_not_found(
     assert await provider.gaia_recover(TASK, context(task_id=TASK)) is None
 
 
-async def test_a_vendor_without_lookup_finds_nothing() -> None:
-    """Where there is no look-up, nothing is found."""
-    async with Vendor(has_lookup=False) as vendor:
-        provider = RecoverableVendorProvider(base_url=vendor.url)
-        await provider.gaia_generate(KEEP, context(task_id=TASK))
-        found = await provider.gaia_recover(TASK, context(task_id=TASK))
-        await provider.gaia_stop()
+async def test_a_vendor_without_lookup_never_says_never(vendor: Vendor) -> None:
+    """Where nothing can be looked up, nothing is known, least of all that it is not."""
+    vendor.has_lookup = False
+    provider = RecoverableVendorProvider(base_url=vendor.url)
 
-    assert found is None
+    with pytest.raises(ProviderError) as caught:
+        await provider.gaia_recover(TASK, context(task_id=TASK))
+    await provider.gaia_stop()
+
+    assert caught.value.outcome is OutcomeClass.AMBIGUOUS
 
 
 def test_only_one_of_the_providers_recovers() -> None:

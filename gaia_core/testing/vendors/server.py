@@ -139,6 +139,8 @@ class Vendor(Shop):
 
     async def _look_up(self, request: "web.Request") -> "web.StreamResponse":
         """Answer what a task made, or that nobody knows it."""
+        if not self.has_lookup:
+            return self._refused(HTTPStatus.NOT_IMPLEMENTED, "no_look_up")
         made = self.find(request.match_info["task_id"])
         if made is None:
             return self._refused(HTTPStatus.NOT_FOUND, "no_such_task")

@@ -161,8 +161,8 @@ class Shop(Accounts):
         return made
 
     def find(self, task_id: str) -> Made | None:
-        """Look up what a task came to, if that can be looked up here."""
-        return self._made.get(task_id) if self.has_lookup else None
+        """Look up what a task came to; None: it was never charged."""
+        return self._made.get(task_id)
 
     @contextmanager
     def counted(self) -> Iterator[None]:
