@@ -244,13 +244,10 @@ async def _known(gaia: Gaia, batch_id: str) -> Batch:
 def _recognised(found: Batch) -> str:
     """Say that a batch was begun before, and what that means."""
     begun = f"This batch was begun on {found.created_at:%Y-%m-%d at %H:%M} UTC"
-    what = {
-        BatchState.RUNNING: "and goes on; nothing is made twice",
-        BatchState.CANCELLED: "and called off",
-        BatchState.FINISHED: "and is finished; nothing is made again",
-    }[found.state]
-    anew = "" if found.state is BatchState.RUNNING else " --again makes it anew."
-    return f"{begun} {what}.{anew}"
+    if found.state is BatchState.RUNNING:
+        return f"{begun} and goes on; nothing is made twice."
+    how = "was called off" if found.cancelled else "is finished"
+    return f"{begun} and {how}; nothing is made again. --again makes it anew."
 
 
 # -- carrying out -----------------------------------------------------------------
