@@ -28,6 +28,7 @@ from gaia_core.endings import answer_in, failure_of, public, response_of
 from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClass
 from gaia_core.images import Image
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
+from gaia_core.ledger.operations import with_ended
 from gaia_core.lookups import can_look_up, is_definite
 from gaia_core.observability import get_logger
 from gaia_core.records import from_record
@@ -191,7 +192,7 @@ class Recovery:
             images = await self.services.keeper.keep(
                 result,
                 operation=operation,
-                provider=operation.attempts[-1].provider,
+                provider=_served(operation).provider,
                 request=await self._request(operation),
                 known=stored,
             )
@@ -204,13 +205,13 @@ class Recovery:
         how: str,
         result: Result | None = None,
     ) -> OperationState:
-        latest = operation.attempts[-1]
+        served = _served(operation)
         charged = result.cost_usd if result is not None else None
-        cost = cost_of(OutcomeClass.OK, latest.cost_usd, charged)
-        attempt = attrs.evolve(latest, outcome=OutcomeClass.OK, cost_usd=cost)
-        attempts = (*operation.attempts[:-1], attempt)
+        cost = cost_of(OutcomeClass.OK, served.cost_usd, charged)
+        attempt = attrs.evolve(served, outcome=OutcomeClass.OK, cost_usd=cost)
+        attempts = with_ended(operation.attempts, attempt)
         answer = result or ImageResult(
-            images=(), provider=latest.provider, model=latest.model
+            images=(), provider=served.provider, model=served.model
         )
         short = _expected(operation) - len(images)
         missing = [f"{short} of the pictures were lost"] if images and short > 0 else []
@@ -218,8 +219,8 @@ class Recovery:
             answer,
             images,
             operation_id=operation.id,
-            provider=latest.provider,
-            model=answer.model or latest.model,
+            provider=served.provider,
+            model=answer.model or served.model,
             attempts=attempts,
             cost_usd=cost_in_all(attempts),
             warnings=("recovered after an interruption", *missing, *answer.warnings),
@@ -258,7 +259,7 @@ class Recovery:
         cost = cost_of(outcome, lost.cost_usd, None)
         words = words_of(error)
         ended = attrs.evolve(lost, outcome=outcome, cost_usd=cost, error=words)
-        attempts = [ended if one is lost else one for one in operation.attempts]
+        attempts = with_ended(operation.attempts, ended)
         await self.services.ledger.end_attempt(operation.id, ended)
         failure = failure_of(public(error, operation.id, attempts), attempts)
         await self.services.ledger.fail(operation.id, failure)
@@ -343,6 +344,11 @@ def _expected(operation: Operation) -> int:
     """Tell how many pictures an operation was to make."""
     number = (operation.request or {}).get("num_images", 1)
     return number if isinstance(number, int) else 1
+
+
+def _served(operation: Operation) -> Attempt:
+    """Find the attempt that made it: others may have been turned away since."""
+    return lost_attempt(operation.attempts) or operation.attempts[-1]
 
 
 def _candidate(operation: Operation, lost: Attempt) -> Candidate:

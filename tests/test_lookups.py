@@ -209,3 +209,23 @@ async def test_ceiling_holds_over_all_attempts(
             )
 
     assert (len(first.calls), len(second.calls)) == (1, asked)
+
+
+async def test_late_answer_is_booked_on_its_own_attempt(open_gaia: OpenGaia) -> None:
+    """What turns up later costs its own task, not the one turned away after it."""
+    provider = _Sorry(
+        price_usd=PAID, outcomes=[LOST], failure=RateLimitError("too many")
+    )
+    provider.found = OSError("down")
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gaia.generate(DRAGON, delivery="at_least_once")
+        provider.found = provider._generated(DRAGON)
+        await gaia.recover()
+        operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert operation is not None
+    assert operation.cost_usd == PAID
+    assert operation.attempts[0].outcome is OutcomeClass.OK
+    assert {one.outcome for one in operation.attempts[1:]} == {"rejected_busy"}

@@ -61,7 +61,7 @@ class Ledger(Protocol):
         """
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
-        """Note how the latest attempt ended."""
+        """Note how an attempt ended, the latest one of its task."""
 
     async def settle(self, operation_id: str, settlement: Settlement) -> None:
         """Close an operation that succeeded: what it made, what it cost."""

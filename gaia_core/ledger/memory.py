@@ -15,6 +15,7 @@ from gaia_core.ledger.operations import (
     Operation,
     OperationState,
     Settlement,
+    with_ended,
 )
 from gaia_core.ledger.reports import Problem, UsageRow
 from gaia_core.responses import Attempt
@@ -72,14 +73,14 @@ class MemoryLedger:
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""
-        self._change(operation_id, attempts=self._with_last(operation_id, attempt))
+        self._change(operation_id, attempts=self._with_ended(operation_id, attempt))
 
     async def settle(self, operation_id: str, settlement: Settlement) -> None:
         """Close an operation that succeeded."""
         self._change(
             operation_id,
             state=OperationState.DONE,
-            attempts=self._with_last(operation_id, settlement.attempt),
+            attempts=self._with_ended(operation_id, settlement.attempt),
             provider=settlement.provider,
             model=settlement.model,
             cost_usd=settlement.cost_usd,
@@ -94,7 +95,7 @@ class MemoryLedger:
 
     async def receive(self, operation_id: str, attempt: Attempt) -> None:
         """Note that its pictures wait to be stored."""
-        attempts = self._with_last(operation_id, attempt)
+        attempts = self._with_ended(operation_id, attempt)
         state = OperationState.RECEIVED
         self._change(operation_id, state=state, attempts=attempts)
 
@@ -198,12 +199,10 @@ class MemoryLedger:
                 return standing
         return None
 
-    def _with_last(
+    def _with_ended(
         self, operation_id: str, attempt: Attempt | None
     ) -> tuple[Attempt, ...]:
-        """Put an attempt, as it ended, in the place of the latest one."""
-        tried = self._known(operation_id).attempts
-        return tried if attempt is None else (*tried[:-1], attempt)
+        return with_ended(self._known(operation_id).attempts, attempt)
 
     def _known(self, operation_id: str) -> Operation:
         return self._under_way.get(operation_id) or self._finished[operation_id]

@@ -1,6 +1,6 @@
 """What the ledger keeps of one request."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -154,6 +154,16 @@ class Operation:
         return cost_of_tasks(self.attempts)
 
 
+def with_ended(
+    attempts: Sequence[Attempt], ended: Attempt | None
+) -> tuple[Attempt, ...]:
+    """Put an attempt, as it ended, in the place of the latest one of its task."""
+    for place in reversed(range(len(attempts))):
+        if ended is not None and attempts[place].task_id == ended.task_id:
+            return (*attempts[:place], ended, *attempts[place + 1 :])
+    return tuple(attempts)
+
+
 def cost_of_tasks(attempts: Iterable[Attempt]) -> Decimal:
     """Add up what tasks are known to cost, however often each was sent."""
     costs = {one.task_id: one.cost_usd for one in attempts if one.cost_usd}
@@ -172,7 +182,7 @@ class Settlement:
         images: The stored pictures.
         answer: As `Operation.answer`.
         attempt: The attempt that served it, as it ended; it takes the place of the
-            latest one. None: the attempts are on record as they are.
+            latest one of its task. None: the attempts are on record as they are.
         result_key: What equal requests find the answer by from now on; None: as it
             was accepted.
     """

@@ -31,7 +31,10 @@ _TRY = insert(attempts)
 _SHOW = insert(images)
 _LATEST = (
     select(func.max(attempts.c.number))
-    .where(attempts.c.operation_id == bindparam("own"))
+    .where(
+        attempts.c.operation_id == bindparam("own"),
+        attempts.c.task_id == bindparam("task"),
+    )
     .scalar_subquery()
 )
 _REPLACE = update(attempts).where(
@@ -322,6 +325,7 @@ def _replace_latest(
         _REPLACE,
         {
             "own": operation_id,
+            "task": attempt.task_id,
             **_named(attempt),
             **rows.values_of_attempt(attempt),
             "ended_at": rows.now(),
