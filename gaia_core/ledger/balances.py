@@ -43,8 +43,8 @@ _NO_LIMIT = 2**62
 _USED = balances.c.spent + balances.c.reserved
 # Statements are built once: building takes longer than SQLite takes to run them.
 _PLACES = (
-    balances.c.scope.in_(bindparam("scopes", expanding=True)),
-    balances.c.period.in_(bindparam("periods", expanding=True)),
+    balances.c.scope.in_([bindparam(f"scope{place}") for place in range(3)]),
+    balances.c.period.in_([bindparam(f"period{place}") for place in range(3)]),
 )
 _LOOK = select(balances).where(*_PLACES)
 # One order for everybody, so that two transactions never wait for each other.
@@ -340,7 +340,12 @@ def _follow(
 
 
 def _places(payer: Payer) -> dict[str, Any]:
-    return {"scopes": list(payer.scopes), "periods": payer.periods}
+    # The first again where there are fewer: so the statement is always the same.
+    scopes = (payer.scopes + payer.scopes[:1] * 2)[:3]
+    return {
+        **{f"scope{place}": scope for place, scope in enumerate(scopes)},
+        **{f"period{place}": period for place, period in enumerate(payer.periods)},
+    }
 
 
 # -- words --------------------------------------------------------------------------
