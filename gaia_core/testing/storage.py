@@ -78,7 +78,7 @@ class MemoryStorage:
             raise StorageError(message)
         return self._data[image_id]
 
-    async def check(self, expected_bytes: int = 0) -> None:  # noqa: ARG002  the interface
+    async def check(self, expected_bytes: int = 0) -> None:
         """Have room for everything."""
 
     async def put_input(self, image: Image) -> None:
