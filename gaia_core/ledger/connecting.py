@@ -59,16 +59,17 @@ class Engines:
             LedgerError: If it cannot be used.
         """
         url = url_of(address)
-        with failures.explained(url):
+        with failures.explained(url, failures.OF_OPENING):
             engines = (
-                _sqlite(url) if url.get_backend_name() == "sqlite" else _postgresql(url)
+                _sqlite(url) if url.get_backend_name() == "sqlite" else _server(url)
             )
-        opened = cls(url, *engines)
-        try:
-            opened.read(schema.is_current) or opened.write(schema.bring_forward)
-        except BaseException:
-            opened.dispose()
-            raise
+            opened = cls(url, *engines)
+            try:
+                if not opened.read(schema.is_current):
+                    opened.write(schema.bring_forward)
+            except BaseException:
+                opened.dispose()
+                raise
         return opened
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -218,7 +219,7 @@ def _sqlite_engine(url: URL, *, query_only: bool = False) -> Engine:
 # -- PostgreSQL ---------------------------------------------------------------------
 
 
-def _postgresql(url: URL) -> tuple[Engine, Engine]:
+def _server(url: URL) -> tuple[Engine, Engine]:
     engine = create_engine(
         url,
         pool_size=POOL_SIZE,

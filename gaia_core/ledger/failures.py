@@ -54,25 +54,29 @@ _SQLSTATES = {
 }
 
 
+OF_TRANSACTIONS = (SQLAlchemyError, sqlite3.Error)
+"""What goes wrong with a database; whatever else a transaction raises is its own."""
+OF_OPENING = (*OF_TRANSACTIONS, OSError, ImportError)
+"""What goes wrong before there is one."""
+
+
 @contextmanager
-def explained(url: URL) -> Iterator[None]:
+def explained(
+    url: URL, errors: tuple[type[Exception], ...] = OF_TRANSACTIONS
+) -> Iterator[None]:
     """
     Turn errors of the database into words: what, why, and what to do.
+
+    Args:
+        url: The database.
+        errors: Which errors are its own.
 
     Raises:
         LedgerError: For each of them.
     """
     try:
         yield
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg":
-            raise
-        message = (
-            f"The ledger at {_place(url)} cannot be used: psycopg is not installed. "
-            "Install it with `pip install 'gaia-core[postgres]'`."
-        )
-        raise LedgerError(message) from error
-    except (SQLAlchemyError, sqlite3.Error, OSError, ImportError) as error:
+    except errors as error:
         cause, advice = _reason(error)
         message = f"The ledger at {_place(url)} cannot be used: {cause}. {advice}."
         raise LedgerError(message) from error
@@ -112,6 +116,9 @@ def _reason(error: Exception) -> tuple[str, str]:
     for part in (state, state[:2]):
         if known := _SQLSTATES.get(part):
             return known
+    if isinstance(original, ModuleNotFoundError) and original.name == "psycopg":
+        advice = "Install it with `pip install 'gaia-core[postgres]'`"
+        return "psycopg is not installed", advice
     if isinstance(original, PermissionError):
         return "access is denied", "Check the folder's permissions"
     words = str(original).strip().partition("\n")[0].rstrip(".")

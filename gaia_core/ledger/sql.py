@@ -298,11 +298,16 @@ class SqlLedger:
             self._fences.pop(operation_id, None)
 
     async def _note_uses(self) -> None:
+        """Write the latest uses down; an answer is good even where that fails."""
         uses, self._uses = self._uses, {}
-        if uses:
+        if not uses:
+            return
+        try:
             await self.database.write(
                 lambda connection: results_index.note_uses(connection, uses)
             )
+        except LedgerError as error:
+            get_logger().warning("gaia.uses_not_noted", error=str(error))
 
     def _tell(self, alerts: steps.Alerts) -> None:
         """Tell the host; one that fails ends no work."""

@@ -49,6 +49,16 @@ async def test_what_raises_is_undone(database: Database) -> None:
     assert await database.read(_count) == 0
 
 
+async def test_errors_of_the_work_stay_as_they_are(database: Database) -> None:
+    """What a transaction itself trips over is not taken for the database's fault."""
+
+    def read_a_file(_: Connection) -> NoReturn:
+        raise FileNotFoundError
+
+    with pytest.raises(FileNotFoundError):
+        await database.write(read_a_file)
+
+
 async def test_cancelled_caller_waits_for_the_end(database: Database) -> None:
     """A caller that is cancelled, even twice, is told when the transaction is over."""
     is_running, may_end = threading.Event(), threading.Event()
