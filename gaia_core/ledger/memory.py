@@ -17,7 +17,7 @@ from gaia_core.ledger.operations import (
     Settlement,
     with_ended,
 )
-from gaia_core.ledger.reports import Problem, UsageRow
+from gaia_core.ledger.reports import Problem, UsageRow, groups_of
 from gaia_core.responses import Attempt
 
 MAX_OPERATIONS = 10_000
@@ -167,13 +167,14 @@ class MemoryLedger:
         until: datetime | None = None,
     ) -> Sequence[UsageRow]:
         """Add up what was made and spent."""
+        words = groups_of(by)
         groups: dict[tuple[str | None, ...], list[Operation]] = defaultdict(list)
         for one in (*self._finished.values(), *self._under_way.values()):
             is_early = since is not None and one.created_at < since
             if not is_early and (until is None or one.created_at < until):
-                groups[tuple(_value(one, word) for word in by)].append(one)
+                groups[tuple(_value(one, word) for word in words)].append(one)
         return [
-            _row(dict(zip(by, values, strict=True)), group)
+            _row(dict(zip(words, values, strict=True)), group)
             for values, group in groups.items()
         ]
 

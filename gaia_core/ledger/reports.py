@@ -1,9 +1,31 @@
 """What the ledger reports."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 import attrs
+
+from gaia_core.errors import InvalidRequestError
+
+GROUPS = ("day", "provider", "model", "campaign", "user")
+"""What usage can be grouped by."""
+
+
+def groups_of(words: Iterable[str]) -> tuple[str, ...]:
+    """
+    Take what usage is to be grouped by, each word once.
+
+    Raises:
+        InvalidRequestError: If it cannot be grouped by one of them.
+    """
+    groups = tuple(dict.fromkeys(words))
+    wrong = [word for word in groups if word not in GROUPS]
+    if wrong:
+        message = (
+            f"Usage cannot be grouped by {wrong[0]!r}, only by {', '.join(GROUPS)}."
+        )
+        raise InvalidRequestError(message)
+    return groups
 
 
 @attrs.frozen(kw_only=True)

@@ -14,14 +14,10 @@ from sqlalchemy import (
     select,
 )
 
-from gaia_core.errors import InvalidRequestError
 from gaia_core.ledger import rows
 from gaia_core.ledger.operations import OperationState
-from gaia_core.ledger.reports import UsageRow
+from gaia_core.ledger.reports import UsageRow, groups_of
 from gaia_core.ledger.tables import attempts, operations
-
-GROUPS = ("day", "provider", "model", "campaign", "user")
-"""What usage can be grouped by."""
 
 
 def usage(
@@ -42,23 +38,12 @@ def usage(
     Raises:
         InvalidRequestError: If it cannot be grouped by that.
     """
-    words = _checked(by)
+    words = groups_of(by)
     facts = _facts(words, since, until)
     groups = [facts.c[word] for word in words]
     query = select(*groups, *_sums(facts)).group_by(*groups)
     found = [_row(words, row) for row in connection.execute(query)]
     return sorted(found, key=_order)
-
-
-def _checked(by: Sequence[str]) -> tuple[str, ...]:
-    words = tuple(dict.fromkeys(by))
-    wrong = [word for word in words if word not in GROUPS]
-    if wrong:
-        message = (
-            f"Usage cannot be grouped by {wrong[0]!r}, only by {', '.join(GROUPS)}."
-        )
-        raise InvalidRequestError(message)
-    return words
 
 
 def _facts(

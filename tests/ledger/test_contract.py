@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from gaia_core import Attempt, OutcomeClass
-from gaia_core.errors import IdempotencyConflictError
+from gaia_core.errors import IdempotencyConflictError, InvalidRequestError
 from gaia_core.ledger import (
     IdempotencyKey,
     Ledger,
@@ -293,6 +293,12 @@ async def test_usage_adds_up(ledger: Ledger) -> None:
     assert rows["spring"].cost_usd == Decimal("0.08")
     assert rows["spring"].held_usd == Decimal(0)
     assert rows["autumn"].held_usd == Decimal("0.04")
+
+
+async def test_usage_is_grouped_by_known_words(ledger: Ledger) -> None:
+    """A word that nothing is grouped by is refused, and the right ones are named."""
+    with pytest.raises(InvalidRequestError, match="campaign"):
+        await ledger.usage(["colour"])
 
 
 async def test_nothing_is_wrong(ledger: Ledger) -> None:
