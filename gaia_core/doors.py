@@ -58,6 +58,24 @@ Start = Callable[[Walk], Awaitable[Response]]
 """Starts a walk, and gives what it comes to."""
 
 
+@attrs.frozen(kw_only=True)
+class _Flight:
+    """
+    One piece of work that callers may share.
+
+    Attributes:
+        name: What those who may share it have in common.
+        begin: Makes the walk, where there is none to share.
+        start: Starts it.
+        result_key: What its answer is kept under; None: it is not kept.
+    """
+
+    name: str
+    begin: Callable[[], Walk]
+    start: Start
+    result_key: str | None
+
+
 class Planner(Protocol):
     """Plans a request that middleware has prepared."""
 
@@ -136,18 +154,18 @@ class Door:
                 result_key=key,
             )
 
-        found = None if key is None else await self._kept(key)
+        flight = _Flight(
+            name=key or operation.id, begin=begin, start=_carry_out, result_key=key
+        )
         try:
-            if found is None:
-                own = key or operation.id
-                found, is_leader = await self._wait_for(own, seconds, begin, _carry_out)
-                if is_leader:
-                    return found
+            found, is_leader = await self._wait_for(flight, seconds)
         except GaiaError as error:
             if error.operation_id not in (None, operation.id):
                 ending = failure_of(error, ())
                 await self.services.ledger.fail(operation.id, ending)
             raise
+        if is_leader and not found.is_reused:
+            return found
         settlement = _shared(found)
         await self.services.ledger.settle(operation.id, settlement)
         return reused(found)
@@ -195,12 +213,6 @@ class Door:
             return known
         plan, best = self._planned(request, **choices)
         key = self._result_key(record, best, principal, reuse=reuse)
-        # Under a key of one's own nothing is shared: the ledger must know that key.
-        shared = key if key is not None and named is None else uuid.uuid4().hex
-        if key is not None and shared not in self._flights:
-            found = await self._kept(key)
-            if found is not None:
-                return _timed(found, start)
         deadline = self.settings.deadline
         seconds = deadline if timeout is None else min(timeout, deadline)
 
@@ -227,11 +239,17 @@ class Door:
                 result_key=key,
             )
 
-        response, is_leader = await self._wait_for(shared, seconds, begin, Walk.run)
-        if shared == key:
+        # Under a key of one's own nothing is shared: the ledger must know that key.
+        is_shared = key is not None and named is None
+        name = key if key is not None and is_shared else uuid.uuid4().hex
+        flight = _Flight(name=name, begin=begin, start=Walk.run, result_key=key)
+        response, is_leader = await self._wait_for(flight, seconds)
+        if is_shared:
             role = "leader" if is_leader else "follower"
             self.services.metrics.count("gaia_flights_total", role=role)
-        return response if is_leader else _timed(reused(response), start)
+        if is_leader and not response.is_reused:
+            return response
+        return _timed(reused(response), start)
 
     async def _known(
         self, key: IdempotencyKey, record: Mapping[str, Any]
@@ -299,55 +317,55 @@ class Door:
 
     # -- waiting ----------------------------------------------------------------------
 
-    async def _wait_for(
-        self, key: str, seconds: float, begin: Callable[[], Walk], start: Start
-    ) -> tuple[Response, bool]:
+    async def _wait_for(self, flight: _Flight, seconds: float) -> tuple[Response, bool]:
         """
-        Wait for a walk; what was sent goes on when nobody waits any more.
-
-        Args:
-            key: What those who may share the walk have in common.
-            seconds: Longest wait.
-            begin: Makes the walk, where there is none to share.
-            start: Starts it.
+        Wait for a flight; what was sent goes on when nobody waits any more.
 
         Returns:
-            The response, and whether this caller began the walk.
+            The response, and whether this caller began the flight.
         """
-        run = partial(self._run, key, begin, start)
+        run, name = partial(self._run, flight), flight.name
         try:
             async with asyncio.timeout(seconds):
-                return await self._flights.join(key, run, on_left=self._leave)
+                return await self._flights.join(name, run, on_left=self._leave)
         except asyncio.CancelledError:
-            await self._called_off(key)
+            await self._called_off(name)
             raise
         except TimeoutError:
-            walk = self._leading.get(key)
-            await self._called_off(key)
+            walk = self._leading.get(name)
+            await self._called_off(name)
             if walk is None:
                 message = f"Nobody could be asked within {seconds:g} s."
                 raise ProviderTimeoutError(message) from None
             raise walk.too_late() from None
 
-    async def _run(self, key: str, begin: Callable[[], Walk], start: Start) -> Response:
-        """Be the task of a walk: it outlives its callers."""
+    async def _run(self, flight: _Flight) -> Response:
+        """Be the task of a flight: find the answer, or walk for it."""
+        key = flight.result_key
+        found = None if key is None else await self._kept(key)
+        if found is not None:
+            return reused(found)
+        await self.ready()
+        response = await self._walk(flight)
+        if key is not None:
+            await self._keep(key, response)
+        return response
+
+    async def _walk(self, flight: _Flight) -> Response:
+        """Walk, known to those who may leave or close the door meanwhile."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        walk = self._walks[task] = self._leading[key] = begin()
+        walk = self._walks[task] = self._leading[flight.name] = flight.begin()
         try:
-            await self.ready()
-            response = await start(walk)
-            if walk.result_key is not None:
-                await self._keep(walk.result_key, response)
+            return await flight.start(walk)
         except Exception as error:
             if walk.is_left:
                 kind = type(error).__name__
                 get_logger().warning("gaia.detached_failed", error=kind)
             raise
         finally:
-            if self._leading.get(key) is walk:
-                del self._leading[key]
+            if self._leading.get(flight.name) is walk:
+                del self._leading[flight.name]
             del self._walks[task]
-        return response
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         """Let a walk that may have cost go on, and end any other."""

@@ -351,6 +351,8 @@ def _candidate(offer: Offer, model: ModelInfo, request: Request) -> Candidate:
 def _substitutes(
     offer: Offer, best: Candidate, request: Request, preferences: Preferences
 ) -> list[Candidate]:
+    if not offer.fallback_models:
+        return []
     free = attrs.evolve(request, model=None)
     # A dictionary, for a model may be named twice, by its id and by an alias.
     named = {
