@@ -1,0 +1,327 @@
+"""Batches over the whole of Gaia: engine, ledger, store, rules."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from gaia_core import (
+    CallContext,
+    ContentFilteredError,
+    Gaia,
+    GeneratedImage,
+    GenerateRequest,
+    ImageResult,
+    ProviderInfo,
+    RateLimitError,
+    StorageError,
+    hookimpl,
+)
+from gaia_core.ledger import BatchEvent
+from gaia_core.settings import BudgetSettings, Settings
+from gaia_core.storage import FileStorage
+from gaia_core.testing import FakeProvider, png
+from gaia_core.testing.vendors import (
+    Fault,
+    Faults,
+    RecoverableVendorProvider,
+    Vendor,
+    VendorProvider,
+)
+
+OpenGaia = Callable[..., Gaia]
+PICTURE = png(16, 16)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Press(FakeProvider):
+    """Makes many pictures in one call."""
+
+    max_batch_size: int = 4
+    max_concurrent: int | None = None
+    wrong: frozenset[str] = frozenset()
+    bundles: list[tuple[str, ...]] = attrs.field(factory=list)
+    gate: asyncio.Event | None = None
+    at_once: int = 0
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Say how much it takes."""
+        return attrs.evolve(
+            FakeProvider.gaia_provider_info(self),
+            max_batch_size=self.max_batch_size,
+            max_concurrent=self.max_concurrent,
+        )
+
+    @hookimpl
+    async def gaia_generate_many(
+        self, requests: Sequence[GenerateRequest], contexts: Sequence[CallContext]
+    ) -> Sequence[object]:
+        """Answer each request, some with an error."""
+        self.bundles.append(tuple(request.prompt for request in requests))
+        self.charges += [one.task_id for one in contexts]
+        return [self._one(request) for request in requests]
+
+    def _one(self, request: GenerateRequest) -> object:
+        if request.prompt in self.wrong:
+            return ContentFilteredError("No.")
+        return ImageResult(
+            images=[GeneratedImage(data=PICTURE)],
+            provider=self.name,
+            model=request.model or "",
+            cost_usd=self.price_usd,
+        )
+
+
+@attrs.define(eq=False, kw_only=True)
+class Slow(FakeProvider):
+    """Takes its time, one request at a time, and remembers the order."""
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Say that it takes one at a time."""
+        return attrs.evolve(FakeProvider.gaia_provider_info(self), max_concurrent=1)
+
+
+@pytest.fixture(name="open_gaia")
+def _open_gaia(tmp_path: Path) -> OpenGaia:
+    """Give a function that opens a whole `Gaia`, again and again over one ledger."""
+
+    def opened(*plugins: object, storage: Any = None, **settings: Any) -> Gaia:
+        found = Settings(
+            database=f"sqlite:///{tmp_path / 'gaia.db'}",
+            image_store=tmp_path / "images",
+            **settings,
+        )
+        return Gaia.open(found, plugins=plugins, storage=storage, discover=False)
+
+    return opened
+
+
+async def _until(condition: Callable[[], object]) -> None:
+    # A provider in a test has nobody to tell.
+    while not condition():  # noqa: ASYNC110  the condition has no event
+        await asyncio.sleep(0.005)
+
+
+def _requests(number: int, **fields: Any) -> list[GenerateRequest]:
+    return [
+        GenerateRequest(prompt=f"scene {index}", width=16, height=16, **fields)
+        for index in range(number)
+    ]
+
+
+async def _all(gaia: Gaia, requests: Any, **choices: Any) -> list[BatchEvent]:
+    async with asyncio.timeout(60):
+        return [event async for event in gaia.batch(requests, **choices)]
+
+
+def _kinds(events: Sequence[BatchEvent]) -> Counter[str]:
+    return Counter(event.kind for event in events)
+
+
+async def test_a_batch_makes_pictures(open_gaia: OpenGaia) -> None:
+    """Every request becomes a stored picture, and its event says which."""
+    async with open_gaia(FakeProvider(price_usd="0.02")) as gaia:
+        events = await _all(gaia, _requests(5))
+        done = [event for event in events if event.kind == "done"]
+        images = [image["id"] for event in done for image in event.data["images"]]
+        stored = [await gaia.storage.read(image_id) for image_id in images]
+        batch = (await gaia.batches.latest())[0]
+
+    assert len(stored) == 5
+    assert batch.cost_usd == Decimal("0.10")
+    assert events[-1].kind == "batch_finished"
+
+
+async def test_an_equal_batch_is_not_made_again(open_gaia: OpenGaia) -> None:
+    """The same key gives the same events, in another process of another day."""
+    provider = FakeProvider()
+    async with open_gaia(provider) as gaia:
+        first = await _all(gaia, _requests(3), idempotency_key="tuesday")
+    async with open_gaia(provider) as gaia:
+        second = await _all(gaia, _requests(3), idempotency_key="tuesday")
+
+    assert second == first
+    assert len(provider.calls) == 3
+
+
+async def test_equal_items_with_a_seed_are_made_once(open_gaia: OpenGaia) -> None:
+    """Items that must come out alike are paid once; all of them are done."""
+    provider = FakeProvider(price_usd="0.02")
+    request = GenerateRequest(prompt="a keep", width=16, height=16, seed=7)
+
+    async with open_gaia(provider) as gaia:
+        events = await _all(gaia, [request] * 6)
+        batch = (await gaia.batches.latest())[0]
+
+    assert _kinds(events)["done"] == 6
+    assert len(provider.charges) == 1
+    assert batch.cost_usd == Decimal("0.02")
+
+
+async def test_items_that_come_together_go_together(open_gaia: OpenGaia) -> None:
+    """A provider that takes many requests in one call gets them so."""
+    press = Press(price_usd="0.02")
+
+    async with open_gaia(press) as gaia:
+        events = await _all(gaia, _requests(8), max_concurrent=8)
+        problems = await gaia.ledger.check()
+
+    assert _kinds(events)["done"] == 8
+    assert [len(bundle) for bundle in press.bundles] == [4, 4]
+    assert len(set(press.charges)) == 8
+    assert problems == []
+
+
+async def test_one_of_many_may_fail(open_gaia: OpenGaia) -> None:
+    """An error in a bundle fails its own item and no other."""
+    press = Press(price_usd="0.02", wrong=frozenset({"scene 1"}))
+
+    async with open_gaia(press) as gaia:
+        events = await _all(gaia, _requests(4))
+        batch = (await gaia.batches.latest())[0]
+        items = [item async for item in gaia.batches.items(batch.id)]
+
+    assert _kinds(events)["done"] == 3
+    assert items[1].error_type == "ContentFilteredError"
+    assert batch.cost_usd == Decimal("0.06")
+
+
+async def test_single_requests_are_not_bundled(open_gaia: OpenGaia) -> None:
+    """Only items of batches wait for company."""
+    press = Press()
+
+    async with open_gaia(press) as gaia:
+        await gaia.generate(_requests(1)[0])
+
+    assert press.bundles == []
+    assert len(press.calls) == 1
+
+
+async def test_people_come_before_batches(open_gaia: OpenGaia) -> None:
+    """A person's request passes the items that wait for the same provider."""
+    provider = Slow(delay=0.02)
+
+    async with open_gaia(provider) as gaia:
+        running = asyncio.create_task(_all(gaia, _requests(40), max_concurrent=10))
+        await _until(lambda: len(provider.calls) >= 3)
+        await gaia.generate(GenerateRequest(prompt="a person", width=16, height=16))
+        before = len(provider.calls)
+        await running
+
+    assert before <= 3 + 4
+    assert len(provider.calls) == 41
+
+
+async def test_a_budget_holds_for_the_whole(open_gaia: OpenGaia) -> None:
+    """A batch that costs more than is left is refused before anything is made."""
+    provider = FakeProvider(price_usd="0.04")
+    budgets = BudgetSettings(total_usd=Decimal("0.10"))
+
+    async with open_gaia(provider, budgets=budgets) as gaia:
+        with pytest.raises(Exception, match="total"):
+            await _all(gaia, _requests(3))
+        events = await _all(gaia, _requests(2))
+
+    assert _kinds(events)["done"] == 2
+    assert len(provider.charges) == 2
+
+
+async def test_a_lost_answer_is_told_and_not_repeated(open_gaia: OpenGaia) -> None:
+    """An item that may have been charged ends as unknown; the others are made."""
+    async with Vendor(faults=Faults(script=[None, Fault.DROP_AFTER])) as vendor:
+        async with open_gaia(VendorProvider(base_url=vendor.url)) as gaia:
+            events = await _all(gaia, _requests(3), max_concurrent=1)
+            batch = (await gaia.batches.latest())[0]
+
+    assert (_kinds(events)["done"], _kinds(events)["unknown"]) == (2, 1)
+    assert (batch.done, batch.unknown) == (2, 1)
+    assert len(vendor.charges) == vendor.requests == 3
+
+
+async def test_what_can_be_looked_up_is_made_out(open_gaia: OpenGaia) -> None:
+    """With a look-up the lost answer is found, and paid once."""
+    async with Vendor(faults=Faults(script=[Fault.DROP_AFTER])) as vendor:
+        async with open_gaia(RecoverableVendorProvider(base_url=vendor.url)) as gaia:
+            events = await _all(gaia, _requests(3), max_concurrent=1)
+
+    assert _kinds(events)["done"] == 3
+    assert len(vendor.charges) == vendor.requests == 3
+
+
+async def test_a_provider_that_is_busy_is_tried_again(open_gaia: OpenGaia) -> None:
+    """Refusals that cost nothing are repeated; no item fails."""
+    provider = FakeProvider(
+        outcomes=[RateLimitError("slow down", retry_after=0.05), None, None]
+    )
+
+    async with open_gaia(provider) as gaia:
+        events = await _all(gaia, _requests(2), max_concurrent=1)
+
+    assert _kinds(events)["done"] == 2
+
+
+async def test_a_full_disk_ends_no_item(open_gaia: OpenGaia, tmp_path: Path) -> None:
+    """Without room nothing is paid; the batch goes on once there is some."""
+
+    class Full(FileStorage):
+        """Has no room until it is told so."""
+
+        is_full = True
+
+        async def check(self, expected_bytes: int = 0) -> None:
+            """Refuse."""
+            if self.is_full:
+                message = "No room."
+                raise StorageError(message)
+            await super().check(expected_bytes)
+
+    provider, storage = FakeProvider(price_usd="0.04"), Full(tmp_path / "images")
+
+    async with open_gaia(provider, storage=storage) as gaia:
+        with pytest.raises(StorageError, match="No room"):
+            await _all(gaia, _requests(4), idempotency_key="k")
+        charged = len(provider.charges)
+        storage.is_full = False
+        events = await _all(gaia, _requests(4), idempotency_key="k")
+
+    assert charged == 0
+    assert _kinds(events)["done"] == 4
+    assert _kinds(events)["failed"] == 0
+
+
+async def test_closing_in_the_middle_loses_nothing(open_gaia: OpenGaia) -> None:
+    """A `Gaia` that is closed while a batch runs keeps what was sent."""
+    provider = Slow(delay=0.05, price_usd="0.04")
+
+    async with open_gaia(provider) as gaia:
+        batch = await gaia.batches.open(_requests(10))
+        running = asyncio.create_task(_follow(gaia, batch.id))
+        await _until(lambda: len(provider.calls) >= 2)
+    await running
+    async with open_gaia(provider) as gaia:
+        left = await gaia.batches.get(batch.id)
+        await _follow(gaia, batch.id)
+        found = await gaia.batches.get(batch.id)
+        problems = await gaia.ledger.check()
+
+    assert left is not None
+    assert 0 < left.done < 10
+    assert (left.failed, left.unknown, left.cancelled) == (0, 0, 0)
+    assert found is not None
+    assert found.done == 10
+    assert len(provider.charges) == len(set(provider.charges)) == 10
+    assert problems == []
+
+
+async def _follow(gaia: Gaia, batch_id: str) -> None:
+    async with aclosing(gaia.batches.run(batch_id)) as events:
+        async for _ in events:
+            pass
