@@ -20,6 +20,7 @@ from gaia_core.ledger import (
     Operation,
     OperationState,
     SqlLedger,
+    connecting,
 )
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.tables import balances, entries
@@ -79,7 +80,15 @@ def _faulty(ledger: SqlLedger, faults: Faults) -> Iterator[None]:
 
         return call
 
+    begin = connecting._begin
+
+    def watched_begin(connection: Connection, statement: str) -> None:
+        if statement == connecting.WRITING and not faults.is_late:
+            faults.pass_by()
+        begin(connection, statement)
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(connecting, "_begin", watched_begin)
         for name in ("do_execute", "do_executemany", "do_commit"):
             patch.setattr(dialect, name, watched(name))
         yield
