@@ -236,10 +236,12 @@ async def test_a_budget_holds_for_the_whole(open_gaia: OpenGaia) -> None:
 
 async def test_a_lost_answer_is_told_and_not_repeated(open_gaia: OpenGaia) -> None:
     """An item that may have been charged ends as unknown; the others are made."""
-    async with Vendor(faults=Faults(script=[None, Fault.DROP_AFTER])) as vendor:
-        async with open_gaia(VendorProvider(base_url=vendor.url)) as gaia:
-            events = await _all(gaia, _requests(3), max_concurrent=1)
-            batch = (await gaia.batches.latest())[0]
+    async with (
+        Vendor(faults=Faults(script=[None, Fault.DROP_AFTER])) as vendor,
+        open_gaia(VendorProvider(base_url=vendor.url)) as gaia,
+    ):
+        events = await _all(gaia, _requests(3), max_concurrent=1)
+        batch = (await gaia.batches.latest())[0]
 
     assert (_kinds(events)["done"], _kinds(events)["unknown"]) == (2, 1)
     assert (batch.done, batch.unknown) == (2, 1)
@@ -248,9 +250,11 @@ async def test_a_lost_answer_is_told_and_not_repeated(open_gaia: OpenGaia) -> No
 
 async def test_what_can_be_looked_up_is_made_out(open_gaia: OpenGaia) -> None:
     """With a look-up the lost answer is found, and paid once."""
-    async with Vendor(faults=Faults(script=[Fault.DROP_AFTER])) as vendor:
-        async with open_gaia(RecoverableVendorProvider(base_url=vendor.url)) as gaia:
-            events = await _all(gaia, _requests(3), max_concurrent=1)
+    async with (
+        Vendor(faults=Faults(script=[Fault.DROP_AFTER])) as vendor,
+        open_gaia(RecoverableVendorProvider(base_url=vendor.url)) as gaia,
+    ):
+        events = await _all(gaia, _requests(3), max_concurrent=1)
 
     assert _kinds(events)["done"] == 3
     assert len(vendor.charges) == vendor.requests == 3
