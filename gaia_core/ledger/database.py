@@ -11,6 +11,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -44,13 +45,7 @@ class Database:
 
     address: str = attrs.field(repr=False)
     worker: str = attrs.field(factory=lambda: uuid.uuid4().hex, init=False)
-    _engines: "Engines | None" = attrs.field(default=None, init=False, repr=False)
-    _writers: ThreadPoolExecutor | None = attrs.field(
-        default=None, init=False, repr=False
-    )
-    _readers: ThreadPoolExecutor | None = attrs.field(
-        default=None, init=False, repr=False
-    )
+    _open: "_Open | None" = attrs.field(default=None, init=False, repr=False)
     _lock: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False, repr=False)
 
     @property
@@ -79,9 +74,9 @@ class Database:
         Raises:
             LedgerError: If the database refuses; nothing has changed then.
         """
-        engines = self._opened()
-        run = partial(engines.write, work, is_repeatable=is_repeatable)
-        return await _in_thread(self._writers, run)
+        opened = self._opened()
+        run = partial(opened.engines.write, work, is_repeatable=is_repeatable)
+        return await _in_thread(opened.writers, run)
 
     async def read(self, work: Transaction[T]) -> T:
         """
@@ -90,8 +85,8 @@ class Database:
         Raises:
             LedgerError: If the database refuses.
         """
-        engines = self._opened()
-        return await _in_thread(self._readers, partial(engines.read, work))
+        opened = self._opened()
+        return await _in_thread(opened.readers, partial(opened.engines.read, work))
 
     async def open(self) -> None:
         """
@@ -101,56 +96,90 @@ class Database:
             LedgerError: If the database cannot be used, or is of a newer version.
         """
         async with self._lock:
-            if self._engines is None:
-                await self._connect()
+            if self._open is None:
+                self._open = await self._connect()
 
     async def close(self) -> None:
         """Let go of it; `open` opens it again."""
         async with self._lock:
-            engines, self._engines = self._engines, None
-            pools = {self._writers, self._readers}
-            self._writers = self._readers = None
-            for pool in filter(None, pools):
-                await asyncio.to_thread(pool.shutdown)
-            if engines is not None:
-                await asyncio.to_thread(engines.dispose)
+            opened, self._open = self._open, None
+            if opened is not None:
+                await asyncio.to_thread(opened.close)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> "_Open":
         from gaia_core.ledger.connecting import Engines  # noqa: PLC0415 - slow
 
+        made: list[Engines] = []
         size = 1 if self.is_sqlite else POOL_SIZE
         writers = ThreadPoolExecutor(size, thread_name_prefix="gaia-ledger")
         try:
-            engines = await _in_thread(writers, partial(Engines.of, self.address))
+            await _in_thread(writers, lambda: made.append(Engines.of(self.address)))
         except BaseException:
+            # Perhaps it was made, and whoever waited for it was cancelled.
+            for engines in made:
+                engines.dispose()
             writers.shutdown(wait=False)
             raise
-        self._engines, self._writers = engines, writers
         # PostgreSQL's readers take turns with its writers: they share connections.
-        self._readers = (
+        readers = (
             ThreadPoolExecutor(1, thread_name_prefix="gaia-ledger-reader")
             if self.is_sqlite
             else writers
         )
+        return _Open(engines=made[0], writers=writers, readers=readers)
 
-    def _opened(self) -> "Engines":
-        if self._engines is None:
+    def _opened(self) -> "_Open":
+        if self._open is None:
             message = "The ledger is not open. Open it first, or use it before closing."
             raise LedgerError(message)
-        return self._engines
+        return self._open
 
 
-async def _in_thread(threads: ThreadPoolExecutor | None, work: Callable[[], T]) -> T:
-    """Run in a thread; a cancelled caller waits for its end before it is told."""
-    running = asyncio.get_running_loop().run_in_executor(threads, work)
+@attrs.frozen(eq=False, kw_only=True)
+class _Open:
+    """What there is while a database is open."""
+
+    engines: "Engines"
+    writers: ThreadPoolExecutor
+    readers: ThreadPoolExecutor
+
+    def close(self) -> None:
+        """Let the transactions under way end, then close every connection."""
+        for threads in (self.readers, self.writers):
+            threads.shutdown()
+        self.engines.dispose()
+
+
+async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    """
+    Run in a thread; a cancelled caller waits for its end before it is told.
+
+    The loop is woken by hand: `asyncio.wait` would do the same in twice the time.
+    """
+    loop = asyncio.get_running_loop()
+    running = threads.submit(work)
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
+        woken: asyncio.Future[None] = loop.create_future()
+        running.add_done_callback(partial(_wake, loop, woken))
         try:
-            await asyncio.wait([running])
+            await woken
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
-        # Whatever it came to was seen by nobody: say so to the future as well.
-        running.exception()
         raise cancelled
     return running.result()
+
+
+def _wake(
+    loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None], _running: object
+) -> None:
+    """Tell a loop, from another thread, that something is over."""
+    # The loop may have been closed meanwhile: then nobody waits.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(_end, woken)
+
+
+def _end(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)

@@ -98,6 +98,23 @@ async def test_opening_and_closing_may_be_repeated(address: str) -> None:
     await database.close()
 
 
+async def test_cancelled_opening_leaves_nothing_open(address: str) -> None:
+    """Whoever is cancelled while opening has opened nothing, and may try again."""
+    database = Database(address)
+
+    opening = asyncio.create_task(database.open())
+    await asyncio.sleep(0)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+    with pytest.raises(LedgerError, match="not open"):
+        await database.read(_count)
+    await database.open()
+    assert await database.read(_count) == 0
+    await database.close()
+
+
 async def test_closed_database_says_so(address: str) -> None:
     """Nothing is read or written before opening."""
     database = Database(address)

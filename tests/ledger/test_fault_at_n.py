@@ -63,8 +63,7 @@ def _failure() -> sqlite3.OperationalError:
 @contextmanager
 def _faulty(ledger: SqlLedger, faults: Faults) -> Iterator[None]:
     """Send every statement and commit of a ledger's writer past the faults."""
-    engines = ledger.database._engines
-    assert engines is not None
+    engines = ledger.database._opened().engines
     dialect = engines.writer.dialect
 
     def watched(name: str) -> Callable[..., None]:
@@ -236,8 +235,7 @@ async def _opened(folder: Path) -> AsyncIterator[SqlLedger]:
     file = folder / "gaia.db"
     ledger = SqlLedger(Database(f"sqlite:///{file}"), budgets=BUDGETS)
     await ledger.open()
-    engines = ledger.database._engines
-    assert engines is not None
+    engines = ledger.database._opened().engines
     # The power stays on here, and two hundred stories wait for the disk otherwise.
     for engine in (engines.writer, engines.reader):
         with closing(engine.raw_connection()) as connection:
