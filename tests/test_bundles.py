@@ -1,6 +1,6 @@
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self, cast
 
 import attrs
 import pytest
@@ -52,7 +52,7 @@ class Press(FakeProvider):
         if isinstance(self.script, Exception):
             raise self.script
         if self.script is not None:
-            return self.script
+            return cast("Sequence[object]", self.script)
         return [_result(request.prompt) for request in requests]
 
 
@@ -175,7 +175,7 @@ async def test_a_foreign_error_that_cannot_be_copied_is_told_by_its_type() -> No
     """An error whose class is odd becomes one that says what it was."""
 
     class Odd(Exception):  # noqa: N818  a vendor's own
-        def __new__(cls, *_: object, made_by: str) -> "Odd":
+        def __new__(cls, *_: object, made_by: str) -> Self:
             return super().__new__(cls, made_by)
 
         def __init__(self, *, made_by: str) -> None:

@@ -6,8 +6,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 import attrs
 
 from gaia_core.batches.desk import Desk, Halt
-from gaia_core.errors import GaiaError
+from gaia_core.calls import words_of
+from gaia_core.errors import GaiaError, LedgerError
 from gaia_core.ledger import BatchEvent, BatchState, Operation
+from gaia_core.observability import get_logger
 
 POLL = 0.5
 """Seconds after which a run looks what other processes have done."""
@@ -44,6 +46,7 @@ class Run:
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _looked: float = attrs.field(default=0.0, init=False)
     _adopted: float = attrs.field(default=0.0, init=False)
+    _adopting: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
     async def events(self, after: int) -> AsyncGenerator[BatchEvent, None]:
         """
@@ -73,9 +76,12 @@ class Run:
         """Lease nothing more, put back what was not sent, wait for what was."""
         self._is_stopping = True
         self._room.set()
+        adopting = [] if self._adopting is None else [self._adopting]
+        for task in adopting:
+            task.cancel()
         await self._leave_unsent()
-        if self._under_way:
-            await asyncio.wait(list(self._under_way))
+        if waiting := [*self._under_way, *adopting]:
+            await asyncio.wait(waiting)
 
     # -- events -------------------------------------------------------------------
 
@@ -159,18 +165,37 @@ class Run:
         is_cancelled = batch is not None and batch.state is BatchState.CANCELLED
         if is_cancelled:
             await self._leave_unsent()
-        if not self._under_way and now >= self._adopted + ADOPTING:
+        is_idle = not self._under_way and self._adopting is None
+        if is_idle and now >= self._adopted + ADOPTING:
             self._adopted = now
+            self._adopting = asyncio.create_task(self._adopt(is_cancelled=is_cancelled))
+
+    async def _adopt(self, *, is_cancelled: bool) -> None:
+        """Take care of what was left behind; that may take a provider's time."""
+        try:
             await self.adopt()
             if is_cancelled:
                 # What was adopted may have been queued again.
                 await self.desk.book.cancel(self.batch_id)
+        except Exception as error:  # noqa: BLE001  it is tried again soon
+            log = get_logger(batch_id=self.batch_id)
+            log.warning("gaia.recovery_failed", error=words_of(error))
+        finally:
+            self._adopting = None
+            self._room.set()
 
     async def _leave_unsent(self) -> None:
         """Take the hands off what was leased and not sent."""
         for task, operation_id in list(self._under_way.items()):
-            if await self.desk.is_unsent(operation_id):
+            if await self._is_unsent(operation_id):
                 task.cancel()
+
+    async def _is_unsent(self, operation_id: str) -> bool:
+        try:
+            return await self.desk.is_unsent(operation_id)
+        except LedgerError:
+            # Nobody can tell: it comes to its own end.
+            return False
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -460,6 +460,26 @@ async def test_what_a_dead_process_held_is_done(new_shop: NewShop) -> None:
     assert await _states(two, batch.id) == ["done"] * 4
 
 
+async def test_what_kills_its_process_is_failed_in_the_end(new_shop: NewShop) -> None:
+    """An item that three processes took and died over is poison; others are made."""
+    one = await new_shop()
+    batch = await one.batches.open(_requests(2))
+    await one.ledger.close()
+
+    for _ in range(3):
+        victim = await new_shop()
+        await victim.ledger.adopt()
+        await victim.ledger.batches.lease(batch.id, 1)
+        await victim.ledger.close()
+    last = await new_shop()
+    await _run(last, batch.id)
+    items = [item async for item in last.batches.items(batch.id)]
+
+    assert [item.state for item in items] == ["failed", "done"]
+    assert items[0].error_type == "PoisonError"
+    assert not items[0].reserved_usd
+
+
 # -- calling off ------------------------------------------------------------------
 
 
