@@ -31,9 +31,6 @@ from gaia_core.requests import Request
 from gaia_core.responses import Response
 from gaia_core.storage import ImageStorage
 
-CarryOut = Callable[[Operation, Request], Awaitable[Response]]
-"""Serves an operation that is leased, and writes into the ledger how it ended."""
-
 
 class Halt(Exception):  # noqa: N818  no failure of the item's: it is put back
     """The whole batch has to stop here; ``__cause__`` says why."""
@@ -56,7 +53,7 @@ class Desk:
     ledger: Ledger
     book: BatchBook
     storage: ImageStorage
-    carry_out: CarryOut
+    carry_out: Callable[[Operation, Request], Awaitable[Response]]
     metrics: Metrics
     pace: Pace
 

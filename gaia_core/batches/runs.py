@@ -19,10 +19,6 @@ PAGE = 500
 """How many events are read at once."""
 
 
-async def nothing() -> None:
-    """Do nothing: there is nobody to take care of it."""
-
-
 @attrs.define(eq=False, kw_only=True)
 class Run:
     """
@@ -38,7 +34,7 @@ class Run:
     batch_id: str
     max_concurrent: int
     desk: Desk
-    adopt: Callable[[], Awaitable[object]] = nothing
+    adopt: Callable[[], Awaitable[object]]
     _under_way: dict[asyncio.Task[None], str] = attrs.field(factory=dict, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _reason: BaseException | None = attrs.field(default=None, init=False)

@@ -13,13 +13,10 @@ from collections.abc import (
 )
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import attrs
 
-from gaia_core.batches.desk import CarryOut, Desk
-from gaia_core.batches.pacing import Pace
-from gaia_core.batches.runs import Run, nothing
-from gaia_core.batches.spool import Spool
 from gaia_core.errors import InvalidRequestError, SettingsError
 from gaia_core.ledger import (
     Batch,
@@ -31,7 +28,13 @@ from gaia_core.ledger import (
 )
 from gaia_core.metrics import Metrics, NoMetrics
 from gaia_core.requests import Request
+from gaia_core.responses import Response
 from gaia_core.storage import ImageStorage
+
+if TYPE_CHECKING:
+    from gaia_core.batches.desk import Desk
+    from gaia_core.batches.runs import Run
+    from gaia_core.batches.spool import Spool
 
 MAX_CONCURRENT = 8
 """How many items are under way at a time, unless said."""
@@ -40,6 +43,12 @@ _BREATH = 100
 
 Requests = Iterable[Request] | AsyncIterable[Request]
 """What a batch is made of; gone through once."""
+CarryOut = Callable[[Operation, Request], Awaitable[Response]]
+"""Serves an operation that is leased, and writes into the ledger how it ended."""
+
+
+async def nothing() -> None:
+    """Do nothing: there is nobody to take care of it."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -75,7 +84,7 @@ class Batches:
     adopt: Callable[[], Awaitable[object]] = nothing
     ready: Callable[[], Awaitable[object]] = nothing
     metrics: Metrics = attrs.field(factory=NoMetrics)
-    _runs: set[Run] = attrs.field(factory=set, init=False)
+    _runs: "set[Run]" = attrs.field(factory=set, init=False)
 
     async def open(
         self,
@@ -101,6 +110,8 @@ class Batches:
             BudgetExceededError: If it costs more than a budget has left.
             StorageError: If a picture cannot be kept until its turn.
         """
+        from gaia_core.batches.spool import Spool  # noqa: PLC0415 - most open none
+
         batch = Batch(
             id=uuid.uuid4().hex,
             created_at=datetime.now(UTC),
@@ -143,6 +154,8 @@ class Batches:
             LedgerError: If the ledger cannot be written; run it again later.
             StorageError: If pictures cannot be kept; run it again later.
         """
+        from gaia_core.batches.runs import Run  # noqa: PLC0415 - most run none
+
         if max_concurrent < 1:
             message = f"max_concurrent must be 1 or more, not {max_concurrent}."
             raise InvalidRequestError(message)
@@ -220,7 +233,10 @@ class Batches:
         await self.ready()
         return self._book
 
-    def _desk(self) -> Desk:
+    def _desk(self) -> "Desk":
+        from gaia_core.batches.desk import Desk  # noqa: PLC0415 - only to run one
+        from gaia_core.batches.pacing import Pace  # noqa: PLC0415 - as above
+
         return Desk(
             ledger=self.ledger,
             book=self._book,
@@ -239,7 +255,7 @@ class Batches:
         return batch
 
 
-async def _fill(spool: Spool, requests: Requests) -> None:
+async def _fill(spool: "Spool", requests: Requests) -> None:
     count = 0
     async for request in _one_by_one(requests):
         try:
