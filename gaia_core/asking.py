@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import math
 import threading
 import time
 import uuid
@@ -15,7 +16,9 @@ from gaia_core.calls import answer_of, words_of
 from gaia_core.choices import Delivery
 from gaia_core.context import CallContext, Progress, ignore_progress
 from gaia_core.errors import (
+    BudgetExceededError,
     InvalidImageError,
+    LedgerError,
     OutcomeClass,
     ProviderConnectionError,
     ProviderTimeoutError,
@@ -26,7 +29,7 @@ from gaia_core.ledger import Operation
 from gaia_core.lookups import can_look_up, is_definite
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
-from gaia_core.reliability import Asker, Target, classify, cost_of
+from gaia_core.reliability import Asker, Target, classify, cost_in_all, cost_of
 from gaia_core.requests import GenerateRequest, Request
 from gaia_core.responses import Attempt
 from gaia_core.selection import Candidate
@@ -34,6 +37,8 @@ from gaia_core.services import Services
 
 MAX_ATTEMPTS = 6
 """Most attempts of one operation, over all providers."""
+LISTENING = 600.0
+"""How long an answer is waited for beyond the deadline, in seconds: it is paid for."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -48,6 +53,7 @@ class Asking:
         seconds: How long anybody waits.
         progress: Who is told how far the work is.
         delivery: Whether something may be paid twice rather than not come.
+        max_cost_usd: What all attempts together may cost; None: any amount.
         started: When it began, on `time.monotonic`'s clock.
         attempts: What was tried so far, and what it may have cost.
         is_left: Whether nobody waits any more.
@@ -59,6 +65,7 @@ class Asking:
     seconds: float
     progress: Progress = ignore_progress
     delivery: Delivery = Delivery.AT_MOST_ONCE
+    max_cost_usd: Decimal | None = None
     started: float = attrs.field(factory=time.monotonic, init=False)
     attempts: list[Attempt] = attrs.field(init=False)
     is_left: bool = attrs.field(default=False, init=False)
@@ -105,11 +112,24 @@ class Asking:
 
     def _may_repeat(self, candidate: Candidate, error: Exception) -> bool:
         """Tell whether asking again can make or charge nothing twice."""
+        if isinstance(error, LedgerError | BudgetExceededError):
+            return False
         outcome = classify(error)
         if outcome is not OutcomeClass.AMBIGUOUS:
             return outcome is OutcomeClass.REJECTED_BUSY
         info = self.services.plugins.providers[candidate.provider].info()
-        return candidate.price_usd == 0 or info.is_idempotent or self.may_pay_twice
+        if candidate.price_usd == 0 or info.is_idempotent:
+            return True
+        return self.may_pay_twice and self.is_affordable(candidate)
+
+    def is_affordable(self, candidate: Candidate) -> bool:
+        """Tell whether the ceiling of the operation allows one more task."""
+        if self.max_cost_usd is None:
+            return True
+        spent, price = cost_in_all(self.attempts), candidate.price_usd
+        if spent is None or price is None:
+            return False
+        return spent + price <= self.max_cost_usd
 
     async def _attempt(self, candidate: Candidate, repeats: int) -> Result:
         """Ask one provider once; the ledger knows before the provider does."""
@@ -187,7 +207,10 @@ class Asking:
         provider = self.services.plugins.providers[candidate.provider]
         if not can_look_up(provider):
             return None
-        context = self._context(candidate, self.attempts[-1].task_id)
+        # The deadline is the callers'; this is about money.
+        context = attrs.evolve(
+            self._context(candidate, self.attempts[-1].task_id), deadline=math.inf
+        )
         try:
             found = await self.services.lookup.find(provider, candidate, context)
         except Exception as failure:
@@ -206,7 +229,8 @@ class Asking:
         context = self._context(candidate, task_id)
         hook = HOOK_OF[request.capability]
         try:
-            result = await self._answer(provider, hook, request, context)
+            async with asyncio.timeout(context.seconds_left + LISTENING):
+                result = await self._answer(provider, hook, request, context)
         except InvalidImageError as error:
             await blame(error, request, candidate)
             raise

@@ -27,11 +27,12 @@ from gaia_core.choices import (
     delivery_of,
 )
 from gaia_core.context import Progress, ignore_progress
-from gaia_core.endings import answer_in, failure_of
+from gaia_core.endings import answer_in
 from gaia_core.errors import (
     BudgetExceededError,
     GaiaError,
-    IdempotencyConflictError,
+    LeaseLostError,
+    LedgerError,
     NoCapableProviderError,
     OutcomeUnknownError,
     ProviderTimeoutError,
@@ -42,6 +43,7 @@ from gaia_core.ledger import IdempotencyKey, Operation, Settlement
 from gaia_core.limits import RequestLimits
 from gaia_core.observability import get_logger
 from gaia_core.records import fingerprint, result_key, to_record
+from gaia_core.reliability.gates import NoTurnError
 from gaia_core.replays import reused
 from gaia_core.requests import Request
 from gaia_core.responses import ImageResponse, Response
@@ -65,15 +67,21 @@ class _Flight:
 
     Attributes:
         name: What those who may share it have in common.
+        plan: Whom this caller would ask.
         begin: Makes the walk, where there is none to share.
         start: Starts it.
         result_key: What its answer is kept under; None: it is not kept.
     """
 
     name: str
+    plan: Plan
     begin: Callable[[], Walk]
     start: Start
     result_key: str | None
+
+    def takes(self, response: Response) -> bool:
+        """Tell whether this caller would have asked who served another."""
+        return any(one.provider == response.provider for one in self.plan.in_turn())
 
 
 class Planner(Protocol):
@@ -109,6 +117,7 @@ class Door:
     _flights: Flights = attrs.field(factory=Flights, init=False)
     _walks: dict[asyncio.Task[Any], Walk] = attrs.field(factory=dict, init=False)
     _leading: dict[str, Walk] = attrs.field(factory=dict, init=False)
+    _is_closed: bool = attrs.field(default=False, init=False)
 
     async def serve(self, request: Request, **choices: Unpack[Choices]) -> Response:
         """Serve a request that middleware has prepared; see `Gaia.generate`."""
@@ -137,7 +146,7 @@ class Door:
 
         Raises:
             GaiaError: If it fails; the ledger knows by then, unless nothing was
-                sent and it may be served later.
+                sent for this item: it may be served later.
         """
         plan, best = self._planned(request)
         key = self._result_key(
@@ -155,23 +164,32 @@ class Door:
             )
 
         flight = _Flight(
-            name=key or operation.id, begin=begin, start=_carry_out, result_key=key
+            name=key or operation.id,
+            plan=plan,
+            begin=begin,
+            start=_carry_out,
+            result_key=key,
         )
         try:
             found, is_leader = await self._wait_for(flight, seconds)
-        except GaiaError as error:
-            if error.operation_id not in (None, operation.id):
-                ending = failure_of(error, ())
-                await self.services.ledger.fail(operation.id, ending)
-            raise
+        except LeaseLostError as error:
+            if error.operation_id in (None, operation.id):
+                raise
+            # The lease of an equal item was lost, not this one's.
+            raise LedgerError(str(error)) from error
         if is_leader and not found.is_reused:
             return found
         settlement = _shared(found)
         await self.services.ledger.settle(operation.id, settlement)
         return reused(found)
 
+    def open(self) -> None:
+        """Take requests in, also after closing."""
+        self._is_closed = False
+
     async def close(self, patience: float) -> None:
         """Begin nothing new, wait for what was sent, and cancel what takes longer."""
+        self._is_closed = True
         for walk in self._walks.values():
             walk.is_left = True
         waiting = set(self._walks)
@@ -242,7 +260,13 @@ class Door:
         # Under a key of one's own nothing is shared: the ledger must know that key.
         is_shared = key is not None and named is None
         name = key if key is not None and is_shared else uuid.uuid4().hex
-        flight = _Flight(name=name, begin=begin, start=Walk.run, result_key=key)
+        flight = _Flight(
+            name=name,
+            plan=plan,
+            begin=begin,
+            start=Walk.run,
+            result_key=key if is_shared else None,
+        )
         response, is_leader = await self._wait_for(flight, seconds)
         if is_shared:
             role = "leader" if is_leader else "follower"
@@ -257,11 +281,15 @@ class Door:
         """Answer what was asked before under the same idempotency key."""
         await self.ready()
         standing = await self.services.ledger.find(key)
-        if standing is None:
+        is_own = standing is not None and standing.key == key
+        if (
+            standing is None
+            or not is_own
+            or standing.fingerprint != fingerprint(record)
+        ):
+            # It may stand for an equal request asked for in other words, or be old
+            # enough for another: that the ledger decides when it takes this one on.
             return None
-        if standing.fingerprint != fingerprint(record):
-            message = f"The idempotency key {key.key!r} stands for another request."
-            raise IdempotencyConflictError(message)
         self.services.metrics.count("gaia_idempotent_replays_total")
         return await self.services.replays.repeated(standing)
 
@@ -324,10 +352,12 @@ class Door:
         Returns:
             The response, and whether this caller began the flight.
         """
-        run, name = partial(self._run, flight), flight.name
+        name = flight.name
         try:
             async with asyncio.timeout(seconds):
-                return await self._flights.join(name, run, on_left=self._leave)
+                while (served := await self._joined(flight)) is None:
+                    pass
+                return served
         except asyncio.CancelledError:
             await self._called_off(name)
             raise
@@ -339,24 +369,44 @@ class Door:
                 raise ProviderTimeoutError(message) from None
             raise walk.too_late() from None
 
+    async def _joined(self, flight: _Flight) -> tuple[Response, bool] | None:
+        """Join a flight, or start it; None: it went elsewhere than this caller."""
+        is_follower = flight.name in self._flights
+        run = partial(self._run, flight)
+        try:
+            served = await self._flights.join(flight.name, run, on_left=self._leave)
+        except (ProviderTimeoutError, NoTurnError) as error:
+            # Whoever began it had less time; nobody was asked.
+            if is_follower and not error.attempts:
+                return None
+            raise
+        response, is_leader = served
+        return served if is_leader or flight.takes(response) else None
+
     async def _run(self, flight: _Flight) -> Response:
         """Be the task of a flight: find the answer, or walk for it."""
+        self._check_open()
         key = flight.result_key
         found = None if key is None else await self._kept(key)
         if found is not None:
             return reused(found)
+        self._check_open()
         await self.ready()
-        response = await self._walk(flight)
-        if key is not None:
-            await self._keep(key, response)
-        return response
+        return await self._walk(flight)
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            message = "This Gaia is closed, and begins nothing new: open another one."
+            raise GaiaError(message)
 
     async def _walk(self, flight: _Flight) -> Response:
         """Walk, known to those who may leave or close the door meanwhile."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         walk = self._walks[task] = self._leading[flight.name] = flight.begin()
         try:
-            return await flight.start(walk)
+            response = await flight.start(walk)
+            if flight.result_key is not None and walk.result_key is not None:
+                await self._keep(walk.result_key, response)
         except Exception as error:
             if walk.is_left:
                 kind = type(error).__name__
@@ -366,6 +416,7 @@ class Door:
             if self._leading.get(flight.name) is walk:
                 del self._leading[flight.name]
             del self._walks[task]
+        return response
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
         """Let a walk that may have cost go on, and end any other."""

@@ -207,6 +207,7 @@ class Gaia:
             message = "This Gaia is open already: open another one."
             raise RuntimeError(message)
         self._is_open = True
+        self._door.open()
         try:
             self._not_started = await self._upkeep.start()
             self._offers = await gather_offers(self.plugins, self._not_started)

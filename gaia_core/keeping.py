@@ -1,5 +1,6 @@
 """What happens to pictures once they are made: described, stored, or spilled."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -66,17 +67,26 @@ class Keeper:
                     for image in plain.images
                 ]
             )
+        except asyncio.CancelledError as error:
+            self._spill(operation, plain, error)
+            raise
         except Exception as error:
-            is_safe = self.spill.keep(operation.id, plain)
-            get_logger().warning(
-                "gaia.result_spilled",
-                operation_id=operation.id,
-                error=type(error).__name__,
-                survives_process=is_safe,
-            )
+            self._spill(operation, plain, error)
             raise _not_stored(operation, error) from error
         self.spill.drop(operation.id)
         return stored
+
+    def _spill(
+        self, operation: Operation, result: ImageResult, error: BaseException
+    ) -> None:
+        """Keep what is paid for until the store takes it."""
+        is_safe = self.spill.keep(operation.id, result)
+        get_logger().warning(
+            "gaia.result_spilled",
+            operation_id=operation.id,
+            error=type(error).__name__,
+            survives_process=is_safe,
+        )
 
     async def _put(
         self, image: GeneratedImage, model: str, provider: str, operation: Operation

@@ -14,8 +14,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import attrs
@@ -38,6 +37,7 @@ from gaia_core.responses import Attempt, StoredImage
 from gaia_core.results import ImageResult
 from gaia_core.selection import Candidate
 from gaia_core.services import Services
+from gaia_core.storage import Spill
 
 PAUSE = 60.0
 """How often what others left behind is looked for, in seconds."""
@@ -48,6 +48,8 @@ AT_ONCE = 8
 PATIENCE = 10 * 60.0
 """How often the provider is asked again about an unknown outcome, in seconds."""
 
+_WITH_OTHERS = frozenset({OperationState.QUEUED, OperationState.LEASED})
+
 
 @attrs.define(eq=False, kw_only=True)
 class Recovery:
@@ -55,6 +57,8 @@ class Recovery:
 
     services: Services
     _asked: dict[str, float] = attrs.field(factory=dict, init=False)
+    # What was taken over and has not come to an end: nobody else may do it now.
+    _taken: dict[str, Operation] = attrs.field(factory=dict, init=False)
     # What one run has taken over, another would neither see nor wait for.
     _running: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
@@ -75,13 +79,37 @@ class Recovery:
     async def _settle_found(self) -> int:
         ledger = self.services.ledger
         await self._write_backlog()
-        spilled = await self._spilled()
-        adopted = await ledger.adopt()
-        unknown = [await ledger.reopen(one.id) for one in await self._askable()]
-        found = [*spilled, *adopted, *filter(None, unknown)]
-        states = await self._settle_all(found)
+        left = await self._left((*self._spill.waiting, *self._taken))
+        self._taken = {one: left[one] for one in self._taken if one in left}
+        await _to_its_end(self._take_over())
+        found = {**left, **self._taken}
+        states = await self._settle_all(found.values())
         await ledger.expire_holds()
         return sum(state.is_final for state in states)
+
+    async def _take_over(self) -> None:
+        """Take over what others left, and what a provider may tell by now."""
+        ledger = self.services.ledger
+        self._taken.update({one.id: one for one in await ledger.adopt()})
+        for one in await self._askable():
+            reopened = await ledger.reopen(one.id)
+            if reopened is not None:
+                self._taken[one.id] = reopened
+
+    async def _left(self, ids: Iterable[str]) -> dict[str, Operation]:
+        """Look up what waits to be stored here, or could not be settled before."""
+        found = [await self.services.ledger.get(one) for one in ids]
+        left = {
+            one.id: one
+            for one in found
+            if one is not None and one.state not in _WITH_OTHERS
+        }
+        self._taken = {id_: left[id_] for id_ in self._taken if id_ in left}
+        return left
+
+    @property
+    def _spill(self) -> Spill:
+        return self.services.keeper.spill
 
     async def flush(self) -> None:
         """Store and write down what could not be before, if it can be now."""
@@ -89,14 +117,17 @@ class Recovery:
             return
         try:
             await self._write_backlog()
-            await self._settle_all(await self._spilled())
+            left = await self._left(self._spill.waiting)
+            await self._settle_all(left.values())
         except GaiaError as error:
             get_logger().warning("gaia.recovery_failed", error=words_of(error))
 
     async def settle(self, operation: Operation) -> OperationState:
         """Find out what became of an operation, and close it accordingly."""
         if operation.state is OperationState.DONE:
-            self.services.keeper.spill.drop(operation.id)
+            self._spill.drop(operation.id)
+            return operation.state
+        if operation.state.is_final and operation.id in self._taken:
             return operation.state
         if not operation.attempts:
             return await self._give_back(operation)
@@ -119,16 +150,13 @@ class Recovery:
         """Ask the provider, where a charge is in doubt and it can tell."""
         lost = lost_attempt(operation.attempts)
         if lost is None:
-            return await self._give_back(operation)
+            return await self._fetch_again(operation, stored)
         try:
             found = await self._look_up(operation, lost)
         except Exception as error:  # noqa: BLE001  a plugin may raise anything
             if is_definite(error):
                 return await self._failed(operation, lost, error)
-            reason = words_of(error)
-            get_logger(operation_id=operation.id).warning(
-                "gaia.lookup_failed", provider=lost.provider, error=reason
-            )
+            self._note_silence(operation, lost, error)
             if stored:
                 return await self._done(operation, stored, "stored")
             return await self._unknown(operation, lost)
@@ -141,7 +169,31 @@ class Recovery:
             error="the provider has never seen it",
         )
         await self.services.ledger.end_attempt(operation.id, ended)
+        attempts = with_ended(operation.attempts, ended)
+        return await self._give_back(attrs.evolve(operation, attempts=attempts))
+
+    async def _fetch_again(
+        self, operation: Operation, stored: Sequence[StoredImage]
+    ) -> OperationState:
+        """Ask for what was answered already, and lost before it was stored."""
+        found = None
+        if (answered := _answered(operation)) is not None:
+            try:
+                found = await self._look_up(operation, answered)
+            except Exception as error:  # noqa: BLE001  as above
+                self._note_silence(operation, answered, error)
+        if found is not None:
+            return await self._keep(operation, found, stored, "found")
+        if stored:
+            return await self._done(operation, stored, "stored")
         return await self._give_back(operation)
+
+    def _note_silence(
+        self, operation: Operation, attempt: Attempt, error: Exception
+    ) -> None:
+        get_logger(operation_id=operation.id).warning(
+            "gaia.lookup_failed", provider=attempt.provider, error=words_of(error)
+        )
 
     async def _look_up(self, operation: Operation, lost: Attempt) -> Result | None:
         provider = self.services.plugins.providers.get(lost.provider)
@@ -234,11 +286,14 @@ class Recovery:
             attempt=attempt,
         )
         await self.services.ledger.settle(operation.id, settlement)
-        self.services.keeper.spill.drop(operation.id)
+        self._spill.drop(operation.id)
         return self._note(operation, OperationState.DONE, how)
 
     async def _give_back(self, operation: Operation) -> OperationState:
-        """End what certainly cost nothing: an item of a batch is queued again."""
+        """End what nobody can serve: what cost nothing may be asked for again."""
+        cost = cost_in_all(operation.attempts)
+        if cost != 0:
+            return await self._give_up(operation)
         book = self.services.ledger.batches if operation.batch_id else None
         if book is not None and await book.release(operation.id, was_sent=True):
             return self._note(operation, OperationState.QUEUED, "given_back")
@@ -250,6 +305,19 @@ class Recovery:
         )
         await self.services.ledger.fail(operation.id, failure)
         return self._note(operation, OperationState.FAILED, "given_back")
+
+    async def _give_up(self, operation: Operation) -> OperationState:
+        """End what was answered and charged, and of which nothing is left."""
+        failure = Failure(
+            state=OperationState.FAILED,
+            error_type="StorageError",
+            error=(
+                "It was made and charged, and the process ended before anything "
+                "of it was stored. Asking again, under a new key, costs again."
+            ),
+        )
+        await self.services.ledger.fail(operation.id, failure)
+        return self._note(operation, OperationState.FAILED, "given_up")
 
     async def _failed(
         self, operation: Operation, lost: Attempt, error: Exception
@@ -288,36 +356,37 @@ class Recovery:
         async def one(operation: Operation) -> OperationState:
             async with gate:
                 try:
-                    return await self.settle(operation)
+                    state = await self.settle(operation)
                 except LeaseLostError:
+                    state = operation.state
+                except Exception as error:  # noqa: BLE001  one ends not the others
+                    _warn(operation.id, error)
                     return operation.state
-                except GaiaError as error:
-                    log = get_logger(operation_id=operation.id)
-                    log.warning("gaia.recovery_failed", error=words_of(error))
-                    return operation.state
+            self._taken.pop(operation.id, None)
+            return state
 
         return await asyncio.gather(*map(one, operations))
-
-    async def _spilled(self) -> Sequence[Operation]:
-        """Look up the operations of this process whose pictures wait."""
-        waiting = self.services.keeper.spill.waiting
-        found = [await self.services.ledger.get(id_) for id_ in waiting]
-        return [operation for operation in found if operation is not None]
 
     async def _write_backlog(self) -> None:
         """Write down what could not be written when it happened."""
         ledger, backlog = self.services.ledger, self.services.backlog
         for operation_id, ending in list(backlog.items()):
-            with suppress(LeaseLostError):
+            try:
                 if isinstance(ending, Settlement):
                     await ledger.settle(operation_id, ending)
                 else:
                     await ledger.fail(operation_id, ending)
+            except LeaseLostError as error:
+                _warn(operation_id, error)
+            except LedgerError as error:
+                _warn(operation_id, error)
+                if await ledger.get(operation_id) is not None:
+                    continue  # the others need not wait for it
             backlog.pop(operation_id, None)
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(self.services.backlog or self.services.keeper.spill.waiting)
+        return bool(self.services.backlog or self._spill.waiting or self._taken)
 
     async def _request(self, operation: Operation) -> Request | None:
         """Read what was asked for, where its pictures are at hand."""
@@ -344,6 +413,29 @@ def _expected(operation: Operation) -> int:
     """Tell how many pictures an operation was to make."""
     number = (operation.request or {}).get("num_images", 1)
     return number if isinstance(number, int) else 1
+
+
+def _answered(operation: Operation) -> Attempt | None:
+    """Find the attempt that was answered, of an operation that kept no picture."""
+    answered = (one for one in operation.attempts if one.outcome is OutcomeClass.OK)
+    return next(answered, None)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do what must not be left halfway: who is cancelled is told when it is done."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
+        raise
+
+
+def _warn(operation_id: str, error: Exception) -> None:
+    log = get_logger(operation_id=operation_id)
+    log.warning("gaia.recovery_failed", error=words_of(error))
 
 
 def _served(operation: Operation) -> Attempt:

@@ -44,12 +44,17 @@ class Replays:
             raise OperationInProgressError(message, operation_id=operation.id)
         return await self._ended(operation)
 
-    async def shared(self, operation: Operation) -> Response | None:
+    async def shared(self, operation: Operation, result_key: str) -> Response | None:
         """
         Wait for an equal request that is under way elsewhere, and answer with it.
 
+        Args:
+            operation: The operation that serves it.
+            result_key: What both have in common.
+
         Returns:
-            The answer, or None: its pictures are gone, it must be made anew.
+            The answer, or None: it was called off before it cost anything, or its
+            pictures are gone; it must be made anew.
 
         Raises:
             GaiaError: What it ended with.
@@ -59,10 +64,16 @@ class Replays:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST)
             operation = await self.ledger.get(operation.id) or operation
+        if operation.state is OperationState.CANCELLED:
+            # Whoever asked for it has gone; others still wait.
+            return None
         if operation.state is not OperationState.DONE:
             raise restored(operation)
         response = await rebuilt(operation, self.storage, is_verified=True)
-        return None if response is None else reused(response)
+        if response is None:
+            await self.ledger.forget_result(result_key)
+            return None
+        return reused(response)
 
     async def _ended(self, operation: Operation) -> Response:
         if operation.state is not OperationState.DONE:

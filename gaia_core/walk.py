@@ -36,6 +36,7 @@ from gaia_core.errors import (
 )
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.observability import get_logger
+from gaia_core.records import result_key
 from gaia_core.reliability import (
     cost_in_all,
     is_model_missing,
@@ -83,6 +84,7 @@ class Walk:
             seconds=self.seconds,
             progress=self.progress,
             delivery=self.delivery,
+            max_cost_usd=self.plan.preferences.max_cost_usd,
         )
 
     @property
@@ -106,18 +108,14 @@ class Walk:
 
     async def run(self) -> Response:
         """Take the operation on, and carry it out; or answer from the book."""
-        await self._check_room()
+        await self.check_room()
         try:
             standing = await self._accept()
         except asyncio.CancelledError:
-            await self._abandon()
+            if await self._may_be_accepted():
+                await self._abandon()
             raise
         return await self.carry_out() if standing is None else standing
-
-    async def run_item(self) -> Response:
-        """Carry out an item of a batch, which was taken on with the batch."""
-        await self._check_room()
-        return await self.carry_out()
 
     async def check_room(self) -> None:
         """
@@ -159,23 +157,29 @@ class Walk:
 
     # -- reserve --------------------------------------------------------------------
 
-    async def _check_room(self) -> None:
-        """Refuse, before anything is paid, what could not be kept."""
-        await self.services.keeper.storage.check(_expected_bytes(self.plan.request))
-
     async def _accept(self) -> Response | None:
         """Have the ledger take the operation on, unless another stands for it."""
-        operation, ledger = self.operation, self.services.ledger
+        operation, replays = self.operation, self.services.replays
+        tried: str | None = None
         while True:
-            standing = await ledger.accept(operation)
+            standing = await self.services.ledger.accept(operation)
             if standing.id == operation.id:
                 return None
-            if operation.key is not None and standing.key == operation.key:
-                return await self.services.replays.repeated(standing)
-            response = await self.services.replays.shared(standing)
+            if standing.id == tried or (
+                operation.key is not None and standing.key == operation.key
+            ):
+                return await replays.repeated(standing)
+            response = await replays.shared(standing, operation.result_key or "")
             if response is not None:
                 return response
-            await ledger.forget_result(operation.result_key or "")
+            tried = standing.id
+
+    async def _may_be_accepted(self) -> bool:
+        """Tell whether the ledger may have the operation; another may stand for it."""
+        try:
+            return await self.services.ledger.get(self.operation.id) is not None
+        except LedgerError:
+            return True
 
     # -- attempt --------------------------------------------------------------------
 
@@ -210,16 +214,7 @@ class Walk:
         further = {*asked, candidate.provider} - {asked[0]}
         is_configured = self.plan.request.provider is not None
         is_near = is_configured or len(further) <= self.services.max_fallbacks
-        return is_near and self._is_affordable(candidate)
-
-    def _is_affordable(self, candidate: Candidate) -> bool:
-        """Tell whether the ceiling of the operation allows one more provider."""
-        ceiling = self.plan.preferences.max_cost_usd
-        if ceiling is None:
-            return True
-        spent = cost_in_all(self.attempts)
-        price = candidate.price_usd
-        return spent is not None and price is not None and spent + price <= ceiling
+        return is_near and self._asking.is_affordable(candidate)
 
     def _may_fall_back(self, failure: Exception, candidate: Candidate) -> bool:
         """Tell whether another may be asked: never while a charge is in doubt."""
@@ -246,7 +241,7 @@ class Walk:
             warnings=warnings_of(self.plan.request, candidate, result, self.attempts),
             duration_ms=(time.monotonic() - self._asking.started) * 1_000,
         )
-        await self._settle(response, images)
+        await self._settle(candidate, response, images)
         return response
 
     async def _keep(
@@ -261,7 +256,7 @@ class Walk:
                 provider=candidate.provider,
                 request=self.plan.request,
             )
-        except StorageError:
+        except (StorageError, asyncio.CancelledError):
             self._is_received = True
             await self._write(
                 self.services.ledger.receive(self.operation.id, self.attempts[-1])
@@ -269,8 +264,12 @@ class Walk:
             raise
 
     async def _settle(
-        self, response: Response, images: tuple[StoredImage, ...]
+        self,
+        candidate: Candidate,
+        response: Response,
+        images: tuple[StoredImage, ...],
     ) -> None:
+        claimed, self.result_key = self.result_key, self._served_key(candidate)
         settlement = Settlement(
             provider=response.provider,
             model=response.model,
@@ -282,6 +281,21 @@ class Walk:
         )
         ledger = self.services.ledger
         await self._write(ledger.settle(self.operation.id, settlement), settlement)
+        is_claimed = claimed is not None and claimed == self.operation.result_key
+        if claimed is not None and is_claimed and claimed != self.result_key:
+            await self._write(ledger.forget_result(claimed))
+
+    def _served_key(self, candidate: Candidate) -> str | None:
+        """Name the answer by who gave it: a substitute's is not the first choice's."""
+        if self.result_key is None or candidate is self.plan.best:
+            return self.result_key
+        return result_key(
+            self.operation.request or {},
+            provider=candidate.provider,
+            model=candidate.model.id,
+            revision=candidate.model.revision,
+            tenant=self.operation.principal,
+        )
 
     async def _write(
         self, writing: Awaitable[None], later: Settlement | Failure | None = None
@@ -323,6 +337,9 @@ class Walk:
 
     async def _abandon(self) -> None:
         """Write into the ledger that the operation was cancelled."""
+        if self._is_received:
+            self._log(OperationState.RECEIVED, error="CancelledError")
+            return
         if self._is_unsent_item:
             return
         is_open = self.may_have_cost

@@ -11,13 +11,16 @@ import attrs
 import pytest
 
 from gaia_core import (
+    AuthenticationError,
     BudgetExceededError,
     ContentFilteredError,
     Delivery,
     Gaia,
+    GaiaError,
     GenerateRequest,
     IdempotencyConflictError,
     InvalidRequestError,
+    LedgerError,
     NoCapableProviderError,
     OperationInProgressError,
     OutcomeUnknownError,
@@ -28,12 +31,14 @@ from gaia_core import (
     StorageError,
     UnusableResultError,
 )
+from gaia_core.cache import NoCache
 from gaia_core.ledger import Ledger, MemoryLedger
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.sql import SqlLedger
-from gaia_core.reliability import StandardReliability
+from gaia_core.reliability import EgressLimits, StandardReliability
+from gaia_core.responses import Response
 from gaia_core.settings import BudgetSettings, CacheSettings, LimitSettings
-from gaia_core.testing import FakeProvider, MemoryStorage
+from gaia_core.testing import FakeProvider, MemoryStorage, capture_events
 from gaia_core.testing.pytest_plugin import OpenGaia
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
@@ -306,6 +311,211 @@ async def test_two_processes_share_one_piece_of_work(
     assert shared.operation_id == made.operation_id
     assert (shared.cost_usd, made.cost_usd) == (Decimal(0), PAID)
     assert len(first.charges) + len(second.charges) == 1
+
+
+# -- sharing, and what must not be shared ---------------------------------------------
+
+
+@pytest.fixture(name="one_at_a_time")
+def _one_at_a_time() -> StandardReliability:
+    return StandardReliability(limits=lambda _: EgressLimits(max_concurrent=1))
+
+
+def _in_file(folder: Path) -> Ledger:
+    return SqlLedger(Database(f"sqlite:///{folder}/gaia.db"))
+
+
+async def _called(provider: FakeProvider) -> None:
+    """Wait until a provider is asked."""
+    async with asyncio.timeout(10):
+        while not provider.calls:  # noqa: ASYNC110  the provider tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_caller_who_waited_for_an_equal_leaves_nothing_behind(
+    open_gaia: OpenGaia, make_ledger: MakeLedger
+) -> None:
+    """Giving up waiting for somebody else's work is no end to be written down."""
+    provider = FakeProvider(price_usd=PAID, delay=0.5)
+
+    async with open_gaia(provider, ledger=make_ledger()) as gaia:
+        first = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="one"))
+        await _called(provider)
+        with pytest.raises(ProviderTimeoutError):
+            await gaia.generate(SEEDED, idempotency_key="two", timeout=0.2)
+        await first
+        operations = await gaia.ledger.listed()
+        with capture_events() as events:
+            await gaia.recover()
+
+    assert len(operations) == 1
+    assert [one["event"] for one in events] == []
+
+
+async def test_called_off_elsewhere_is_made_anew(
+    open_gaia: OpenGaia, make_ledger: MakeLedger, one_at_a_time: StandardReliability
+) -> None:
+    """Who shares another's work gets a picture although the other has gone."""
+    provider = FakeProvider(price_usd=PAID, delay=0.3)
+
+    async with open_gaia(
+        provider, ledger=make_ledger(), reliability=one_at_a_time
+    ) as gaia:
+        busy = asyncio.create_task(gaia.generate(DRAGON))
+        await _called(provider)
+        first = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="one"))
+        await asyncio.sleep(0.05)
+        second = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="two"))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await busy
+        response = await second
+
+    assert response.images
+    assert len(provider.charges) == 2
+
+
+async def test_follower_has_its_own_time(
+    open_gaia: OpenGaia, one_at_a_time: StandardReliability
+) -> None:
+    """Whoever began the work may have less time than those who joined it."""
+    provider = FakeProvider(price_usd=PAID, delay=0.4)
+
+    async with open_gaia(provider, reliability=one_at_a_time) as gaia:
+        busy = asyncio.create_task(gaia.generate(DRAGON))
+        await _called(provider)
+        hasty = asyncio.create_task(gaia.generate(SEEDED, timeout=0.2))
+        await asyncio.sleep(0.05)
+        patient = await gaia.generate(SEEDED, timeout=30)
+        with pytest.raises(GaiaError):
+            await hasty
+        await busy
+
+    assert patient.images
+
+
+async def test_key_stands_for_what_was_shared(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A key asked under while equal work ran answers again, and is taken."""
+    provider = FakeProvider(price_usd=PAID, delay=0.2)
+    in_other_words = attrs.evolve(SEEDED, provider="fake")
+    other = attrs.evolve(SEEDED, prompt="a green dragon")
+
+    async with open_gaia(provider, ledger=_in_file(tmp_path)) as gaia:
+        first = asyncio.create_task(gaia.generate(in_other_words, idempotency_key="1"))
+        await _called(provider)
+        shared = await gaia.generate(SEEDED, idempotency_key="2")
+        made = await first
+        again = await gaia.generate(SEEDED, idempotency_key="2")
+        with pytest.raises(IdempotencyConflictError, match="'2'"):
+            await gaia.generate(other, idempotency_key="2")
+
+    assert again.images == shared.images == made.images
+    assert len(provider.charges) == 1
+
+
+async def test_key_answered_from_the_store_is_taken(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A key stands for its request also where the answer was there before."""
+    provider = FakeProvider(price_usd=PAID)
+    other = attrs.evolve(SEEDED, prompt="a green dragon")
+
+    async with open_gaia(provider, ledger=_in_file(tmp_path)) as gaia:
+        made = await gaia.generate(SEEDED)
+        kept = await gaia.generate(SEEDED, idempotency_key="k")
+        with pytest.raises(IdempotencyConflictError):
+            await gaia.generate(other, idempotency_key="k")
+
+    assert kept.images == made.images
+    assert len(provider.charges) == 1
+
+
+async def test_key_of_lost_pictures_is_not_asked_for_ever(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """Where pictures are gone and a key stands for them, that is the answer."""
+    provider, storage = FakeProvider(price_usd=PAID), MemoryStorage()
+
+    async with open_gaia(
+        provider, ledger=_in_file(tmp_path), storage=storage, cache=NoCache()
+    ) as gaia:
+        await gaia.generate(SEEDED, reuse=True)
+        storage.images.clear()
+        with pytest.raises(StorageError, match="gone"):
+            await gaia.generate(SEEDED, reuse=True, idempotency_key="k", timeout=30)
+
+
+async def test_answer_of_a_substitute_is_kept_as_such(open_gaia: OpenGaia) -> None:
+    """What a fallback made is no answer for who asks for the first choice alone."""
+    refusal = AuthenticationError("no such key")
+    first = FakeProvider(name="first", priority=9, price_usd=PAID, outcomes=[refusal])
+    second = FakeProvider(name="second", price_usd=PAID)
+
+    async with open_gaia(first, second) as gaia:
+        fallen_back = await gaia.generate(SEEDED)
+        named = await gaia.generate(attrs.evolve(SEEDED, provider="first"))
+        allowed = await gaia.generate(SEEDED, allowed_providers=["first"])
+        again = await gaia.generate(attrs.evolve(SEEDED, provider="second"))
+
+    assert fallen_back.provider == again.provider == "second"
+    assert named.provider == allowed.provider == "first"
+    assert again.is_reused
+    assert (len(first.charges), len(second.charges)) == (1, 1)
+
+
+async def test_follower_does_not_take_what_it_would_not_ask(
+    open_gaia: OpenGaia,
+) -> None:
+    """Nor is it an answer for who joined the work meanwhile."""
+    refusal = AuthenticationError("no such key")
+    first = FakeProvider(
+        name="first", priority=9, price_usd=PAID, outcomes=[refusal], delay=0.1
+    )
+    second = FakeProvider(name="second", price_usd=PAID, delay=0.1)
+
+    async with open_gaia(first, second) as gaia:
+        leader = asyncio.create_task(gaia.generate(SEEDED))
+        await _called(first)
+        named = await gaia.generate(attrs.evolve(SEEDED, provider="first"))
+        fallen_back = await leader
+
+    assert (fallen_back.provider, named.provider) == ("second", "first")
+
+
+@attrs.frozen
+class SlowCache:
+    """Looks for answers until it is told to stop."""
+
+    stop: asyncio.Event = attrs.field(factory=asyncio.Event)
+
+    async def find(self, key: str) -> Response | None:  # noqa: ARG002  the interface
+        """Find nothing, late."""
+        await self.stop.wait()
+        return None
+
+    async def keep(self, key: str, response: Response) -> None:
+        """Keep nothing."""
+
+
+async def test_nothing_begins_after_closing(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A request that is still looking for an answer while Gaia closes sends nothing."""
+    provider, cache = FakeProvider(price_usd=PAID), SlowCache()
+    ledger = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"))
+
+    async with open_gaia(provider, ledger=ledger, cache=cache) as gaia:
+        late = asyncio.create_task(gaia.generate(SEEDED))
+        await asyncio.sleep(0.05)
+    cache.stop.set()
+
+    with pytest.raises(GaiaError, match="closed"):
+        await late
+    with pytest.raises(LedgerError, match="not open"):
+        await ledger.listed()
+    assert provider.calls == []
 
 
 # -- limits, budgets, choices ---------------------------------------------------------

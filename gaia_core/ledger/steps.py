@@ -171,7 +171,7 @@ def settle(
         cost=cost if cost is not None else spent or None,
         images=len(settlement.images),
         provider=settlement.provider,
-        model=settlement.model,
+        model=rows.clean(settlement.model),
         answer=rows.dump(settlement.answer),
     )
     if settlement.result_key not in {None, row.result_key}:
