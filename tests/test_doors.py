@@ -594,6 +594,36 @@ async def test_answer_that_must_come_may_be_paid_twice(
     assert operation.cost_usd == 2 * PAID
 
 
+@pytest.mark.parametrize(
+    ("choices", "budgets", "charges"),
+    [
+        ({"max_cost_usd": PAID}, BudgetSettings(), 1),
+        ({"max_cost_usd": 2 * PAID}, BudgetSettings(), 2),
+        ({}, BudgetSettings(total_usd=PAID), 1),
+    ],
+    ids=["ceiling", "higher ceiling", "budget"],
+)
+async def test_paying_twice_has_its_limits(
+    open_gaia: OpenGaia,
+    tmp_path: Path,
+    choices: dict[str, Any],
+    budgets: BudgetSettings,
+    charges: int,
+) -> None:
+    """Neither ceiling nor budget is passed over for a picture that must come."""
+    lost = [ProviderTimeoutError("lost")] * 3
+    provider = FakeProvider(price_usd=PAID, is_charging_failures=True, outcomes=lost)
+    ledger = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"), budgets=budgets)
+
+    async with open_gaia(
+        provider, ledger=ledger, reliability=StandardReliability()
+    ) as gaia:
+        with pytest.raises(OutcomeUnknownError):
+            await gaia.generate(DRAGON, delivery=Delivery.AT_LEAST_ONCE, **choices)
+
+    assert len(provider.charges) == charges
+
+
 async def test_delivery_has_two_words(open_gaia: OpenGaia) -> None:
     """Any other word is refused."""
     async with open_gaia(FakeProvider()) as gaia:

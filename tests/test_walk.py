@@ -43,9 +43,13 @@ from gaia_core import (
     StoredImage,
     UnusableResultError,
     UpscaleRequest,
+    asking,
+    engine,
     hookimpl,
 )
 from gaia_core.ledger import MemoryLedger, OperationState
+from gaia_core.ledger.database import Database
+from gaia_core.ledger.sql import SqlLedger
 from gaia_core.png import read_text
 from gaia_core.reliability import Asker, SingleTry, Target
 from gaia_core.settings import ProviderSettings
@@ -546,6 +550,22 @@ async def test_amount_that_is_none_is_not_booked(
     assert response.cost_usd == PAID
 
 
+async def test_names_that_are_no_text_end_no_operation(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """A vendor may call its model anything; what it made is settled."""
+    odd = attrs.evolve(_picture(), model="\udce4\0")
+    provider = _provider(price_usd=PAID, outcomes=[odd])
+    ledger = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"))
+
+    async with open_gaia(provider, ledger=ledger) as gaia:
+        response = await gaia.generate(DRAGON)
+        operation = await gaia.operation(response.operation_id)
+
+    assert operation is not None
+    assert (operation.state, operation.model) == (OperationState.DONE, "??")
+
+
 async def test_answer_without_a_model_is_kept_under_the_one_asked(
     open_gaia: OpenGaia, tmp_path: Path
 ) -> None:
@@ -689,6 +709,56 @@ async def test_paid_pictures_are_fetched_after_the_deadline() -> None:
     late = context(deadline=0.0, fetch=fetch)
 
     assert await late.fetch("https://example.org/1.png") == b"a picture"
+
+
+async def test_hook_that_hangs_is_given_up(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that never comes holds no place for ever: its outcome is unknown."""
+    monkeypatch.setattr(asking, "LISTENING", 0.1)
+    provider = _provider(price_usd=PAID, delay=60.0)
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gaia.generate(DRAGON, timeout=0.05)
+    operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert operation is not None
+    assert operation.state is OperationState.UNKNOWN
+    assert operation.attempts[-1].error == "TimeoutError"
+
+
+@attrs.define(eq=False)
+class SlowStorage(MemoryStorage):
+    """Takes its time for the first picture."""
+
+    is_asked: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+
+    async def put(self, image: Image, **facts: Any) -> StoredImage:
+        """Keep a picture; the first one after a minute."""
+        if not self.is_asked.is_set():
+            self.is_asked.set()
+            await asyncio.sleep(60)
+        return await super().put(image, **facts)
+
+
+async def test_closing_drops_no_paid_picture(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Storing that closing interrupts is done again at the very end."""
+    monkeypatch.setattr(engine, "CLOSING_GRACE", 0.1)
+    provider, storage = _provider(price_usd=PAID), SlowStorage()
+
+    async with open_gaia(provider, storage=storage) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON))
+        await storage.is_asked.wait()
+    with pytest.raises(GaiaError, match="called off"):
+        await work
+    (operation,) = await gaia.ledger.listed()
+
+    assert operation.state is OperationState.DONE
+    assert operation.image_ids == tuple(image.id for image in storage.images)
+    assert operation.cost_usd == PAID
 
 
 async def test_caller_who_leaves_loses_nothing(open_gaia: OpenGaia) -> None:

@@ -248,6 +248,23 @@ async def test_a_lost_answer_is_told_and_not_repeated(open_gaia: OpenGaia) -> No
     assert len(vendor.charges) == vendor.requests == 3
 
 
+async def test_an_equal_item_holds_no_money_for_another(open_gaia: OpenGaia) -> None:
+    """What waited for an equal item whose answer was lost has cost nothing itself."""
+    async with (
+        Vendor(faults=Faults(script=[Fault.DROP_AFTER])) as vendor,
+        open_gaia(VendorProvider(base_url=vendor.url)) as gaia,
+    ):
+        (request,) = _requests(1, seed=7)
+        events = await _all(gaia, [request] * 3, max_concurrent=3)
+        operations = await gaia.ledger.listed()
+        problems = await gaia.ledger.check()
+
+    held = [one.state for one in operations if one.reserved_usd]
+    assert _kinds(events)["unknown"] == len(vendor.charges) == 1
+    assert held == ["unknown"]
+    assert problems == []
+
+
 async def test_what_can_be_looked_up_is_made_out(open_gaia: OpenGaia) -> None:
     """With a look-up the lost answer is found, and paid once."""
     async with (

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -21,13 +22,17 @@ from gaia_core import (
     ImageResult,
     LedgerError,
     OperationState,
+    OutcomeUnknownError,
+    ProviderTimeoutError,
     Settings,
     StorageError,
+    StoredImage,
 )
+from gaia_core.ledger import Failure
 from gaia_core.ledger.database import Database, Transaction
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.storage import Disk, FileStorage
-from gaia_core.testing import FakeProvider, png
+from gaia_core.testing import FakeProvider, MemoryStorage, png
 
 T = TypeVar("T")
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
@@ -272,6 +277,120 @@ async def test_closing_stores_what_waits(tmp_path: Path) -> None:
     async with second:
         await second.ledger.open()
         await _assert_whole(second, provider)
+
+
+@attrs.define(eq=False)
+class BlindStorage(MemoryStorage):
+    """
+    Cannot say at first what it has.
+
+    Attributes:
+        is_blind: Whether it still cannot.
+    """
+
+    is_blind: bool = True
+
+    async def recover(self, operation_id: str) -> Sequence[StoredImage]:
+        """List what there is, or fail."""
+        if self.is_blind:
+            message = "the disk is away"
+            raise StorageError(message)
+        return await super().recover(operation_id)
+
+
+async def test_what_was_taken_over_is_not_forgotten(tmp_path: Path) -> None:
+    """Where settling fails, the same process tries again: nobody else may."""
+    provider = FakeProvider(
+        price_usd=PRICE, is_charging_failures=True, outcomes=[ProviderTimeoutError("")]
+    )
+    storage = BlindStorage()
+    gaia = await _open(tmp_path, provider, storage=storage)
+
+    async with gaia:
+        with pytest.raises(OutcomeUnknownError):
+            await gaia.generate(DRAGON)
+        provider.is_looking_up = True
+        await gaia.recover()
+        (taken,) = await gaia.ledger.listed()
+        storage.is_blind = False
+        await gaia.recover()
+        (settled,) = await gaia.ledger.listed()
+
+    assert (taken.state, settled.state) == (OperationState.SENT, OperationState.DONE)
+    assert settled.reserved_usd == 0
+    assert len(provider.charges) == 1
+
+
+async def test_recovery_that_is_interrupted_forgets_nothing(tmp_path: Path) -> None:
+    """Whoever stops waiting for a recovery leaves it to the next one."""
+    provider = FakeProvider(
+        price_usd=PRICE, is_charging_failures=True, outcomes=[ProviderTimeoutError("")]
+    )
+    gaia = await _open(tmp_path, provider, storage=MemoryStorage())
+
+    async with gaia:
+        with pytest.raises(OutcomeUnknownError):
+            await gaia.generate(DRAGON)
+        provider.is_looking_up = True
+        for pause in (0.0, 0.0, 0.001, 0.003):
+            work = asyncio.create_task(gaia.recover())
+            await asyncio.sleep(pause)
+            work.cancel()
+            await asyncio.wait([work])
+        await gaia.recover()
+        (settled,) = await gaia.ledger.listed()
+
+    assert settled.state is OperationState.DONE
+    assert len(provider.charges) == 1
+
+
+@pytest.mark.parametrize("is_looking_up", [True, False], ids=["looked up", "lost"])
+async def test_paid_and_never_stored_is_not_paid_again(
+    tmp_path: Path, is_looking_up: bool
+) -> None:
+    """With the spill gone, it is fetched again or given up, and its key stands."""
+    provider = FakeProvider(price_usd=PRICE, is_looking_up=is_looking_up)
+    disk = SmallDisk(0, is_lying=True)
+    storage = FileStorage(tmp_path / "images", disk=disk)
+    first = await _open(tmp_path, provider, storage=storage)
+    second = await _open(tmp_path, provider)
+
+    async with first:
+        with pytest.raises(StorageError):
+            await first.generate(DRAGON, idempotency_key="k")
+    for file in (tmp_path / "spill").iterdir():
+        file.unlink()
+    async with second:
+        await second.recover()
+        (operation,) = await second.ledger.listed()
+        with suppress(StorageError):
+            await second.generate(DRAGON, idempotency_key="k")
+        problems = await second.ledger.check()
+
+    state = OperationState.DONE if is_looking_up else OperationState.FAILED
+    assert (operation.state, operation.cost_usd) == (state, PRICE)
+    assert len(provider.charges) == 1
+    assert problems == []
+
+
+async def test_ending_that_cannot_be_written_stops_no_other(tmp_path: Path) -> None:
+    """One operation the book will not close does not keep others from recovery."""
+    provider = FakeProvider(
+        price_usd=PRICE, is_charging_failures=True, outcomes=[ProviderTimeoutError("")]
+    )
+    gaia = await _open(tmp_path, provider, storage=MemoryStorage())
+    services = gaia._parts.services
+    ending = Failure(state=OperationState.FAILED, error_type="X", error="x")
+
+    async with gaia:
+        with pytest.raises(OutcomeUnknownError):
+            await gaia.generate(DRAGON)
+        services.backlog["0" * 32] = ending
+        provider.is_looking_up = True
+        ended = await gaia.recover()
+
+    assert ended == 1
+    assert services.backlog == {}
 
 
 async def test_batches_stop_before_paying_for_what_has_no_room(tmp_path: Path) -> None:
