@@ -79,7 +79,7 @@ def warnings_of(
         if lost is not None
     )
     short = _shortfalls(request, result)
-    return (*failed, *twice, *ignored, *short, *result.warnings)
+    return (*failed, *twice, *ignored, *short, *map(str, result.warnings))
 
 
 def _times(number: int) -> str:
@@ -155,5 +155,5 @@ def _shortfalls(request: Request, result: Result) -> Iterator[str]:
         yield f"{len(result.images)} pictures made, {request.num_images} asked for"
     asked = f"{request.width}x{request.height}"
     for made in sorted({f"{one.width}x{one.height}" for one in result.images}):
-        if made != asked and not any(made in words for words in result.warnings):
+        if made != asked and not any(made in str(words) for words in result.warnings):
             yield f"made {made}, not {asked}"

@@ -275,7 +275,11 @@ class Recovery:
             model=answer.model or served.model,
             attempts=attempts,
             cost_usd=cost_in_all(attempts),
-            warnings=("recovered after an interruption", *missing, *answer.warnings),
+            warnings=(
+                "recovered after an interruption",
+                *missing,
+                *map(str, answer.warnings),
+            ),
         )
         settlement = Settlement(
             provider=response.provider,

@@ -111,7 +111,8 @@ class Walk:
         await self.check_room()
         try:
             standing = await self._accept()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LedgerError):
+            # It may be on the book all the same: the answer was lost, not the act.
             if await self._may_be_accepted():
                 await self._abandon()
             raise

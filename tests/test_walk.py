@@ -566,6 +566,19 @@ async def test_names_that_are_no_text_end_no_operation(
     assert (operation.state, operation.model) == (OperationState.DONE, "??")
 
 
+async def test_warnings_that_are_no_text_end_no_operation(
+    open_gaia: OpenGaia,
+) -> None:
+    """What a provider adds to a picture that is paid for is shown as it is."""
+    odd: Any = (None, 7)
+    answer = attrs.evolve(_picture(), warnings=odd)
+
+    async with open_gaia(_provider(price_usd=PAID, outcomes=[answer])) as gaia:
+        response = await gaia.generate(DRAGON)
+
+    assert response.warnings[-2:] == ("None", "7")
+
+
 async def test_answer_without_a_model_is_kept_under_the_one_asked(
     open_gaia: OpenGaia, tmp_path: Path
 ) -> None:

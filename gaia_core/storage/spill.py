@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,9 @@ class Spill:
         """Let go of what is in the image store by now."""
         self._waiting.pop(operation_id, None)
         if _ID.fullmatch(operation_id):
-            self._file(operation_id).unlink(missing_ok=True)
+            # What cannot be removed was not written here; it harms nobody.
+            with suppress(OSError):
+                self._file(operation_id).unlink()
 
     def _write(self, operation_id: str, result: ImageResult) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -76,9 +79,11 @@ class Spill:
         draft.replace(self._file(operation_id))
 
     def _read(self, operation_id: str) -> ImageResult | None:
-        if not _ID.fullmatch(operation_id) or not self._file(operation_id).exists():
+        if not _ID.fullmatch(operation_id):
             return None
         try:
+            if not self._file(operation_id).exists():
+                return None
             self._check_owner()
             return _from_json(json.loads(self._file(operation_id).read_bytes()))
         except (OSError, ValueError, KeyError, TypeError, binascii.Error):
@@ -101,7 +106,7 @@ def _to_json(result: ImageResult) -> dict[str, Any]:
         "provider": result.provider,
         "model": result.model,
         "cost_usd": None if result.cost_usd is None else str(result.cost_usd),
-        "warnings": result.warnings,
+        "warnings": [str(words) for words in result.warnings],
         "images": [
             {"data": base64.b64encode(one.data).decode(), "seed": one.seed}
             for one in result.images

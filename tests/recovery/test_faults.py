@@ -165,6 +165,10 @@ async def test_every_transaction_may_fail(
     async with first:
         with suppress(GaiaError):
             await first.generate(attrs.evolve(DRAGON, num_images=2))
+        with suppress(LedgerError):
+            await first.recover()
+        await first.recover()
+        await _assert_whole(first, provider)
     async with second:
         await second.recover()
 
@@ -261,6 +265,19 @@ async def test_spilled_pictures_survive_the_process(tmp_path: Path) -> None:
     assert len(waiting) == 1
     assert waiting[0].parent.stat().st_mode & 0o777 == 0o700
     assert list((tmp_path / "spill").iterdir()) == []
+
+
+async def test_spill_folder_that_is_none_ends_nothing(tmp_path: Path) -> None:
+    """A folder nobody may use harms only what would have waited there."""
+    (tmp_path / "spill").write_text("no folder")
+    provider = _provider()
+    gaia = await _open(tmp_path, provider)
+
+    async with gaia:
+        await gaia.generate(attrs.evolve(DRAGON, num_images=2))
+        await gaia.recover()
+
+        await _assert_whole(gaia, provider)
 
 
 async def test_closing_stores_what_waits(tmp_path: Path) -> None:
