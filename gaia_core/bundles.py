@@ -167,10 +167,17 @@ def _one_each(
 def _answer(call: _Call, result: object) -> None:
     if call.answer.done():
         return
-    if isinstance(result, Exception):
-        call.answer.set_exception(result)
+    if isinstance(result, BaseException):
+        call.answer.set_exception(_raisable(result))
     else:
         call.answer.set_result(result)
+
+
+def _raisable(error: BaseException) -> Exception:
+    """Put what a future does not take, or what ends more than a call, into one."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    return ProviderError(f"The call ended with {type(error).__name__}.")
 
 
 def _copy(error: Exception) -> Exception:

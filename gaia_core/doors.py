@@ -396,8 +396,9 @@ class Door:
 
     def _check_open(self) -> None:
         if self._is_closed:
+            # As the ledger says it a moment later: an item of a batch is put back.
             message = "This Gaia is closed, and begins nothing new: open another one."
-            raise GaiaError(message)
+            raise LedgerError(message)
 
     async def _walk(self, flight: _Flight) -> Response:
         """Walk, known to those who may leave or close the door meanwhile."""

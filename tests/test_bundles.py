@@ -157,6 +157,19 @@ async def test_an_error_is_the_answer_to_its_own_request() -> None:
     assert second is error
 
 
+@pytest.mark.parametrize(
+    "given", [asyncio.CancelledError(), StopIteration(), SystemExit(1)], ids=repr
+)
+async def test_what_ends_more_than_a_call_ends_one_call(given: BaseException) -> None:
+    """What a hook collects of its own parts is an open question, for that one only."""
+    press = Press(script=[given, _result("b")])
+
+    one, two = await asyncio.wait_for(_ask(Bundles(), _loaded(press), "a", "b"), 10)
+
+    assert type(one) is ProviderError
+    assert two.model == "b"
+
+
 async def test_a_hook_that_raises_fails_everybody_with_an_error_each() -> None:
     """Everybody gets the class, the words and the wait, and an object of its own."""
     failure = RateLimitError("slow down", retry_after=7.0)

@@ -511,7 +511,7 @@ async def test_nothing_begins_after_closing(
         await asyncio.sleep(0.05)
     cache.stop.set()
 
-    with pytest.raises(GaiaError, match="closed"):
+    with pytest.raises(LedgerError, match="closed"):
         await late
     with pytest.raises(LedgerError, match="not open"):
         await ledger.listed()
