@@ -42,7 +42,11 @@ from gaia_core.storage import Spill
 PAUSE = 60.0
 """How often what others left behind is looked for, in seconds."""
 SHORT_PAUSE = 5.0
-"""The same while something of this process waits to be stored or written."""
+"""The same while something waits to be stored, written or taken over."""
+AT_MOST = 100
+"""How many operations are taken over at a time."""
+ASKABLE = 1_000
+"""Among how many unknown outcomes those are looked for that somebody can tell."""
 AT_ONCE = 8
 """How many operations are settled at a time."""
 PATIENCE = 10 * 60.0
@@ -59,6 +63,7 @@ class Recovery:
     _asked: dict[str, float] = attrs.field(factory=dict, init=False)
     # What was taken over and has not come to an end: nobody else may do it now.
     _taken: dict[str, Operation] = attrs.field(factory=dict, init=False)
+    _has_more: bool = attrs.field(default=False, init=False)
     # What one run has taken over, another would neither see nor wait for.
     _running: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
@@ -90,7 +95,9 @@ class Recovery:
     async def _take_over(self) -> None:
         """Take over what others left, and what a provider may tell by now."""
         ledger = self.services.ledger
-        self._taken.update({one.id: one for one in await ledger.adopt()})
+        adopted = await ledger.adopt(AT_MOST)
+        self._has_more = len(adopted) >= AT_MOST
+        self._taken.update({one.id: one for one in adopted})
         for one in await self._askable():
             reopened = await ledger.reopen(one.id)
             if reopened is not None:
@@ -213,7 +220,9 @@ class Recovery:
     async def _askable(self) -> Sequence[Operation]:
         """Choose the unknown outcomes a provider may be asked about again."""
         now = time.monotonic()
-        unknown = await self.services.ledger.listed(state=OperationState.UNKNOWN)
+        unknown = await self.services.ledger.listed(
+            state=OperationState.UNKNOWN, limit=ASKABLE
+        )
         chosen = [
             one
             for one in unknown
@@ -390,7 +399,8 @@ class Recovery:
 
     @property
     def _is_waiting(self) -> bool:
-        return bool(self.services.backlog or self._spill.waiting or self._taken)
+        waiting = self.services.backlog or self._spill.waiting or self._taken
+        return bool(waiting) or self._has_more
 
     async def _request(self, operation: Operation) -> Request | None:
         """Read what was asked for, where its pictures are at hand."""

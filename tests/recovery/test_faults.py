@@ -4,6 +4,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,22 +16,31 @@ import attrs
 import pytest
 
 from gaia_core import (
+    CallContext,
+    Capability,
     Gaia,
     GaiaError,
     GeneratedImage,
     GenerateRequest,
     ImageResult,
     LedgerError,
+    ModelInfo,
+    Operation,
     OperationState,
     OutcomeUnknownError,
+    Price,
+    ProviderInfo,
     ProviderTimeoutError,
     Settings,
     StorageError,
     StoredImage,
+    hookimpl,
+    recovery,
 )
 from gaia_core.ledger import Failure
 from gaia_core.ledger.database import Database, Transaction
 from gaia_core.ledger.sql import SqlLedger
+from gaia_core.reliability import SingleTry
 from gaia_core.storage import Disk, FileStorage
 from gaia_core.testing import FakeProvider, MemoryStorage, png
 
@@ -296,6 +306,39 @@ async def test_closing_stores_what_waits(tmp_path: Path) -> None:
         await _assert_whole(second, provider)
 
 
+class SilentProvider:
+    """Loses every answer, and keeps no record of tasks."""
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Say who it is."""
+        return ProviderInfo(
+            name="silent", capabilities=frozenset({Capability.TEXT_TO_IMAGE})
+        )
+
+    @hookimpl
+    async def gaia_list_models(self) -> Sequence[ModelInfo]:
+        """List one model, which costs something."""
+        model = ModelInfo(
+            id="silent",
+            name="Silent",
+            provider="silent",
+            capabilities=frozenset({Capability.TEXT_TO_IMAGE}),
+            price=Price(per_image=PRICE),
+        )
+        return (model,)
+
+    @hookimpl
+    async def gaia_generate(
+        self,
+        request: GenerateRequest,  # noqa: ARG002  the hook's
+        context: CallContext,  # noqa: ARG002  the hook's
+    ) -> ImageResult:
+        """Lose the answer."""
+        message = "lost"
+        raise ProviderTimeoutError(message)
+
+
 @attrs.define(eq=False)
 class BlindStorage(MemoryStorage):
     """
@@ -388,6 +431,53 @@ async def test_paid_and_never_stored_is_not_paid_again(
     assert (operation.state, operation.cost_usd) == (state, PRICE)
     assert len(provider.charges) == 1
     assert problems == []
+
+
+async def test_what_many_left_behind_is_settled_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than is taken over at a time does not wait a minute for each part."""
+    monkeypatch.setattr(recovery, "SHORT_PAUSE", 0.01)
+    monkeypatch.setattr(recovery, "AT_MOST", 2)
+    gone = SqlLedger(Database(f"sqlite:///{tmp_path}/gaia.db"))
+    gaia = await _open(tmp_path, FakeProvider(), storage=MemoryStorage())
+    left = [
+        Operation(id=uuid.uuid4().hex, capability=Capability.TEXT_TO_IMAGE)
+        for _ in range(7)
+    ]
+
+    await gone.open()
+    for operation in left:
+        await gone.accept(operation)
+    await gone.close()
+    async with gaia, asyncio.timeout(20):
+        await gaia.recover()
+        while await gaia.ledger.listed(state="accepted"):  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.01)
+
+
+async def test_nobody_stands_before_what_can_be_looked_up(tmp_path: Path) -> None:
+    """Outcomes that nobody can tell do not hide an older one that somebody can."""
+    lost = ProviderTimeoutError("")
+    one = FakeProvider(price_usd=PRICE, is_charging_failures=True, outcomes=[lost])
+    silent = SilentProvider()
+    settings = Settings(database=f"sqlite:///{tmp_path}/gaia.db")
+    gaia = Gaia.open(
+        settings,
+        plugins=[one, silent],
+        storage=MemoryStorage(),
+        reliability=SingleTry(),
+        discover=False,
+    )
+
+    async with gaia:
+        for name in ("fake", *["silent"] * 101):
+            with pytest.raises(OutcomeUnknownError):
+                await gaia.generate(attrs.evolve(DRAGON, provider=name))
+        one.is_looking_up = True
+        ended = await gaia.recover()
+
+    assert ended == 1
 
 
 async def test_ending_that_cannot_be_written_stops_no_other(tmp_path: Path) -> None:
