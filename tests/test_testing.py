@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from gaia_core import (
     Capability,
@@ -151,6 +152,17 @@ async def test_fake_provider_can_charge_and_fail() -> None:
     assert provider.charges == [attempt.task_id]
     assert await provider.gaia_recover(attempt.task_id, context()) is not None
     assert await provider.gaia_recover("never seen", context()) is None
+
+
+def test_captured_events_leave_no_configuration_behind() -> None:
+    """After a test has looked at events, the log goes where it went before."""
+    before = structlog.is_configured()
+
+    with capture_events() as events:
+        get_logger().warning("gaia.example_made")
+
+    assert [one["event"] for one in events] == ["gaia.example_made"]
+    assert structlog.is_configured() is before
 
 
 async def test_fake_provider_cannot_tell_unless_told_to() -> None:

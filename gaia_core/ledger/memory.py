@@ -141,10 +141,14 @@ class MemoryLedger:
         return ()
 
     async def reopen(self, operation_id: str) -> Operation | None:
-        """Give an operation whose outcome is unknown."""
-        operation = await self.get(operation_id)
-        is_open = operation is not None and operation.state is OperationState.UNKNOWN
-        return operation if is_open else None
+        """Take up an operation whose outcome is unknown: it is under way once more."""
+        operation = self._finished.get(operation_id)
+        if operation is None or operation.state is not OperationState.UNKNOWN:
+            return None
+        del self._finished[operation_id]
+        reopened = attrs.evolve(operation, state=OperationState.SENT, finished_at=None)
+        self._under_way[operation_id] = reopened
+        return reopened
 
     async def listed(
         self, *, state: str | None = None, limit: int = 100

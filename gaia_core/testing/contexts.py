@@ -69,10 +69,17 @@ def capture_events() -> Iterator[list[MutableMapping[str, Any]]]:
         The events so far, each with its fields, its name as ``event`` and its
         ``log_level``.
     """
+    import structlog  # noqa: PLC0415 - 100 ms
     from structlog.testing import capture_logs  # noqa: PLC0415 - 40 ms
 
-    with capture_logs() as events:
-        yield events
+    was_configured = structlog.is_configured()
+    try:
+        with capture_logs() as events:
+            yield events
+    finally:
+        if not was_configured:
+            # It leaves a configuration behind, and that would write to stdout.
+            structlog.reset_defaults()
 
 
 def _facts() -> dict[str, Any]:

@@ -259,6 +259,7 @@ async def test_unknown_operation_may_be_reopened(ledger: Ledger) -> None:
     assert (before, after) == (None, None)
     assert reopened is not None
     assert (reopened.id, reopened.attempts) == (operation.id, (an_attempt(),))
+    assert reopened.state is OperationState.SENT
 
 
 async def test_latest_operations_come_first(ledger: Ledger) -> None:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, delete, insert, select, update
-from structlog.testing import capture_logs
 
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import SqlLedger, tables, workers
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.workers import Workers
+from gaia_core.testing import capture_events
 
 from .stories import an_operation
 
@@ -299,7 +299,7 @@ async def test_renewal_outlives_a_failure(
     )
     await database.close()
 
-    with capture_logs() as logs:
+    with capture_events() as logs:
         async with asyncio.timeout(30):
             while not logs:  # noqa: ASYNC110  the log tells nobody
                 await asyncio.sleep(0.01)
