@@ -186,7 +186,7 @@ class LedgerCache:
         get_logger().warning(
             "gaia.cache_damaged", operation_id=operation_id, error=words_of(error)
         )
-        await self._ledger.forget_result(key)
+        await self._ledger.forget_result(key, operation_id)
 
     def _hold(self, key: str, answer: _Answer) -> None:
         if self.max_in_memory and self._held.get(key) is not answer:

@@ -225,14 +225,14 @@ class Door:
             user_id=request.user_id,
             campaign_id=request.campaign_id,
         )
+        deadline = self.settings.deadline
+        seconds = deadline if timeout is None else min(timeout, deadline)
         record = to_record(request)
         named = _key(idempotency_key, principal, record)
-        if named is not None and (known := await self._known(named, record)):
+        if named is not None and (known := await self._known(named, record, seconds)):
             return known
         plan, best = self._planned(request, **choices)
         key = self._result_key(record, best, principal, reuse=reuse)
-        deadline = self.settings.deadline
-        seconds = deadline if timeout is None else min(timeout, deadline)
 
         def begin() -> Walk:
             operation = Operation(
@@ -276,11 +276,15 @@ class Door:
         return _timed(reused(response), start)
 
     async def _known(
-        self, key: IdempotencyKey, record: Mapping[str, Any]
+        self, key: IdempotencyKey, record: Mapping[str, Any], seconds: float
     ) -> Response | None:
         """Answer what was asked before under the same idempotency key."""
-        await self.ready()
-        standing = await self.services.ledger.find(key)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.ready()
+                standing = await self.services.ledger.find(key)
+        except TimeoutError:
+            raise _nobody_asked(seconds) from None
         is_own = standing is not None and standing.key == key
         if (
             standing is None
@@ -365,8 +369,7 @@ class Door:
             walk = self._leading.get(name)
             await self._called_off(name)
             if walk is None:
-                message = f"Nobody could be asked within {seconds:g} s."
-                raise ProviderTimeoutError(message) from None
+                raise _nobody_asked(seconds) from None
             raise walk.too_late() from None
 
     async def _joined(self, flight: _Flight) -> tuple[Response, bool] | None:
@@ -445,6 +448,10 @@ class Door:
             metrics.count("gaia_budget_refusals_total", scope=scope)
         else:
             metrics.count("gaia_limit_refusals_total")
+
+
+def _nobody_asked(seconds: float) -> ProviderTimeoutError:
+    return ProviderTimeoutError(f"Nobody could be asked within {seconds:g} s.")
 
 
 def _timed(response: Response, start: float) -> Response:

@@ -415,7 +415,12 @@ class Gaia:
 
     async def _get_ready(self) -> None:
         """Open the ledger, and begin to settle what was left open in it."""
-        await self.ledger.open()
+        if self._watch is not None:
+            return
+        # A caller who gives up leaves it to open for others.
+        opening = asyncio.ensure_future(self.ledger.open())
+        opening.add_done_callback(_heard)
+        await asyncio.shield(opening)
         if self._watch is None and self._is_open:
             self._watch = asyncio.create_task(self._recovery.watch())
 
@@ -487,3 +492,9 @@ class Gaia:
             else offer
             for offer in self._offers
         )
+
+
+def _heard(opening: "asyncio.Future[None]") -> None:
+    """Take note of how it ended, whether or not anybody still waits."""
+    if not opening.cancelled():
+        opening.exception()

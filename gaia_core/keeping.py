@@ -71,7 +71,7 @@ class Keeper:
             self._spill(operation, plain, error)
             raise
         except Exception as error:
-            self._spill(operation, plain, error)
+            await asyncio.to_thread(self._spill, operation, plain, error)
             raise _not_stored(operation, error) from error
         self.spill.drop(operation.id)
         return stored

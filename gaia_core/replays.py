@@ -71,7 +71,7 @@ class Replays:
             raise restored(operation)
         response = await rebuilt(operation, self.storage, is_verified=True)
         if response is None:
-            await self.ledger.forget_result(result_key)
+            await self.ledger.forget_result(result_key, operation.id)
             return None
         return reused(response)
 

@@ -171,9 +171,16 @@ class Walk:
             ):
                 return await replays.repeated(standing)
             response = await replays.shared(standing, operation.result_key or "")
-            if response is not None:
+            if response is not None and self._takes(response):
                 return response
+            if response is not None:
+                # It fell back to somebody this request may not go to.
+                operation = attrs.evolve(operation, result_key=None)
             tried = standing.id
+
+    def _takes(self, response: Response) -> bool:
+        """Tell whether this request might have gone to who served another."""
+        return any(one.provider == response.provider for one in self.plan.in_turn())
 
     async def _may_be_accepted(self) -> bool:
         """Tell whether the ledger may have the operation; another may stand for it."""
@@ -284,7 +291,7 @@ class Walk:
         await self._write(ledger.settle(self.operation.id, settlement), settlement)
         is_claimed = claimed is not None and claimed == self.operation.result_key
         if claimed is not None and is_claimed and claimed != self.result_key:
-            await self._write(ledger.forget_result(claimed))
+            await self._write(ledger.forget_result(claimed, self.operation.id))
 
     def _served_key(self, candidate: Candidate) -> str | None:
         """Name the answer by who gave it: a substitute's is not the first choice's."""

@@ -1,7 +1,9 @@
 """What a request passes before it costs anything, and where callers wait."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -667,3 +669,47 @@ async def test_full_disk_is_found_before_paying(
 def test_settings_have_a_cache_section() -> None:
     """The cache is on unless a person switches it off."""
     assert Settings().cache == CacheSettings(enabled=True, max_entries=100_000)
+
+
+async def test_work_elsewhere_is_not_taken_from_whom_it_may_not_come(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """Another process's fallback is no answer for who insists on a provider."""
+    address, storage = f"sqlite:///{tmp_path}/gaia.db", MemoryStorage()
+    busy = FakeProvider(
+        name="a", priority=9, delay=0.2, outcomes=[RateLimitError("later")]
+    )
+    other = FakeProvider(name="b", delay=0.2)
+    well = FakeProvider(name="a")
+    one = open_gaia(busy, other, ledger=SqlLedger(Database(address)), storage=storage)
+    two = open_gaia(well, ledger=SqlLedger(Database(address)), storage=storage)
+
+    async with one, two:
+        work = asyncio.create_task(one.generate(SEEDED))
+        await asyncio.sleep(0.1)
+        mine = await two.generate(SEEDED, allowed_providers=["a"])
+        made = await work
+
+    assert (made.provider, mine.provider) == ("b", "a")
+    assert not mine.is_reused
+
+
+async def test_locked_ledger_holds_nobody_beyond_the_deadline(
+    open_gaia: OpenGaia, tmp_path: Path
+) -> None:
+    """While another program keeps the database locked, waiting ends in time."""
+    file = tmp_path / "gaia.db"
+    ledger = SqlLedger(Database(f"sqlite:///{file}"))
+    loop = asyncio.get_running_loop()
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        gaia = open_gaia(FakeProvider(price_usd=PAID), ledger=ledger)
+        async with gaia:
+            start = loop.time()
+            with pytest.raises(ProviderTimeoutError):
+                await gaia.generate(DRAGON, timeout=0.2, idempotency_key="k")
+            waited = loop.time() - start
+            other.execute("ROLLBACK")
+
+    assert waited < 5

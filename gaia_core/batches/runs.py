@@ -129,6 +129,9 @@ class Run:
         return batch is not None and batch.ended < batch.total
 
     async def _begin(self, item: Operation) -> None:
+        if item.id in self._under_way.values():
+            # Others took this process for gone, and put it back: it is ours again.
+            return
         if self._is_stopping:
             await self.desk.put_back(item)
             return

@@ -86,8 +86,8 @@ class Ledger(Protocol):
     async def find_result(self, result_key: str) -> Operation | None:
         """Look up the operation that is done under a result key, and note its use."""
 
-    async def forget_result(self, result_key: str) -> None:
-        """Let the next equal request be made anew."""
+    async def forget_result(self, result_key: str, operation_id: str) -> None:
+        """Let the next equal request be made anew, if this operation stands for it."""
 
     async def adopt(self, limit: int = 100) -> Sequence[Operation]:
         """

@@ -43,7 +43,8 @@ class MemoryLedger:
     _finished: OrderedDict[str, Operation] = attrs.field(
         factory=OrderedDict, init=False
     )
-    _keys: dict[IdempotencyKey, str] = attrs.field(factory=dict, init=False)
+    # Operation and fingerprint: it may be answered by an equal request's operation.
+    _keys: dict[IdempotencyKey, tuple[str, str]] = attrs.field(factory=dict, init=False)
     _results: dict[str, str] = attrs.field(factory=dict, init=False)
 
     async def open(self) -> None:
@@ -55,8 +56,7 @@ class MemoryLedger:
         if standing is not None:
             return standing
         self._under_way[operation.id] = operation
-        if operation.key is not None:
-            self._keys[operation.key] = operation.id
+        self._point(operation.key, operation.id, operation.fingerprint)
         if operation.result_key is not None:
             self._results[operation.result_key] = operation.id
         return operation
@@ -107,9 +107,9 @@ class MemoryLedger:
             known = failure.cost_usd
             spent = operation.spent_usd if known is None else known
             changes = {"cost_usd": spent, "reserved_usd": _NOTHING}
-            self._results.pop(operation.result_key or "", None)
-        if not failure.is_final and operation.key is not None:
-            self._keys.pop(operation.key, None)
+            await self.forget_result(operation.result_key or "", operation_id)
+        if not failure.is_final:
+            self._forgive(operation_id)
         self._change(
             operation_id,
             state=failure.state,
@@ -124,7 +124,8 @@ class MemoryLedger:
 
     async def find(self, key: IdempotencyKey) -> Operation | None:
         """Look up the operation a key stands for."""
-        return await self.get(self._keys.get(key, ""))
+        operation_id, _ = self._keys.get(key, ("", ""))
+        return await self.get(operation_id)
 
     async def find_result(self, result_key: str) -> Operation | None:
         """Look up the operation that is done under a result key."""
@@ -132,9 +133,10 @@ class MemoryLedger:
         is_done = operation is not None and operation.state is OperationState.DONE
         return operation if is_done else None
 
-    async def forget_result(self, result_key: str) -> None:
-        """Let the next equal request be made anew."""
-        self._results.pop(result_key, None)
+    async def forget_result(self, result_key: str, operation_id: str) -> None:
+        """Let the next equal request be made anew, if this operation stands for it."""
+        if self._results.get(result_key) == operation_id:
+            del self._results[result_key]
 
     async def adopt(self, limit: int = 100) -> Sequence[Operation]:  # noqa: ARG002  the interface
         """Take over nothing: what was left behind is forgotten."""
@@ -192,15 +194,17 @@ class MemoryLedger:
     def _standing_for(self, operation: Operation) -> Operation | None:
         """Find what an equal idempotency key or result key stands for."""
         key, result = operation.key, operation.result_key
-        if key is not None and key in self._keys:
-            standing = self._known(self._keys[key])
-            if standing.fingerprint != operation.fingerprint:
+        operation_id, fingerprint = self._keys.get(key, ("", "")) if key else ("", "")
+        if key is not None and self._is_known(operation_id):
+            if fingerprint != operation.fingerprint:
                 message = f"The idempotency key {key.key!r} stands for another request."
                 raise IdempotencyConflictError(message)
-            return standing
-        if result is not None and result in self._results:
-            standing = self._known(self._results[result])
+            return self._known(operation_id)
+        operation_id = self._results.get(result or "", "")
+        if self._is_known(operation_id):
+            standing = self._known(operation_id)
             if standing.state in _SHARED or standing.state is OperationState.DONE:
+                self._point(key, standing.id, operation.fingerprint)
                 return standing
         return None
 
@@ -208,6 +212,9 @@ class MemoryLedger:
         self, operation_id: str, attempt: Attempt | None
     ) -> tuple[Attempt, ...]:
         return with_ended(self._known(operation_id).attempts, attempt)
+
+    def _is_known(self, operation_id: str) -> bool:
+        return operation_id in self._under_way or operation_id in self._finished
 
     def _known(self, operation_id: str) -> Operation:
         return self._under_way.get(operation_id) or self._finished[operation_id]
@@ -225,9 +232,24 @@ class MemoryLedger:
             _, oldest = self._finished.popitem(last=False)
             self._forget(oldest)
 
+    def _point(
+        self, key: IdempotencyKey | None, operation_id: str, fingerprint: str
+    ) -> None:
+        """Let a key stand for an operation."""
+        if key is None:
+            return
+        self._keys[key] = (operation_id, fingerprint)
+        while len(self._keys) > MAX_OPERATIONS:
+            del self._keys[next(iter(self._keys))]
+
+    def _forgive(self, operation_id: str) -> None:
+        """Let the keys of an operation be tried anew."""
+        kept = self._keys.items()
+        self._keys = {key: own for key, own in kept if own[0] != operation_id}
+
     def _forget(self, operation: Operation) -> None:
-        """Let go of the keys that stand for an operation, unless they moved on."""
-        if operation.key and self._keys.get(operation.key) == operation.id:
+        """Let go of what stands for an operation; other keys of it end by themselves."""
+        if operation.key and self._keys.get(operation.key, ("",))[0] == operation.id:
             del self._keys[operation.key]
         result = operation.result_key
         if result and self._results.get(result) == operation.id:

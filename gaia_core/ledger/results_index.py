@@ -51,10 +51,10 @@ def find(connection: Connection, key: str) -> Operation | None:
     return next(iter(rows.read(connection, is_own, is_done)), None)
 
 
-def forget(connection: Connection, key: str, operation_id: str | None = None) -> None:
+def forget(connection: Connection, key: str, operation_id: str) -> None:
     """Let the next equal request be made anew, if the key stands for this one."""
-    is_own = () if operation_id is None else (results.c.operation_id == operation_id,)
-    connection.execute(delete(results).where(results.c.key == key, *is_own))
+    is_own = results.c.operation_id == operation_id
+    connection.execute(delete(results).where(results.c.key == key, is_own))
 
 
 def note_uses(connection: Connection, uses: Mapping[str, int]) -> None:

@@ -1,6 +1,7 @@
 """The ledger in a database: SQLite on one machine, PostgreSQL on many."""
 
 import asyncio
+import uuid
 import zlib
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -108,6 +109,9 @@ class SqlLedger:
                 get_logger().warning("gaia.ledger_failed", error=words_of(error))
             finally:
                 await self.database.close()
+                self._fences.clear()
+                # What it left open is not its own any more when it comes back.
+                self.database.worker = uuid.uuid4().hex
 
     # -- the life of an operation -------------------------------------------------
 
@@ -174,11 +178,13 @@ class SqlLedger:
             await self._note_uses()
         return found
 
-    async def forget_result(self, result_key: str) -> None:
-        """Let the next equal request be made anew."""
+    async def forget_result(self, result_key: str, operation_id: str) -> None:
+        """Let the next equal request be made anew, if this operation stands for it."""
         self._uses.pop(result_key, None)
         await self.database.write(
-            lambda connection: results_index.forget(connection, result_key)
+            lambda connection: results_index.forget(
+                connection, result_key, operation_id
+            )
         )
 
     async def listed(

@@ -15,6 +15,7 @@ import attrs
 
 from gaia_core.observability import get_logger
 from gaia_core.results import GeneratedImage, ImageResult
+from gaia_core.storage.disk import Disk
 
 _ID = re.compile(r"[0-9a-f]{32}")
 
@@ -77,6 +78,7 @@ class Spill:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._file(operation_id))
+        Disk().sync_folder(self.folder)
 
     def _read(self, operation_id: str) -> ImageResult | None:
         if not _ID.fullmatch(operation_id):

@@ -444,8 +444,11 @@ async def test_forgotten_result_is_made_anew(ledger: Ledger) -> None:
     first = await _sent(ledger, result_key="r" * 64)
     await ledger.settle(first.id, settled())
 
-    await ledger.forget_result("r" * 64)
+    await ledger.forget_result("r" * 64, "0" * 32)
+    kept = await ledger.find_result("r" * 64)
+    await ledger.forget_result("r" * 64, first.id)
 
+    assert kept is not None
     second = an_operation(result_key="r" * 64)
     assert await ledger.find_result("r" * 64) is None
     assert (await ledger.accept(second)).id == second.id
@@ -469,6 +472,6 @@ async def test_key_follows_a_shared_result(ledger: Ledger) -> None:
 
 async def test_unknown_result_is_none(ledger: Ledger) -> None:
     """A result key that nobody used gives nothing, and may be forgotten."""
-    await ledger.forget_result("r" * 64)
+    await ledger.forget_result("r" * 64, "0" * 32)
 
     assert await ledger.find_result("r" * 64) is None
