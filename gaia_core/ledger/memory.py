@@ -248,7 +248,7 @@ class MemoryLedger:
         self._keys = {key: own for key, own in kept if own[0] != operation_id}
 
     def _forget(self, operation: Operation) -> None:
-        """Let go of what stands for an operation; other keys of it end by themselves."""
+        """Let go of what stands for an operation; other keys end by themselves."""
         if operation.key and self._keys.get(operation.key, ("",))[0] == operation.id:
             del self._keys[operation.key]
         result = operation.result_key
