@@ -2,8 +2,9 @@
 Measure what the engine adds to a call, and what more providers add to that.
 
 The provider answers at once with a picture made beforehand, and the store keeps
-nothing, so what is left is the engine: checks, plan, ledger, and the checks of
-the result. Direct and engine calls take turns::
+nothing, so what is left is the engine: checks, plan, rules, ledger, and the checks of
+the result. It works once without a ledger that survives, and once with the usual one
+on this disk. Direct and engine calls take turns::
 
     python benchmarks/overhead.py [calls]
 """
@@ -37,12 +38,13 @@ from gaia_core import (
     StoredImage,
     hookimpl,
 )
+from gaia_core.ledger import MemoryLedger
 from gaia_core.settings import PluginSettings
 from gaia_core.testing.pictures import png
 
 SIDE = 64
 PICTURE = png(SIDE, SIDE)
-REQUEST = GenerateRequest(prompt="a red dragon", width=SIDE, height=SIDE, seed=7)
+REQUEST = GenerateRequest(prompt="a red dragon", width=SIDE, height=SIDE)
 NUMBERS = (1, 5, 20)
 """How many providers are installed."""
 
@@ -95,6 +97,9 @@ class InstantProvider:
 class NoStorage:
     """Keeps nothing."""
 
+    async def check(self, expected_bytes: int = 0) -> None:
+        """Have room for everything."""
+
     async def put(self, image: Image, **facts: Any) -> StoredImage:
         """Say that the picture is stored."""
         return StoredImage(
@@ -114,18 +119,25 @@ def main(calls: int = 300) -> None:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING)
     )
-    titles = ("direct us", "engine us", "added us", "p95 us")
-    print(f"{'providers':>9}", *(f"{title:>11}" for title in titles))
+    titles = ("direct us", "added us", "p95 us", "with ledger us", "p95 us")
+    print(f"{'providers':>9}", *(f"{title:>14}" for title in titles))
     for number in NUMBERS:
-        direct, engine = asyncio.run(_measure(number, calls))
-        low, high = statistics.median(direct), statistics.median(engine)
-        p95 = statistics.quantiles(engine, n=20)[-1]
-        figures = (low, high, high - low, p95)
-        print(f"{number:>9}", *(f"{figure:>11.0f}" for figure in figures))
+        direct, engine, booked = asyncio.run(_measure(number, calls))
+        low = statistics.median(direct)
+        figures = (low, *_added(engine, low), *_added(booked, low))
+        print(f"{number:>9}", *(f"{figure:>14.0f}" for figure in figures))
 
 
-async def _measure(number: int, calls: int) -> tuple[list[float], list[float]]:
-    """Call the hook directly and through the engine, in turns, in microseconds."""
+def _added(times: Sequence[float], direct: float) -> tuple[float, float]:
+    """Give what the engine adds to a direct call: median and 95th percentile."""
+    p95 = statistics.quantiles(times, n=20)[-1]
+    return statistics.median(times) - direct, p95 - direct
+
+
+async def _measure(
+    number: int, calls: int
+) -> tuple[list[float], list[float], list[float]]:
+    """Call the hook directly and through two engines, in turns, in microseconds."""
     providers = [
         InstantProvider(name=f"instant{rank}", priority=rank) for rank in range(number)
     ]
@@ -133,17 +145,23 @@ async def _measure(number: int, calls: int) -> tuple[list[float], list[float]]:
     context: Any = None
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(
-            image_store=Path(folder), plugins=PluginSettings(allow=frozenset())
+            database=f"sqlite:///{folder}/gaia.db",
+            image_store=Path(folder),
+            plugins=PluginSettings(allow=frozenset()),
         )
-        storage: Any = NoStorage()
-        async with Gaia.open(settings, plugins=providers, storage=storage) as gaia:
-            direct, engine = [], []
+        parts: Any = {"plugins": providers, "storage": NoStorage()}
+        without = Gaia.open(settings, ledger=MemoryLedger(), **parts)
+        usual = Gaia.open(settings, **parts)
+        direct, engine, booked = [], [], []
+        async with without, usual:
+            await usual.generate(REQUEST)
             for _ in range(calls):
                 direct.append(
                     await _timed(lambda: best.gaia_generate(REQUEST, context))
                 )
-                engine.append(await _timed(lambda: gaia.generate(REQUEST)))
-    return direct, engine
+                engine.append(await _timed(lambda: without.generate(REQUEST)))
+                booked.append(await _timed(lambda: usual.generate(REQUEST)))
+    return direct, engine, booked
 
 
 async def _timed(call: Callable[[], Awaitable[object]]) -> float:
