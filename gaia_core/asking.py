@@ -117,10 +117,14 @@ class Asking:
         outcome = classify(error)
         if outcome is not OutcomeClass.AMBIGUOUS:
             return outcome is OutcomeClass.REJECTED_BUSY
-        info = self.services.plugins.providers[candidate.provider].info()
-        if candidate.price_usd == 0 or info.is_idempotent:
+        if candidate.price_usd == 0 or self._is_idempotent(candidate):
             return True
         return self.may_pay_twice and self.is_affordable(candidate)
+
+    def _is_idempotent(self, candidate: Candidate) -> bool:
+        """Tell whether sending a task again never makes or charges it twice."""
+        provider = self.services.plugins.providers[candidate.provider]
+        return provider.info().is_idempotent
 
     def is_affordable(self, candidate: Candidate) -> bool:
         """Tell whether the ceiling of the operation allows one more task."""
@@ -150,9 +154,9 @@ class Asking:
     def _new_attempt(self, candidate: Candidate) -> Attempt:
         """Mint the task id: the same for every repetition that cannot pay twice."""
         lost = [one for one in self.attempts if one.outcome is OutcomeClass.AMBIGUOUS]
-        info = self.services.plugins.providers[candidate.provider].info()
-        is_anew = self.may_pay_twice and lost and not info.is_idempotent
-        slot = f"{candidate.name}#{len(lost)}" if is_anew else candidate.name
+        slot = candidate.name
+        if lost and self.may_pay_twice and not self._is_idempotent(candidate):
+            slot = f"{candidate.name}#{len(lost)}"
         return Attempt(
             provider=candidate.provider,
             model=candidate.model.id,

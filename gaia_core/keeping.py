@@ -73,7 +73,8 @@ class Keeper:
         except Exception as error:
             await asyncio.to_thread(self._spill, operation, plain, error)
             raise _not_stored(operation, error) from error
-        self.spill.drop(operation.id)
+        if operation.id in self.spill.waiting:
+            self.spill.drop(operation.id)
         return stored
 
     def _spill(

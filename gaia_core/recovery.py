@@ -84,7 +84,7 @@ class Recovery:
     async def _settle_found(self) -> int:
         ledger = self.services.ledger
         await self._write_backlog()
-        left = await self._left((*self._spill.waiting, *self._taken))
+        left = await self._left([*self._spill.waiting, *self._taken])
         self._taken = {one: left[one] for one in self._taken if one in left}
         await _to_its_end(self._take_over())
         found = {**left, **self._taken}
@@ -124,7 +124,7 @@ class Recovery:
             return
         try:
             await self._write_backlog()
-            left = await self._left(self._spill.waiting)
+            left = await self._left(tuple(self._spill.waiting))
             await self._settle_all(left.values())
         except GaiaError as error:
             get_logger().warning("gaia.recovery_failed", error=words_of(error))

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,9 @@ class Spill:
     _waiting: dict[str, ImageResult] = attrs.field(factory=dict, init=False, repr=False)
 
     @property
-    def waiting(self) -> tuple[str, ...]:
+    def waiting(self) -> Collection[str]:
         """The operations of this process whose pictures wait."""
-        return tuple(self._waiting)
+        return self._waiting.keys()
 
     def keep(self, operation_id: str, result: ImageResult) -> bool:
         """Keep what an operation made; tell whether it survives the process."""
