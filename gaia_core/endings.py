@@ -107,9 +107,17 @@ def unknown(
     words: str, provider: str, operation_id: str, attempts: Sequence[Attempt]
 ) -> GaiaError:
     """Make the error for an outcome that nobody knows."""
-    message = f"{words} Look operation {operation_id} up before asking again."
+    message = f"{words} {look_up(operation_id)}"
     error = OutcomeUnknownError(message, operation_id=operation_id, provider=provider)
     return signed(error, operation_id, attempts)
+
+
+def look_up(operation_id: str) -> str:
+    """Say how to see what became of an operation."""
+    return (
+        f"Look operation {operation_id} up before asking again: "
+        f"`gaia usage --operation {operation_id}`."
+    )
 
 
 def signed(

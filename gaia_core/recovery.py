@@ -23,7 +23,13 @@ from gaia_core.answers import Result
 from gaia_core.calls import words_of
 from gaia_core.catalog import ModelInfo
 from gaia_core.context import CallContext
-from gaia_core.endings import answer_in, failure_of, public, response_of
+from gaia_core.endings import (
+    answer_in,
+    failure_of,
+    look_up,
+    public,
+    response_of,
+)
 from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClass
 from gaia_core.images import Image
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
@@ -355,7 +361,7 @@ class Recovery:
             error=(
                 f"The answer of {lost.provider} was lost when the process ended; "
                 "the picture may have been made and charged. "
-                f"Look operation {operation.id} up before asking again."
+                f"{look_up(operation.id)}"
             ),
         )
         await self.services.ledger.fail(operation.id, failure)

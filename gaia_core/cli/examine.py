@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, ModelInfo
 from gaia_core.cli.findings import MEND_SETTING, Finding
-from gaia_core.cli.usage import show_dollars, total
+from gaia_core.cli.operation import show_dollars
+from gaia_core.cli.usage import total
 from gaia_core.cli.work import INSTALL_EMBEDDED
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import Ledger, OperationState

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import attrs
 import click
 
 from gaia_core import Gaia
+from gaia_core.cli.operation import Record, show_dollars
 from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.shapes import shape_amount
@@ -96,18 +98,33 @@ def _day(
     metavar="DATE",
     help="Only up to the end of this day (UTC).",
 )
+@click.option(
+    "--operation",
+    "operation_id",
+    metavar="ID",
+    help="Show one operation instead: its attempts, its cost, what to do next.",
+)
 @json_option
 @click.pass_obj
-def usage(
+def usage(  # noqa: PLR0913  one for each option
     session: Session,
     words: Sequence[str],
     since: date | None,
     until: date | None,
+    operation_id: str | None,
     *,
     is_json: bool,
 ) -> None:
     """Show what was made and spent, what is held, and what budgets have left."""
     session.silence()
+    if operation_id is not None:
+        if words or since or until:
+            message = "--operation shows one operation: --by and dates do not apply."
+            raise click.UsageError(message)
+        session.run(partial(Record.find, operation_id=operation_id)).show(
+            is_json=is_json
+        )
+        return
     if since and until and until < since:
         message = f"--until {until} lies before --since {since}."
         raise click.UsageError(message)
@@ -201,17 +218,6 @@ def total(rows: Iterable[UsageRow]) -> UsageRow:
 # -- showing ----------------------------------------------------------------------
 
 
-def show_dollars(value: Decimal) -> str:
-    """
-    Show a sum of US dollars, cents at least.
-
-    >>> show_dollars(Decimal(0)), show_dollars(Decimal("0.003800"))
-    ('$0.00', '$0.0038')
-    """
-    whole, _, rest = f"{value:f}".partition(".")
-    return f"${whole}.{rest.rstrip('0').ljust(2, '0')}"
-
-
 def _print(book: Book, by: Sequence[str], per: Period) -> None:
     if not book.rows:
         print_line("Nothing was made or spent.")
@@ -253,23 +259,24 @@ def _unknown_lines(unknown: Sequence[Operation]) -> list[str]:
     return [
         "",
         f"Outcome unknown: {len(unknown)}; {show_dollars(held)} held for them.",
-        *(f"  {_unknown_line(one)}" for one in unknown[:MOST_SHOWN]),
+        *(line for one in unknown[:MOST_SHOWN] for line in _unknown_pair(one)),
         *_more(len(unknown)),
         "They may have been charged; Gaia does not repeat them.",
-        "Ask the provider about the task. After 24 hours, the money counts as spent.",
+        "What to do about one: gaia usage --operation ID",
     ]
 
 
-def _unknown_line(operation: Operation) -> str:
-    day = operation.created_at.strftime("%Y-%m-%d %H:%M")
+def _unknown_pair(operation: Operation) -> list[str]:
+    """Describe one in two lines that fit into 80 columns."""
+    when = operation.created_at.strftime("%Y-%m-%d %H:%M")
     held = f"{show_dollars(operation.reserved_usd)} held"
     if not operation.reserved_usd and operation.cost_usd:
         held = f"{show_dollars(operation.cost_usd)} counted as spent"
-    parts = [operation.id, day, held]
+    lines = [f"  {operation.id}  {when}  {held}"]
     if operation.attempts:
         latest = operation.attempts[-1]
-        parts += [f"{latest.provider}/{latest.model}", f"task {latest.task_id}"]
-    return clean("  ".join(parts))
+        lines.append(f"    {latest.provider}/{latest.model}, task {latest.task_id}")
+    return [clean(line) for line in lines]
 
 
 def _more(number: int) -> list[str]:

@@ -14,7 +14,8 @@ import pytest
 from click.testing import Result
 
 from gaia_core.capabilities import Capability
-from gaia_core.cli.usage import MOST_SHOWN, beginning, show_dollars
+from gaia_core.cli.operation import next_step, show_dollars
+from gaia_core.cli.usage import MOST_SHOWN, beginning
 from gaia_core.errors import OutcomeClass
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.ledger.database import Database
@@ -237,9 +238,10 @@ def test_unknown_outcomes_are_listed(gaia: Gaia, note: Note) -> None:
     (unknown,) = document["unknown"]
     assert _lines(shown)[1] == ["strahd", "1", "0", "0", "1", "0", "$0.00", "$0.04"]
     assert "Outcome unknown: 1; $0.04 held for them." in shown.stdout
-    assert f"{lost}  {TODAY:%Y-%m-%d %H:%M}  $0.04 held  hello/m1" in shown.stdout
-    assert unknown["task_id"] in shown.stdout
-    assert "Ask the provider about the task" in shown.stdout
+    assert f"  {lost}  {TODAY:%Y-%m-%d %H:%M}  $0.04 held\n" in shown.stdout
+    assert f"    hello/m1, task {unknown['task_id']}\n" in shown.stdout
+    assert "gaia usage --operation ID" in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 80
     assert unknown["operation_id"] == lost
     assert unknown["provider"] == "hello"
     assert unknown["campaign"] == "strahd"
@@ -254,8 +256,134 @@ def test_long_lists_are_cut(gaia: Gaia, note: Note) -> None:
     shown, document = gaia("usage"), _json(gaia("usage", "--json"))
 
     assert "and 3 more" in shown.stdout
-    assert shown.stdout.count(" held  hello/m1") == MOST_SHOWN
+    assert shown.stdout.count("    hello/m1, task ") == MOST_SHOWN
     assert len(document["unknown"]) == MOST_SHOWN + 3
+
+
+# -- one operation ----------------------------------------------------------------
+
+
+def test_an_operation_of_unknown_outcome_is_shown(gaia: Gaia, note: Note) -> None:
+    """A person reads what was tried, what is held, and whom to ask."""
+    (lost,) = note(Story(ends="unknown", campaign="strahd", user="ada"))
+
+    result = gaia("usage", "--operation", lost)
+
+    task = _json(gaia("usage", "--operation", lost, "--json"))["attempts"][0]["task_id"]
+    advice = f"ask hello about task {task}; if it was never made, ask again; "
+    assert result.exit_code == 0
+    assert result.stdout.splitlines() == [
+        f"Operation {lost}: unknown",
+        "  capability  text-to-image",
+        "  campaign    strahd",
+        "  user        ada",
+        f"  accepted    {TODAY:%Y-%m-%d %H:%M:%S} UTC",
+        *(line for line in result.stdout.splitlines() if line.startswith("  ended ")),
+        "  cost        not known",
+        "  held        $0.04",
+        "  error       so it ended",
+        "  attempt 1: hello/m1, ambiguous, $0.04, 0.0 s",
+        f"    task {task}",
+        "",
+        f"next: {advice}after 24 hours, what is held counts as spent",
+    ]
+
+
+def test_an_operation_as_json(gaia: Gaia, note: Note) -> None:
+    """The document holds everything that is on record of it."""
+    (lost,) = note(Story(ends="unknown", campaign="strahd", user="ada"))
+
+    document = _json(gaia("usage", "--json", "--operation", lost))
+
+    (attempt,) = document.pop("attempts")
+    assert document.pop("created_at") == TODAY.isoformat()
+    assert document.pop("finished_at") is not None
+    assert "ask hello about task" in document.pop("next_step")
+    assert (attempt["provider"], attempt["outcome"]) == ("hello", "ambiguous")
+    assert document == {
+        "operation_id": lost,
+        "capability": "text-to-image",
+        "state": "unknown",
+        "campaign": "strahd",
+        "user": "ada",
+        "batch_id": None,
+        "line": None,
+        "provider": None,
+        "model": None,
+        "cost_usd": None,
+        "held_usd": 0.04,
+        "images": [],
+        "words": None,
+        "error_type": "SomeError",
+        "error": "so it ended",
+    }
+
+
+def test_an_operation_names_its_pictures(
+    gaia: Gaia, install: Install, book: Path
+) -> None:
+    """Each picture is named with its path; one that was removed is gone."""
+    install()
+    made = _json(gaia("generate", "a dragon", "-n", 2, "--size", 16, "--json"))
+    first, second = (Path(image["path"]) for image in made["images"])
+    second.unlink()
+
+    result = gaia("usage", "--operation", made["operation_id"])
+    document = _json(gaia("usage", "--operation", made["operation_id"], "--json"))
+
+    assert book.exists()
+    assert f"  picture     {first}\n" in result.stdout
+    assert f"  picture     {made['images'][1]['id']} is gone\n" in result.stdout
+    assert "next: nothing is open\n" in result.stdout
+    assert [image["path"] for image in document["images"]] == [str(first), None]
+    assert document["next_step"] is None
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["words", "json"])
+def test_an_operation_that_is_not_there(
+    gaia: Gaia, note: Note, options: tuple[str, ...]
+) -> None:
+    """An identifier that the ledger does not know is a failure, in a sentence."""
+    note(Story())
+
+    result = gaia("usage", "--operation", "0" * 32, *options)
+
+    assert result.exit_code == 1
+    assert f"There is no operation '{'0' * 32}' in this ledger." in result.output
+
+
+def test_one_operation_takes_no_groups(gaia: Gaia, install: Install) -> None:
+    """Groups and days make no sense of one operation."""
+    install()
+
+    result = gaia("usage", "--operation", "0" * 32, "--by", "day")
+
+    assert result.exit_code == 2
+    assert "--operation shows one operation" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("state", "batch", "expected"),
+    [
+        pytest.param("accepted", None, "nothing was sent yet", id="accepted"),
+        pytest.param("queued", "b1", "`gaia batch resume b1` goes on", id="queued"),
+        pytest.param("sent", "b1", "where its process is gone", id="sent"),
+        pytest.param("received", None, "made and paid", id="received"),
+        pytest.param("unknown", None, "ask the provider", id="unknown"),
+    ],
+)
+def test_every_open_state_has_a_next_step(
+    state: str, batch: str | None, expected: str
+) -> None:
+    """What has not come to its end says what happens next."""
+    operation = Operation(
+        id="1",
+        capability=Capability.TEXT_TO_IMAGE,
+        state=OperationState(state),
+        batch_id=batch,
+    )
+
+    assert expected in (next_step(operation) or "")
 
 
 # -- budgets ----------------------------------------------------------------------
