@@ -125,12 +125,24 @@ async def test_what_a_stopped_process_left_is_free(
 ) -> None:
     """A process that ends while something is open counts as gone from then on."""
     await ledger.accept(an_operation())
+    gone = {ledger.database.worker}
 
     await ledger.close()
 
-    gone = {ledger.database.worker}
     assert await Workers(database).dead() == gone
     assert await _listed(database) == gone
+    assert ledger.database.worker not in gone
+
+
+async def test_reopened_ledger_takes_over_what_it_left(ledger: SqlLedger) -> None:
+    """What a `Gaia` left open when it closed is settled when it is opened again."""
+    operation = await ledger.accept(an_operation())
+    await ledger.close()
+    await ledger.open()
+
+    adopted = await ledger.adopt()
+
+    assert [one.id for one in adopted] == [operation.id]
 
 
 async def test_owner_that_is_not_listed_is_dead(
