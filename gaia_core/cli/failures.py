@@ -42,6 +42,12 @@ class ExitCode(IntEnum):
     """Ctrl-C."""
     PIPE_CLOSED = 141
     """The reader of standard output went away."""
+    TERMINATED = 143
+    """SIGTERM."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM ended the work, as Ctrl-C does."""
 
 
 def wants_json(words: Sequence[str]) -> bool:
@@ -57,6 +63,8 @@ def wants_json(words: Sequence[str]) -> bool:
 
 def exit_code(error: BaseException) -> ExitCode:
     """Choose how to end after an error."""
+    if _is_terminated(error):
+        return ExitCode.TERMINATED
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     if isinstance(error, click.UsageError | InvalidRequestError | SettingsError):
@@ -100,7 +108,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, GaiaError):
         return _masked(str(error))
     if isinstance(error, click.Abort):
-        return "Interrupted."
+        return "Ended by SIGTERM." if _is_terminated(error) else "Interrupted."
     if isinstance(error, click.ClickException):
         return error.format_message()
     kind = type(error).__name__
@@ -126,7 +134,7 @@ def _suggested_action(error: Exception) -> str:
 
 def _lines(error: Exception) -> list[str]:
     message = "\n".join(clean(line) for line in _message(error).splitlines())
-    if isinstance(error, click.Abort):
+    if isinstance(error, click.Abort) and not _is_terminated(error):
         # The empty line takes what the terminal shows of Ctrl-C.
         return ["", message]
     reasons = getattr(error, "reasons", {})
@@ -136,6 +144,10 @@ def _lines(error: Exception) -> list[str]:
         *_tried(error),
         *_lost(error),
     ]
+
+
+def _is_terminated(error: BaseException) -> bool:
+    return isinstance(error.__cause__, Terminated)
 
 
 def _whose(error: Exception) -> str:
@@ -165,15 +177,12 @@ def _times(number: int) -> str:
 
 
 def _lost(error: Exception) -> list[str]:
-    """Name the attempt that may have cost, and where the operation is on record."""
+    """Name the attempt that may have cost, and whom to ask about it."""
     attempts = getattr(error, "attempts", ())
     if not attempts or not isinstance(error, OutcomeUnknownError):
         return []
     last = attempts[-1]
-    return [
-        clean(f"  ask {last.provider} about task {last.task_id}"),
-        "  `gaia usage` lists what is held for it",
-    ]
+    return [clean(f"  ask {last.provider} about task {last.task_id}")]
 
 
 def _show_traceback(error: Exception) -> None:

@@ -3,15 +3,18 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import attrs
 import click
 
 from gaia_core import Gaia, PluginError, load_settings
+from gaia_core.cli.failures import Terminated
 from gaia_core.cli.writing import say
 from gaia_core.settings import find_settings_file
 
@@ -25,6 +28,11 @@ Work = Callable[[Gaia], Coroutine[Any, Any, T]]
 
 PATIENCE = 0.5
 """Seconds of closing after which a person is told what it waits for."""
+
+_AGAIN = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second SIGTERM"}
+"""Signals that end the work, and what leaves it without waiting."""
+_FIRST_CODE = 128
+_SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -83,11 +91,14 @@ class Session:
 
         Raises:
             PluginError: If a plugin ends the program instead of failing.
+            Terminated: If SIGTERM ended it.
         """
         with contextlib.redirect_stdout(sys.stderr):
-            gaia = Gaia.open(settings or self.settings())
+            gaia, ending = Gaia.open(settings or self.settings()), _Ending()
             try:
-                return asyncio.run(_inside(gaia, work))
+                return asyncio.run(_inside(gaia, work, ending))
+            except asyncio.CancelledError as error:
+                ending.raise_for(error)
             except SystemExit as error:
                 message = "A plugin called exit(); `gaia -v …` shows which one."
                 raise PluginError(message) from error
@@ -112,13 +123,81 @@ def split_setting(text: str) -> tuple[str, str]:
     return key, value
 
 
-async def _inside(gaia: Gaia, work: Work[T]) -> T:
-    async with gaia:
+@attrs.define(eq=False)
+class _Ending:
+    """
+    Winds the work down on Ctrl-C and on SIGTERM; a second one leaves at once.
+
+    Attributes:
+        asked: The signal that came, or None.
+    """
+
+    asked: signal.Signals | None = None
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Heed signals while the block runs, in the task that is running now."""
+        loop = asyncio.get_running_loop()
+        end = partial(self._end, asyncio.current_task())
+        found = {number: signal.getsignal(number) for number in _AGAIN}
+        # Whoever started this process may want a signal ignored.
+        before = {
+            number: handler
+            for number, handler in found.items()
+            if handler not in {None, signal.SIG_IGN}
+        }
         try:
-            return await work(gaia)
-        except asyncio.CancelledError:
-            asyncio.get_running_loop().call_later(PATIENCE, _explain_waiting)
-            raise
+            for number in before:
+                loop.add_signal_handler(number, end, number)
+        except (NotImplementedError, RuntimeError, ValueError):
+            # Windows has no such handlers, and only the main thread hears signals.
+            yield
+            return
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                loop.remove_signal_handler(number)
+                signal.signal(number, handler)
+
+    def raise_for(self, error: asyncio.CancelledError) -> NoReturn:
+        """Turn what ended the work into what the signal means."""
+        if self.asked is None:
+            raise error
+        kind = Terminated if self.asked is signal.SIGTERM else KeyboardInterrupt
+        raise kind from error
+
+    def _end(self, task: "asyncio.Task[Any] | None", number: signal.Signals) -> None:
+        self.asked, loop = number, asyncio.get_running_loop()
+        for each in _AGAIN:
+            loop.remove_signal_handler(each)
+            signal.signal(each, _leave)
+        loop.call_later(PATIENCE, _explain_waiting, _AGAIN[number])
+        if task is not None:
+            task.cancel()
+
+
+def _leave(number: int, _frame: object) -> NoReturn:
+    """End without waiting for anything; what is on the book stays there."""
+    if sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), _SHOW_CURSOR)  # a progress bar hides it
+    os._exit(_FIRST_CODE + number)
+
+
+def _explain_waiting(again: str) -> None:
+    say(f"Waiting for a picture that was sent for already; {again} leaves it.")
+
+
+async def _inside(gaia: Gaia, work: Work[T], ending: _Ending) -> T:
+    with ending.heeded():
+        async with gaia:
+            try:
+                return await work(gaia)
+            except asyncio.CancelledError:
+                if ending.asked is None:
+                    again, loop = _AGAIN[signal.SIGINT], asyncio.get_running_loop()
+                    loop.call_later(PATIENCE, _explain_waiting, again)
+                raise
 
 
 async def _beside(gaia: Gaia, work: Work[T]) -> T:
@@ -126,10 +205,6 @@ async def _beside(gaia: Gaia, work: Work[T]) -> T:
         return await work(gaia)
     finally:
         await gaia.ledger.close()
-
-
-def _explain_waiting() -> None:
-    say("Waiting for a picture that was sent for already; Ctrl-C again leaves it.")
 
 
 def _configure(level: str) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from gaia_core import Image
+from gaia_core.testing.vendors import VendorProcess, plugin_folder
 
 Install = Callable[..., Path]
 Shell = Callable[..., "subprocess.CompletedProcess[bytes]"]
+BeginBatch = Callable[[VendorProcess], "subprocess.Popen[bytes]"]
 
 ROOT = Path(__file__).parent.parent.parent
 GAIA = [sys.executable, "-m", "gaia_core.cli"]
@@ -191,13 +193,23 @@ def test_a_full_disk_is_named(
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)], ids=["words", "json"])
-def test_ctrl_c_ends_at_once(
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        pytest.param(signal.SIGINT, 130, b"Interrupted.", id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 143, b"Ended by SIGTERM.", id="sigterm"),
+    ],
+)
+def test_signals_end_at_once_what_costs_nothing(
     install: Install,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     options: tuple[str, ...],
+    number: signal.Signals,
+    code: int,
+    words: bytes,
 ) -> None:
-    """An interrupt ends with code 130 and without a traceback."""
+    """An interrupt ends with its own code and without a traceback."""
     install(source=SLOW)
     marker = tmp_path / "asked"
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
@@ -209,12 +221,104 @@ def test_ctrl_c_ends_at_once(
     )
     _wait_for(marker)
 
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     stdout, stderr = process.communicate(timeout=20)
 
-    assert process.returncode == 130
+    assert process.returncode == code
     assert b"Traceback" not in stderr
-    assert b"Interrupted." in (stdout if options else stderr)
+    assert words in (stdout if options else stderr)
+
+
+@pytest.fixture(name="begin_batch")
+def _begin_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BeginBatch:
+    """Give a function that begins a batch, and waits until the vendor was asked."""
+    scenes = tmp_path / "scenes.jsonl"
+    line = '{"prompt": "a keep", "width": 16, "height": 16}\n'
+    scenes.write_text(line * 8, encoding="utf-8")
+    monkeypatch.setenv("GAIA_DATABASE", f"sqlite:///{tmp_path / 'gaia.db'}")
+    monkeypatch.setenv("GAIA_PLUGINS__ALLOW", "vendor")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+
+    def begin(vendor: VendorProcess) -> "subprocess.Popen[bytes]":
+        plugins = plugin_folder(
+            tmp_path / "plugins", base_url=vendor.url, has_lookup=False
+        )
+        monkeypatch.setenv("PYTHONPATH", str(plugins), prepend=os.pathsep)
+        process = subprocess.Popen(
+            [*GAIA, "batch", str(scenes), "--max-concurrent", "2"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        patience = time.monotonic() + 30
+        while not vendor.arrivals and time.monotonic() < patience:
+            time.sleep(0.02)
+        assert vendor.arrivals
+        return process
+
+    return begin
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to heed")
+def test_sigterm_leaves_no_open_question(
+    tmp_path: Path, shell: Shell, begin_batch: BeginBatch
+) -> None:
+    """What was sent is waited for, what was not is put back, and it goes on later."""
+    with VendorProcess(
+        path=tmp_path / "book.jsonl", delay=0.8, has_lookup=False
+    ) as vendor:
+        process = begin_batch(vendor)
+
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+
+        (batch,) = json.loads(shell("batch", "status", "--json").stdout)["batches"]
+        sums = json.loads(shell("usage", "--json").stdout)["total"]
+        made = len(vendor.charges)
+        resumed = shell("batch", "resume", batch["batch_id"])
+        charges = len(vendor.charges)
+
+    assert process.returncode == 143
+    assert b"Ended by SIGTERM." in stderr
+    assert b"gaia batch resume" in stderr
+    assert b"Traceback" not in stderr
+    assert (sums["unknown"], sums["done"]) == (0, made)
+    assert 0 < made < 8
+    assert resumed.returncode == 0
+    assert charges == 8
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to heed")
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        pytest.param(signal.SIGINT, 130, b"Ctrl-C again leaves it", id="ctrl-c"),
+        pytest.param(signal.SIGTERM, 143, b"a second SIGTERM leaves it", id="sigterm"),
+    ],
+)
+def test_a_second_signal_leaves_at_once(
+    tmp_path: Path,
+    begin_batch: BeginBatch,
+    number: signal.Signals,
+    code: int,
+    words: bytes,
+) -> None:
+    """Who does not want to wait sends another."""
+    with VendorProcess(
+        path=tmp_path / "book.jsonl", delay=40, has_lookup=False
+    ) as vendor:
+        process = begin_batch(vendor)
+        process.send_signal(number)
+        assert process.stderr is not None
+        said = process.stderr.readline()
+
+        process.send_signal(number)
+        try:
+            process.communicate(timeout=20)
+        finally:
+            process.kill()
+
+    assert words in said
+    assert process.returncode == code
 
 
 def _wait_for(marker: Path) -> None:

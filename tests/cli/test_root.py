@@ -140,6 +140,7 @@ def test_exit_codes_stay() -> None:
         "UNKNOWN": 5,
         "INTERRUPTED": 130,
         "PIPE_CLOSED": 141,
+        "TERMINATED": 143,
     }
 
 
@@ -178,6 +179,7 @@ def test_a_lost_answer_ends_with_its_own_code(gaia: Gaia, install: Install) -> N
 
     assert result.exit_code == 5
     assert "Look operation" in result.stderr
+    assert "`gaia usage --operation " in result.stderr
     assert "  ask studio about task " in result.stderr
     assert "Traceback" not in result.stderr
     assert "sk-canary" not in result.stderr
