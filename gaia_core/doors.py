@@ -183,6 +183,10 @@ class Door:
         await self.services.ledger.settle(operation.id, settlement)
         return reused(found)
 
+    def is_under_way(self, operation_id: str) -> bool:
+        """Tell whether an operation is being carried out here, for whomever."""
+        return any(walk.operation.id == operation_id for walk in self._walks.values())
+
     def open(self) -> None:
         """Take requests in, also after closing."""
         self._is_closed = False

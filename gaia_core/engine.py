@@ -24,12 +24,7 @@ from gaia_core.batches import Batches
 from gaia_core.batches.service import Requests
 from gaia_core.cache import ResultCache
 from gaia_core.capabilities import Capability
-from gaia_core.catalog import (
-    Health,
-    HealthLevel,
-    ModelInfo,
-    ProviderInfo,
-)
+from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices, preferences_of
 from gaia_core.doors import Door
 from gaia_core.errors import GaiaError, PluginError
@@ -119,6 +114,7 @@ class Gaia:
             storage=self.storage,
             estimate=self._estimate,
             carry_out=self._door.serve_item,
+            is_under_way=self._door.is_under_way,
             prepare=self._prepared,
             adopt=self._recovery.run_once,
             ready=self._get_ready,

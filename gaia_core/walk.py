@@ -40,6 +40,7 @@ from gaia_core.records import result_key
 from gaia_core.reliability import (
     cost_in_all,
     is_model_missing,
+    is_put_off,
     lost_attempt,
     may_fall_back,
 )
@@ -306,7 +307,7 @@ class Walk:
         )
 
     async def _write(
-        self, writing: Awaitable[None], later: Settlement | Failure | None = None
+        self, writing: Awaitable[object], later: Settlement | Failure | None = None
     ) -> None:
         """Write an ending down; what cannot be written now is written later."""
         try:
@@ -332,6 +333,9 @@ class Walk:
         failure = public(error, self.operation.id, self.attempts)
         if self._is_unsent_item:
             return failure
+        if self._is_free_item and is_put_off(error, self._tried):
+            await self._leave_open()
+            return failure
         ending = failure_of(failure, self.attempts)
         await self._fail(ending)
         self._log(ending.state, error=ending.error_type)
@@ -340,15 +344,31 @@ class Walk:
     @property
     def _is_unsent_item(self) -> bool:
         """Whether it is leased still: whoever leased it fails it or puts it back."""
-        is_same = len(self.attempts) == len(self.operation.attempts)
-        return self.operation.batch_id is not None and is_same
+        return self.operation.batch_id is not None and not self._tried
+
+    @property
+    def _is_free_item(self) -> bool:
+        """Whether it is an item of a batch for which certainly nothing is owed."""
+        return self.operation.batch_id is not None and not self.may_have_cost
+
+    @property
+    def _tried(self) -> list[Attempt]:
+        """What was tried this time, not before it was put back or taken over."""
+        return self.attempts[len(self.operation.attempts) :]
+
+    async def _leave_open(self) -> None:
+        """Leave an item to whoever leased it; put it back where nobody waits."""
+        book = self.services.ledger.batches
+        if self.is_left and book is not None:
+            await self._write(book.release(self.operation.id, was_sent=True))
 
     async def _abandon(self) -> None:
         """Write into the ledger that the operation was cancelled."""
         if self._is_received:
             self._log(OperationState.RECEIVED, error="CancelledError")
             return
-        if self._is_unsent_item:
+        if self._is_free_item:
+            # Whoever leased it puts it back, or whoever adopts it.
             return
         is_open = self.may_have_cost
         state = OperationState.UNKNOWN if is_open else OperationState.CANCELLED

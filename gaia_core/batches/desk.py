@@ -1,21 +1,20 @@
 """What batches are worked on with, and what becomes of one item."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 import attrs
 
 from gaia_core.batches.pacing import Pace
+from gaia_core.batches.reading import request_of
 from gaia_core.calls import words_of
 from gaia_core.errors import (
     GaiaError,
-    InvalidRequestError,
     LeaseLostError,
     LedgerError,
+    OutcomeClass,
     StorageError,
 )
-from gaia_core.images import Image
 from gaia_core.ledger import (
     BatchBook,
     BatchState,
@@ -26,7 +25,7 @@ from gaia_core.ledger import (
 )
 from gaia_core.metrics import Metrics
 from gaia_core.observability import get_logger
-from gaia_core.records import from_record
+from gaia_core.reliability import cost_in_all
 from gaia_core.requests import Request
 from gaia_core.responses import Response
 from gaia_core.storage import ImageStorage
@@ -46,6 +45,7 @@ class Desk:
         book: Where batches are kept.
         storage: Where the pictures that requests bring along are kept.
         carry_out: What serves an item.
+        is_under_way: Tells whether an item is still carried out, though nobody waits.
         metrics: What is told of items that ended.
         pace: When to wait.
     """
@@ -54,6 +54,7 @@ class Desk:
     book: BatchBook
     storage: ImageStorage
     carry_out: Callable[[Operation, Request], Awaitable[Response]]
+    is_under_way: Callable[[str], bool]
     metrics: Metrics
     pace: Pace
 
@@ -72,15 +73,20 @@ class Desk:
             raise
 
     async def is_unsent(self, operation_id: str) -> bool:
-        """Tell whether an item was taken, and nothing was sent for it yet."""
+        """Tell whether an item was taken, and nothing is on its way for it."""
         found = await self.ledger.get(operation_id)
-        return found is not None and found.state is OperationState.LEASED
+        if found is None or found.state is OperationState.LEASED:
+            return found is not None
+        return _is_free(found) and not _is_waiting(found)
 
     async def put_back(self, item: Operation) -> None:
-        """Put an item back for which nothing was sent."""
-        if not await self.is_unsent(item.id):
+        """Put an item back for which nothing was sent, or nothing came of it."""
+        if self.is_under_way(item.id):
             return
-        await self.book.release(item.id)
+        found = await self.ledger.get(item.id)
+        if found is None or not _is_open(found):
+            return
+        await self.book.release(item.id, was_sent=True)
         batch = await self.book.get(item.batch_id or "")
         if batch is not None and batch.state is BatchState.CANCELLED:
             # It came back after the others were called off.
@@ -88,7 +94,7 @@ class Desk:
 
     async def _do(self, item: Operation) -> None:
         try:
-            request = await self._request_of(item)
+            request = await request_of(item, self.storage)
         except LedgerError as error:
             raise Halt from error
         except GaiaError as error:
@@ -106,24 +112,33 @@ class Desk:
 
     async def _refused(self, item: Operation, error: Exception) -> None:
         """Find out what became of an item, and do what is left to do about it."""
+        if self.is_under_way(item.id):
+            # What was sent goes on by itself, whatever the time is.
+            return
         found = await self.ledger.get(item.id)
         state = None if found is None else found.state
-        if state is OperationState.LEASED:
-            await self._unsent(item, error)
-        elif state is None or state.is_final:
+        is_fault = isinstance(error, StorageError | LedgerError)
+        if found is None or found.state.is_final:
             self._count(state)
-        elif isinstance(error, StorageError | LedgerError):
+        elif found.state is OperationState.LEASED:
+            await self._unsent(item, error)
+        elif is_fault:
             # Paid, and not to be kept or written down: the next would end alike.
             raise Halt from error
-        # What was sent goes on by itself, whatever the time is.
+        elif _is_free(found) and _is_waiting(found):
+            await self._fail(item, error)
+        elif _is_free(found):
+            await self._unsent(item, error, is_put_off=True)
 
-    async def _unsent(self, item: Operation, error: Exception) -> None:
+    async def _unsent(
+        self, item: Operation, error: Exception, *, is_put_off: bool = False
+    ) -> None:
         """Put an item back that may be done later, or fail it."""
         if isinstance(error, StorageError | LedgerError):
             # No room for pictures, or no book: that is no fault of the item's.
             await self.put_back(item)
             raise Halt from error
-        if self.pace.refused(error):
+        if self.pace.refused(error, is_put_off=is_put_off):
             await self.put_back(item)
         else:
             await self._fail(item, error)
@@ -142,37 +157,18 @@ class Desk:
         if state is not None:
             self.metrics.count("gaia_batch_items_total", state=str(state))
 
-    async def _request_of(self, item: Operation) -> Request:
-        """
-        Read what was asked for, as it was written down.
 
-        Raises:
-            StorageError: If a picture it brought along is missing or damaged.
-            InvalidRequestError: If it cannot be read.
-        """
-        if item.request is None:
-            message = "The ledger does not say what was asked for."
-            raise InvalidRequestError(message)
-        pictures = {
-            digest: await self.storage.read_input(digest)
-            for digest in sorted(_digests(item.request))
-        }
-        return from_record(item.request, _reader(pictures))
+def _is_open(item: Operation) -> bool:
+    """Tell whether an item may be put back, if nothing is on its way for it."""
+    return item.state is OperationState.LEASED or _is_free(item)
 
 
-def _reader(pictures: Mapping[str, Image]) -> Callable[[str], Image]:
-    def read(digest: str) -> Image:
-        if digest not in pictures:
-            message = f"The picture {digest} is not where a picture belongs."
-            raise InvalidRequestError(message)
-        return pictures[digest]
-
-    return read
+def _is_free(item: Operation) -> bool:
+    """Tell whether an item was sent, and nothing is owed for it."""
+    is_sent = item.state is OperationState.SENT
+    return is_sent and cost_in_all(item.attempts) == 0
 
 
-def _digests(record: Mapping[str, Any]) -> set[str]:
-    """Name the pictures a record refers to."""
-    names = ("image", "mask_image")
-    given = [record.get(name) for name in names]
-    given += record.get("reference_images", ())
-    return {one["sha256"] for one in given if isinstance(one, Mapping)}
+def _is_waiting(item: Operation) -> bool:
+    """Tell whether the latest attempt of an item has not been answered."""
+    return item.attempts[-1].outcome is OutcomeClass.AMBIGUOUS

@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterable,
     Sequence,
 )
@@ -25,6 +26,7 @@ from gaia_core.ledger import (
     IdempotencyKey,
     Ledger,
     Operation,
+    OperationState,
 )
 from gaia_core.metrics import Metrics, NoMetrics
 from gaia_core.requests import Request
@@ -33,11 +35,18 @@ from gaia_core.storage import ImageStorage
 
 if TYPE_CHECKING:
     from gaia_core.batches.desk import Desk
+    from gaia_core.batches.repeats import Origins, Repeats
     from gaia_core.batches.runs import Run
     from gaia_core.batches.spool import Spool
 
 MAX_CONCURRENT = 8
 """How many items are under way at a time, unless said."""
+NOT_DONE = frozenset(
+    {OperationState.FAILED, OperationState.CANCELLED, OperationState.UNKNOWN}
+)
+"""What an item may end as that can be made again."""
+AGAIN = NOT_DONE - {OperationState.UNKNOWN}
+"""What is made again, unless said: of these nothing was made, or paid for nothing."""
 _BREATH = 100
 """How many requests are written down before others get their turn."""
 
@@ -49,6 +58,11 @@ CarryOut = Callable[[Operation, Request], Awaitable[Response]]
 
 async def nothing() -> None:
     """Do nothing: there is nobody to take care of it."""
+
+
+def nowhere(_operation_id: str) -> bool:
+    """Say that nothing goes on once `CarryOut` has come back."""
+    return False
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -71,6 +85,7 @@ class Batches:
         estimate: What to hold for a request.
         carry_out: What serves an item that is leased.
         prepare: What middleware makes of a request.
+        is_under_way: Tells whether an item is still carried out, though nobody waits.
         adopt: Takes care of items whose process is gone.
         ready: Gets the ledger ready; called before each use.
         metrics: What is told of items that ended.
@@ -81,6 +96,7 @@ class Batches:
     estimate: Callable[[Request], Decimal]
     carry_out: CarryOut
     prepare: Callable[[Request], Request]
+    is_under_way: Callable[[str], bool] = nowhere
     adopt: Callable[[], Awaitable[object]] = nothing
     ready: Callable[[], Awaitable[object]] = nothing
     metrics: Metrics = attrs.field(factory=NoMetrics)
@@ -110,28 +126,77 @@ class Batches:
             BudgetExceededError: If it costs more than a budget has left.
             StorageError: If a picture cannot be kept until its turn.
         """
-        from gaia_core.batches.spool import Spool  # noqa: PLC0415 - most open none
-
-        batch = Batch(
-            id=uuid.uuid4().hex,
-            created_at=datetime.now(UTC),
-            name=name,
-            principal=principal,
-            key=key,
-        )
-        spool = Spool(
-            batch_id=batch.id,
-            principal=principal,
-            storage=self.storage,
-            prepare=self.prepare,
-            estimate=self.estimate,
-        )
+        batch = _new(name=name, key=key, principal=principal)
+        spool = self._spool(batch)
         try:
             await _fill(spool, requests)
             book = await self._ready_book()
             return await book.open(batch, spool)
         finally:
             spool.close()
+
+    async def again(
+        self,
+        batch_id: str,
+        *,
+        states: Collection[OperationState | str] = AGAIN,
+    ) -> Batch:
+        """
+        Take a batch on that makes again what another one did not make.
+
+        What was made again before is not made once more; where that is still under
+        way, the batch it is under way in is given back.
+
+        Args:
+            batch_id: The batch whose items are to be made again.
+            states: Which of them, by how they ended: ``failed``, ``cancelled``, or
+                ``unknown``, which may be paid twice.
+
+        Returns:
+            The batch; run it. One that has ended already, where nothing is left.
+
+        Raises:
+            InvalidRequestError: If there is no such batch, or nothing of it to make.
+            BudgetExceededError: If it costs more than a budget has left.
+        """
+        from gaia_core.batches.repeats import (  # noqa: PLC0415 - most repeat none
+            again_id,
+            check_states,
+            key_of,
+            name_of,
+        )
+
+        wanted, source = check_states(states), await self._known(batch_id)
+        batch = _new(name=name_of(source), key=None, principal=source.principal)
+        spool, latest_batch, first = self._spool(batch), None, None
+        try:
+            async for latest in self._latest(batch_id):
+                if latest.batch_id != batch_id:
+                    latest_batch = latest.batch_id
+                    if not latest.state.is_final:
+                        return await self._known(str(latest_batch))
+                if latest.state in wanted:
+                    await spool.repeat(latest, again_id(latest.id))
+                    first = first or again_id(latest.id)
+            if first is None and latest_batch is not None:
+                return await self._known(latest_batch)
+            if first is None:
+                names = " or ".join(sorted(wanted))
+                message = f"No item of batch {batch_id} is {names}: none to make again."
+                raise InvalidRequestError(message)
+            batch = attrs.evolve(batch, key=key_of(source, first))
+            return await self._book.open(batch, spool)
+        finally:
+            spool.close()
+
+    async def origins(self, batch_id: str) -> "Origins":
+        """
+        Tell where the items of a batch come from, for one that `again` opened.
+
+        Raises:
+            InvalidRequestError: If there is no such batch.
+        """
+        return await self._repeats().origins(await self._known(batch_id))
 
     async def run(
         self, batch_id: str, *, max_concurrent: int = MAX_CONCURRENT, after: int = 0
@@ -233,6 +298,29 @@ class Batches:
         await self.ready()
         return self._book
 
+    def _spool(self, batch: Batch) -> "Spool":
+        from gaia_core.batches.spool import Spool  # noqa: PLC0415 - most open none
+
+        return Spool(
+            batch_id=batch.id,
+            principal=batch.principal,
+            storage=self.storage,
+            prepare=self.prepare,
+            estimate=self.estimate,
+        )
+
+    def _repeats(self) -> "Repeats":
+        from gaia_core.batches.repeats import Repeats  # noqa: PLC0415 - as above
+
+        return Repeats(ledger=self.ledger, book=self._book)
+
+    async def _latest(self, batch_id: str) -> AsyncIterator[Operation]:
+        """Go through what is not done, as it was made again the last time."""
+        repeats = self._repeats()
+        async for item in self._book.items(batch_id):
+            if item.state in NOT_DONE:
+                yield await repeats.latest(item)
+
     def _desk(self) -> "Desk":
         from gaia_core.batches.desk import Desk  # noqa: PLC0415 - only to run one
         from gaia_core.batches.pacing import Pace  # noqa: PLC0415 - as above
@@ -242,6 +330,7 @@ class Batches:
             book=self._book,
             storage=self.storage,
             carry_out=self.carry_out,
+            is_under_way=self.is_under_way,
             metrics=self.metrics,
             pace=Pace(),
         )
@@ -253,6 +342,16 @@ class Batches:
             message = f"There is no batch {batch_id!r}."
             raise InvalidRequestError(message)
         return batch
+
+
+def _new(*, name: str, key: IdempotencyKey | None, principal: str) -> Batch:
+    return Batch(
+        id=uuid.uuid4().hex,
+        created_at=datetime.now(UTC),
+        name=name,
+        principal=principal,
+        key=key,
+    )
 
 
 async def _fill(spool: "Spool", requests: Requests) -> None:

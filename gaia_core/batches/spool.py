@@ -10,7 +10,9 @@ from typing import IO, Any
 
 import attrs
 
+from gaia_core.batches.reading import request_of
 from gaia_core.capabilities import Capability
+from gaia_core.errors import InvalidRequestError, StorageError
 from gaia_core.images import Image
 from gaia_core.ledger import Operation, OperationState
 from gaia_core.records import fingerprint, pictures_of, to_record
@@ -59,16 +61,35 @@ class Spool:
         prepared = self.prepare(request)
         for picture in pictures_of(prepared):
             await self._keep(picture)
-        entry = {
-            "id": uuid.uuid4().hex,
-            "capability": str(prepared.capability),
-            "campaign_id": prepared.campaign_id,
-            "user_id": prepared.user_id,
-            "request": to_record(prepared),
+        self._write(
+            id=uuid.uuid4().hex,
+            capability=str(prepared.capability),
+            campaign_id=prepared.campaign_id,
+            user_id=prepared.user_id,
+            request=to_record(prepared),
             # What was asked for: middleware need not change it alike each time.
-            "fingerprint": fingerprint(request),
-            "reserved_usd": str(self.estimate(prepared)),
-        }
+            fingerprint=fingerprint(request),
+            reserved_usd=str(self.estimate(prepared)),
+        )
+
+    async def repeat(self, item: Operation, operation_id: str) -> None:
+        """Write an item of another batch down, under an identifier of its own."""
+        try:
+            reserved_usd = self.estimate(await request_of(item, self.storage))
+        except (InvalidRequestError, StorageError):
+            # It will say so itself when it is its turn.
+            reserved_usd = Decimal(0)
+        self._write(
+            id=operation_id,
+            capability=str(item.capability),
+            campaign_id=item.campaign_id,
+            user_id=item.user_id,
+            request=item.request,
+            fingerprint=item.fingerprint,
+            reserved_usd=str(reserved_usd),
+        )
+
+    def _write(self, **entry: Any) -> None:
         self._file.write(json.dumps(entry, separators=(",", ":")) + "\n")
 
     def __iter__(self) -> Iterator[Operation]:

@@ -7,7 +7,12 @@ Gaia goes by; `SingleTry` admits every provider and repeats nothing.
 
 from gaia_core.reliability.gates import EgressLimits
 from gaia_core.reliability.money import cost_in_all, cost_of, lost_attempt
-from gaia_core.reliability.outcomes import classify, is_model_missing, may_fall_back
+from gaia_core.reliability.outcomes import (
+    classify,
+    is_model_missing,
+    is_put_off,
+    may_fall_back,
+)
 from gaia_core.reliability.policies import Asker, Reliability, SingleTry, Target
 from gaia_core.reliability.standard import StandardReliability, Standing
 
@@ -23,6 +28,7 @@ __all__ = [
     "cost_in_all",
     "cost_of",
     "is_model_missing",
+    "is_put_off",
     "lost_attempt",
     "may_fall_back",
 ]

@@ -31,10 +31,10 @@ def _busy(wait: float) -> RateLimitError:
     ("error", "expected"),
     [
         pytest.param(_busy(7.0), 7.0, id="busy"),
-        pytest.param(RateLimitError("too many"), 1.0, id="busy-without-a-time"),
-        pytest.param(ProviderUnavailableError("down"), 1.0, id="down"),
-        pytest.param(ProviderConnectionError("refused"), 1.0, id="refused"),
-        pytest.param(ProviderTimeoutError("queue"), 1.0, id="nobody-got-through"),
+        pytest.param(RateLimitError("too many"), 0.0, id="busy-without-a-time"),
+        pytest.param(ProviderUnavailableError("down"), 0.0, id="down"),
+        pytest.param(ProviderConnectionError("refused"), 0.0, id="refused"),
+        pytest.param(ProviderTimeoutError("queue"), 0.0, id="nobody-got-through"),
         pytest.param(RequestLimitError("door", retry_after=3.0), 3.0, id="door"),
         pytest.param(
             NoCapableProviderError("later", {}, retry_after=9.0), 9.0, id="later"
@@ -98,10 +98,28 @@ def test_a_wait_that_is_too_long_is_not_begun() -> None:
     assert pace.left() == 0
 
 
-def test_a_wait_of_nothing_is_a_breath() -> None:
-    """A refusal without a wait does not make a busy loop."""
+def test_pauses_grow_where_nobody_says_how_long() -> None:
+    """Each pause is twice the one before, up to a minute; a success ends that."""
+    clock = Clock()
+    pace = Pace(clock=clock)
+    pauses = []
+
+    for _ in range(8):
+        assert pace.refused(RateLimitError("too many"))
+        assert pace.refused(RateLimitError("too many"))
+        pauses.append(pace.left())
+        clock.now += pace.left()
+    pace.made()
+    assert pace.refused(_busy(0.0))
+
+    assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert pace.left() == 1.0
+
+
+def test_what_is_put_off_is_waited_for() -> None:
+    """Somebody else's refusal for good does not end what another may serve later."""
     pace = Pace(clock=Clock())
 
-    pace.refused(_busy(0.0))
-
+    assert not pace.refused(AuthenticationError("key"))
+    assert pace.refused(AuthenticationError("key"), is_put_off=True)
     assert pace.left() > 0

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import attrs
 import pytest
 
 from gaia_core import (
+    AuthenticationError,
     CallContext,
     ContentFilteredError,
     Gaia,
@@ -23,7 +25,9 @@ from gaia_core import (
     StorageError,
     hookimpl,
 )
+from gaia_core.batches import pacing
 from gaia_core.ledger import BatchEvent
+from gaia_core.reliability import SingleTry
 from gaia_core.settings import BudgetSettings, Settings
 from gaia_core.storage import FileStorage
 from gaia_core.testing import FakeProvider, png
@@ -93,13 +97,24 @@ class Slow(FakeProvider):
 def _open_gaia(tmp_path: Path) -> OpenGaia:
     """Give a function that opens a whole `Gaia`, again and again over one ledger."""
 
-    def opened(*plugins: object, storage: Any = None, **settings: Any) -> Gaia:
+    def opened(
+        *plugins: object,
+        storage: Any = None,
+        reliability: Any = None,
+        **settings: Any,
+    ) -> Gaia:
         found = Settings(
             database=f"sqlite:///{tmp_path / 'gaia.db'}",
             image_store=tmp_path / "images",
             **settings,
         )
-        return Gaia.open(found, plugins=plugins, storage=storage, discover=False)
+        return Gaia.open(
+            found,
+            plugins=plugins,
+            storage=storage,
+            reliability=reliability,
+            discover=False,
+        )
 
     return opened
 
@@ -287,6 +302,121 @@ async def test_a_provider_that_is_busy_is_tried_again(open_gaia: OpenGaia) -> No
         events = await _all(gaia, _requests(2), max_concurrent=1)
 
     assert _kinds(events)["done"] == 2
+
+
+async def test_a_short_outage_fails_no_item(open_gaia: OpenGaia) -> None:
+    """A vendor that is gone for seconds, tried in vain or not, costs only time."""
+    async with (
+        Vendor(delay=0.01) as vendor,
+        open_gaia(
+            RecoverableVendorProvider(base_url=vendor.url), reliability=SingleTry()
+        ) as gaia,
+    ):
+        async with vendor.closed():
+            running = asyncio.create_task(_all(gaia, _requests(12), max_concurrent=4))
+            await asyncio.sleep(2)
+        events = await running
+        batch = (await gaia.batches.latest())[0]
+        items = [item async for item in gaia.batches.items(batch.id)]
+        problems = await gaia.ledger.check()
+
+    assert _kinds(events)["done"] == 12
+    assert any(len(item.attempts) > 1 for item in items)
+    assert len(vendor.charges) == 12
+    assert vendor.double_charges() == {}
+    assert batch.cost_usd == 12 * vendor.price_usd
+    assert problems == []
+
+
+@pytest.mark.parametrize("fault", [Fault.BUSY, Fault.UNAVAILABLE])
+async def test_a_busy_vendor_fails_no_item(open_gaia: OpenGaia, fault: Fault) -> None:
+    """Refused again and again for free, an item waits and is made in the end."""
+    async with (
+        Vendor(faults=Faults(script=[fault] * 12)) as vendor,
+        open_gaia(VendorProvider(base_url=vendor.url), reliability=SingleTry()) as gaia,
+    ):
+        events = await _all(gaia, _requests(6), max_concurrent=4)
+        problems = await gaia.ledger.check()
+
+    assert _kinds(events)["done"] == 6
+    assert vendor.double_charges() == {}
+    assert len(vendor.charges) == 6
+    assert problems == []
+
+
+async def test_a_busy_vendor_beside_a_wrong_key_fails_no_item(
+    open_gaia: OpenGaia,
+) -> None:
+    """Somebody who may serve it later counts, whoever else refused it for good."""
+    busy = FakeProvider(
+        name="busy",
+        priority=2,
+        outcomes=[RateLimitError("wait"), RateLimitError("wait")],
+    )
+    wrong = FakeProvider(name="wrong", outcomes=[AuthenticationError("no key")] * 9)
+
+    async with open_gaia(busy, wrong, reliability=SingleTry()) as gaia:
+        events = await _all(gaia, _requests(2), max_concurrent=1)
+
+    assert _kinds(events)["done"] == 2
+
+
+async def test_a_refusal_for_good_is_not_waited_for(open_gaia: OpenGaia) -> None:
+    """What was refused for good after it was refused for now has failed."""
+    provider = FakeProvider(
+        outcomes=[RateLimitError("wait", retry_after=0.01), ContentFilteredError("No.")]
+    )
+
+    async with open_gaia(provider) as gaia:
+        events = await _all(gaia, _requests(1))
+
+    assert _kinds(events)["failed"] == 1
+    assert len(provider.calls) == 2
+
+
+async def test_patience_with_what_was_sent_ends(
+    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After as long without any success, items that were put back have failed."""
+    impatient = partial(pacing.Pace, patience=0.5)
+    monkeypatch.setattr(pacing, "Pace", impatient)
+    provider = FakeProvider(outcomes=[RateLimitError("wait", retry_after=0.2)] * 99)
+
+    async with open_gaia(provider, reliability=SingleTry()) as gaia:
+        events = await _all(gaia, _requests(2))
+        batch = (await gaia.batches.latest())[0]
+        items = [item async for item in gaia.batches.items(batch.id)]
+
+    assert _kinds(events)["failed"] == 2
+    assert {item.error_type for item in items} == {"RateLimitError"}
+    assert not any(item.reserved_usd for item in items)
+
+
+async def test_who_leaves_in_an_outage_waits_for_nothing(open_gaia: OpenGaia) -> None:
+    """An item between two attempts is put back at once, and made by the next run."""
+    provider = FakeProvider(
+        price_usd="0.04", outcomes=[RateLimitError("wait", retry_after=20.0)] * 2
+    )
+
+    async with open_gaia(provider) as gaia:
+        batch = await gaia.batches.open(_requests(2))
+        running = asyncio.create_task(_follow(gaia, batch.id))
+        await _until(lambda: provider.calls)
+        await asyncio.sleep(0.2)
+        start = asyncio.get_running_loop().time()
+        running.cancel()
+        await asyncio.wait([running])
+        seconds = asyncio.get_running_loop().time() - start
+        items = [item async for item in gaia.batches.items(batch.id)]
+    provider.outcomes.clear()
+    async with open_gaia(provider) as gaia:
+        await _follow(gaia, batch.id)
+        found = await gaia.batches.get(batch.id)
+
+    assert seconds < 5
+    assert [item.state for item in items] == ["queued", "queued"]
+    assert found is not None
+    assert found.done == 2
 
 
 async def test_a_full_disk_ends_no_item(open_gaia: OpenGaia, tmp_path: Path) -> None:

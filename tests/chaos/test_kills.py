@@ -257,6 +257,8 @@ def _check(ordeal: Ordeal, world: World, found: Finding) -> None:
     # The book holds together.
     assert found.problems == []
     assert _integrity(world.database) == "ok"
+    # A refusal for now fails nothing: three in ten requests go wrong here.
+    assert not failed
     if ordeal.has_lookup:
         assert not unknown
 
