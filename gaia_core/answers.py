@@ -42,9 +42,10 @@ async def checked(result: object, candidate: Candidate, hook: str) -> Result:
     if isinstance(result, ImageResult):
         await _check_pictures(result, candidate)
     answer = cast("Result", result)
+    if answer.model:
+        return answer
     # A record without a model could not be read again.
-    model = answer.model or candidate.model.id
-    return attrs.evolve(answer, model=model)
+    return attrs.evolve(answer, model=candidate.model.id)
 
 
 async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:

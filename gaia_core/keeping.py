@@ -107,6 +107,8 @@ class Keeper:
         self, result: ImageResult, request: Request | None
     ) -> ImageResult:
         """Write Gaia's metadata into bytes encoded here; leave all others alone."""
+        if not any(image.is_encoded_here for image in result.images):
+            return result
         images = [
             await beside(image.image, partial(self._data, image, result, request))
             for image in result.images
