@@ -1,8 +1,9 @@
 """What a host may choose for one call, and what follows from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TypedDict
 
 from gaia_core.catalog import to_decimal
@@ -60,9 +61,18 @@ class Choices(PlanChoices, total=False):
     delivery: Delivery | str
 
 
-def preferences_of(choices: PlanChoices, settings: Settings) -> Preferences:
+def preferences_of(
+    choices: PlanChoices,
+    settings: Settings,
+    latency: Mapping[str, float] = MappingProxyType({}),
+) -> Preferences:
     """
     Take the choices of a call, and from the settings what they leave open.
+
+    Args:
+        choices: What the caller chose.
+        settings: What holds otherwise.
+        latency: Provider to its measured seconds.
 
     Raises:
         InvalidRequestError: If one of them makes no sense.
@@ -72,6 +82,7 @@ def preferences_of(choices: PlanChoices, settings: Settings) -> Preferences:
         max_cost_usd=_lowest(choices.get("max_cost_usd"), settings.max_cost_usd),
         allowed_providers=_names(choices.get("allowed_providers")),
         needs_price=settings.budgets.is_set,
+        latency=latency,
     )
 
 

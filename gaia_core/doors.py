@@ -246,7 +246,7 @@ class Door:
                 campaign_id=request.campaign_id,
                 user_id=request.user_id,
                 request=record,
-                fingerprint=fingerprint(record),
+                fingerprint=fingerprint(record) if named else "",
                 key=named,
                 result_key=key,
                 reserved_usd=best.price_usd or Decimal(0),

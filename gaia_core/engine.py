@@ -455,9 +455,8 @@ class Gaia:
         if not self._is_open:
             message = "Use it inside `async with`: only then it knows any model."
             raise RuntimeError(message)
-        preferences = attrs.evolve(
-            preferences_of(choices, self.settings), latency=self.reliability.latency()
-        )
+        latency = self.reliability.latency()
+        preferences = preferences_of(choices, self.settings, latency)
         return select(request, self._offers, preferences, self._admit)
 
     def _estimate(self, request: Request) -> Decimal:

@@ -96,7 +96,8 @@ class Operation:
         campaign_id: The campaign it is paid under, if any.
         user_id: The user it is paid under, if any.
         request: What was asked for, as `gaia_core.records.to_record` writes it.
-        fingerprint: Digest of the request, its pictures' contents included.
+        fingerprint: Digest of the request, its pictures' contents included; empty
+            where no key asks for it.
         key: The idempotency key it was asked under, if any.
         result_key: What equal requests have in common; None: it is not shared.
         batch_id: The batch it is an item of, if any.
