@@ -8,6 +8,10 @@ from gaia_core.cli.writing import print_line
 
 GAP = "  "
 """What stands between two columns."""
+FIRM = 16
+"""Texts up to this width are never broken; a date with its time is one."""
+LEAST = 12
+"""The least width of a column of longer texts."""
 
 
 def clean(text: str) -> str:
@@ -90,6 +94,42 @@ def _models(count: int) -> str:
     return "1 model" if count == 1 else f"{count} models"
 
 
+def fit(headings: Sequence[str], rows: Sequence[Sequence[str]], room: int) -> list[int]:
+    """
+    Choose the widths of columns.
+
+    Numbers, dates and short words keep the width they need, and so do headings.
+    Long texts give way, those of the first column last: it holds names, which are
+    there to be copied. Where that is not enough, the sum is more than there is room.
+
+    >>> fit(["A", "B"], [["2026-11-22", "a reason that is quite long"]], 30)
+    [10, 20]
+    """
+    columns = list(zip(headings, *rows, strict=True))
+    widths = [max(map(_width, column)) for column in columns]
+    floors = [
+        width if _is_firm(cells, width) else max(LEAST, _width(heading))
+        for width, (heading, *cells) in zip(widths, columns, strict=True)
+    ]
+    for giving_way in (range(1, len(widths)), range(1)):
+        while sum(widths) > room:
+            widest = max(giving_way, key=lambda place: widths[place] - floors[place])
+            if widths[widest] <= floors[widest]:
+                break
+            widths[widest] -= 1
+    return widths
+
+
+def _is_firm(cells: Iterable[str], width: int) -> bool:
+    return width <= FIRM or not any(map(str.isalpha, "".join(cells)))
+
+
+def _width(text: str) -> int:
+    from rich.cells import cell_len  # noqa: PLC0415 - 60 ms
+
+    return cell_len(text)
+
+
 def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Draw a table; rich costs 60 ms, which a pipe would not notice."""
     from rich import box  # noqa: PLC0415 - 60 ms
@@ -97,12 +137,13 @@ def _draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table  # noqa: PLC0415 - 60 ms
     from rich.text import Text  # noqa: PLC0415 - 60 ms
 
+    console, gaps = Console(), len(GAP) * len(headings)
+    widths = fit(headings, rows, console.width - gaps)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    names = [row[0] for row in rows]
-    # A name is there to be copied: the other columns give way to it.
-    table.add_column(headings[0], min_width=min(40, max(map(len, names), default=0)))
-    for heading in headings[1:]:
-        table.add_column(heading, overflow="fold")
+    for heading, width in zip(headings, widths, strict=True):
+        table.add_column(heading, width=width, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    Console().print(table)
+    # Left to itself, rich would leave out the columns that do not fit.
+    console.width = max(console.width, sum(widths) + gaps)
+    console.print(table)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -341,6 +342,37 @@ def test_terminals_get_a_drawn_table(
     assert "─" in drawn
 
 
+@pytest.mark.parametrize("columns", [80, 60])
+@pytest.mark.parametrize(
+    ("words", "headings"),
+    [
+        pytest.param("models --all", "Model Provider Capabilities Price", id="models"),
+        pytest.param("providers", "Provider Priority Models", id="providers"),
+        pytest.param("plugins", "Plugin Distribution Kind Instances", id="plugins"),
+        pytest.param("usage", "Day Operations Done Failed Unknown Cost", id="usage"),
+        pytest.param("config show", "Setting Value From", id="settings"),
+    ],
+)
+def test_narrow_terminals_get_every_column(
+    install: Install,
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    headings: str,
+    columns: int,
+) -> None:
+    """No column vanishes and no heading breaks, and short words stay whole."""
+    install("a-provider-of-a-rather-long-name")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+    shell("generate", "a keep", "--size", 16)
+
+    drawn = _on_terminal([*GAIA, *words.split()], columns)
+
+    plain = re.sub(r"\x1b\[\d*m", "", drawn)
+    assert set(headings.split()) <= set(plain.splitlines()[0].split())
+    assert "\u2026" not in plain
+
+
 def test_terminals_get_progress_and_a_summary(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -355,11 +387,11 @@ def test_terminals_get_progress_and_a_summary(
     assert "studio/fake, free, 0." in shown
 
 
-def _on_terminal(command: list[str]) -> str:
+def _on_terminal(command: list[str], columns: int = 120) -> str:
     """Run a command on a terminal of its own; give what it shows there."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
