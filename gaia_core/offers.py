@@ -10,6 +10,7 @@ from gaia_core.calls import answer_of, words_of
 from gaia_core.catalog import ModelInfo, ProviderInfo
 from gaia_core.errors import PluginError
 from gaia_core.hookspecs import HOOK_OF
+from gaia_core.observability import get_logger
 from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
 from gaia_core.selection import Offer, RankedOffers
 
@@ -70,6 +71,10 @@ async def _offer_of(provider: "Provider", known: str | None) -> Offer:
     except Exception as error:  # noqa: BLE001  a plugin may raise anything
         reason = f"listing its models failed: {words_of(error)}"
         return attrs.evolve(offer, problem=reason)
+    for name, nearest in unused_prices(settings.prices, models).items():
+        get_logger(provider=provider.name).warning(
+            "gaia.price_unused", model=name, nearest=nearest
+        )
     return attrs.evolve(offer, models=tuple(_priced(models, provider)))
 
 
@@ -94,6 +99,30 @@ def _only_model(info: ProviderInfo) -> ModelInfo:
         max_height=MAX_SIDE,
         max_images=MAX_NUM_IMAGES,
     )
+
+
+def unused_prices(
+    prices: Mapping[str, object], models: Iterable[ModelInfo]
+) -> dict[str, str | None]:
+    """
+    Find the prices that no model of a provider bears the name of.
+
+    Args:
+        prices: Name of a model to its price.
+        models: What the provider offers.
+
+    Returns:
+        Each such name to the nearest one there is, or None.
+    """
+    known = [name for model in models for name in (model.id, *model.aliases)]
+    unused = [name for name in prices if name not in known]
+    if not unused:
+        return {}
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip of the pen
+
+    return {
+        name: next(iter(get_close_matches(name, known, n=1)), None) for name in unused
+    }
 
 
 def _priced(models: Iterable[ModelInfo], provider: "Provider") -> Iterable[ModelInfo]:

@@ -101,13 +101,15 @@ async def test_settings_have_the_last_word_about_prices(name: str) -> None:
     assert offer.models[0].price == FREE
 
 
-async def test_other_prices_stay() -> None:
-    """A price for another model changes nothing here."""
-    plugins = _plugins(FakeProvider(models=[MODEL]), fake={"prices": {"x": FREE}})
+async def test_other_prices_stay(caplog: pytest.LogCaptureFixture) -> None:
+    """A price under no model's name changes nothing, and the log says so."""
+    plugins = _plugins(FakeProvider(models=[MODEL]), fake={"prices": {"m:2": FREE}})
 
     (offer,) = await gather_offers(plugins)
 
     assert offer.models[0].price == Price(per_image=Decimal("0.04"))
+    assert "event='gaia.price_unused'" in caplog.text
+    assert "nearest='m:1'" in caplog.text
 
 
 async def test_fallbacks_come_from_the_settings() -> None:

@@ -9,6 +9,7 @@ import click
 from gaia_core import Gaia
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo, Price, ProviderInfo
+from gaia_core.cli.findings import UnknownPrice, unknown_prices
 from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.shapes import shape_model, shape_provider
@@ -18,11 +19,20 @@ from gaia_core.cli.writing import print_json, say, sentence
 
 
 class Listing(NamedTuple):
-    """Everybody there is, and how many plugins could not be loaded."""
+    """
+    Everybody there is, and what is wrong.
+
+    Attributes:
+        infos: The providers, by rank.
+        models: Their models.
+        num_failures: How many plugins could not be loaded.
+        unused_prices: Prices in the settings that are not used, in words.
+    """
 
     infos: tuple[ProviderInfo, ...]
     models: tuple[ModelInfo, ...]
     num_failures: int
+    unused_prices: tuple[str, ...]
 
 
 _UNITS = {
@@ -108,7 +118,16 @@ async def _look_up(gaia: Gaia) -> Listing:
     infos = gaia.providers()
     places = {info.name: place for place, info in enumerate(infos)}
     ranked = sorted(found, key=lambda model: places[model.provider])
-    return Listing(infos, tuple(ranked), len(gaia.plugins.failures))
+    unused = map(_unused_price, unknown_prices(gaia.settings, found))
+    return Listing(infos, tuple(ranked), len(gaia.plugins.failures), tuple(unused))
+
+
+def _unused_price(price: UnknownPrice) -> str:
+    near = f" Did you mean {price.nearest!r}?" if price.nearest else ""
+    return clean(
+        f"{price.provider} offers no model {price.name!r}: "
+        f"the price in your settings is not used.{near}"
+    )
 
 
 def pick_models(
@@ -182,6 +201,8 @@ def _hint(listing: Listing, *, hidden: int) -> None:
     if hidden:
         count = _count(hidden, "model")
         say(f"{count} more cannot be asked now: `gaia models --all` says why.")
+    for words in listing.unused_prices:
+        say(f"warning: {words}")
     if listing.num_failures:
         count = _count(listing.num_failures, "plugin")
         say(f"{count} could not be loaded: `gaia plugins` says why.")

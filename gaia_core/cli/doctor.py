@@ -17,6 +17,7 @@ from gaia_core.cli.examine import (
     examine_capabilities,
     examine_ledger,
     examine_plugins,
+    examine_prices,
     examine_providers,
 )
 from gaia_core.cli.failures import ExitCode
@@ -133,6 +134,7 @@ def _examine_gaia(
             *book,
             *examine_plugins(gaia.plugins),
             *examine_providers(reasons, health),
+            *examine_prices(settings, models),
             *examine_capabilities(models, reasons, health),
         ]
 

@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, ModelInfo
-from gaia_core.cli.findings import MEND_SETTING, Finding
+from gaia_core.cli.findings import (
+    MEND_SETTING,
+    Finding,
+    UnknownPrice,
+    unknown_prices,
+)
 from gaia_core.cli.operation import show_dollars
 from gaia_core.cli.usage import total
 from gaia_core.cli.work import INSTALL_EMBEDDED
@@ -16,6 +21,7 @@ from gaia_core.secrets import shown
 
 if TYPE_CHECKING:
     from gaia_core.plugins import PluginFailure, Plugins
+    from gaia_core.settings import Settings
 
 SERVED_BY_EMBEDDED = frozenset(
     {
@@ -151,6 +157,26 @@ def _examine_provider(
         return Finding(topic="provider", name=name, detail=level)
     detail = reason or "is not healthy"
     return Finding(topic="provider", name=name, is_ok=False, detail=detail)
+
+
+def examine_prices(settings: "Settings", models: Sequence[ModelInfo]) -> list[Finding]:
+    """Name the prices in the settings that no model bears the name of."""
+    return [
+        Finding(
+            topic="price",
+            name=f"{price.provider}/{price.name}",
+            is_ok=False,
+            detail=f"{price.provider} offers no such model: this price is not used",
+            next_step=_rename(price),
+        )
+        for price in unknown_prices(settings, models)
+    ]
+
+
+def _rename(price: UnknownPrice) -> str:
+    if price.nearest is not None:
+        return f"write {price.nearest!r} in [providers.{price.provider}.prices]"
+    return f"take a name that `gaia models --all -p {price.provider}` shows"
 
 
 def examine_capabilities(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -31,6 +32,7 @@ PATIENCE = 0.5
 
 _AGAIN = {signal.SIGINT: "Ctrl-C again", signal.SIGTERM: "a second SIGTERM"}
 """Signals that end the work, and what leaves it without waiting."""
+_NOWHERE = logging.NullHandler()
 _FIRST_CODE = 128
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
@@ -93,6 +95,8 @@ class Session:
             PluginError: If a plugin ends the program instead of failing.
             Terminated: If SIGTERM ended it.
         """
+        # Without a handler, `logging` itself would write warnings.
+        logging.getLogger("gaia").addHandler(_NOWHERE)
         with contextlib.redirect_stdout(sys.stderr):
             gaia, ending = Gaia.open(settings or self.settings()), _Ending()
             try:

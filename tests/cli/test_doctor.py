@@ -246,3 +246,44 @@ def test_damage_in_the_ledger_is_a_finding(
     ]
     assert damage
     assert all(one["detail"] and one["next_step"] for one in damage)
+
+
+def test_a_price_of_no_model_is_pointed_out(
+    gaia: Gaia, install: Install, tmp_path: Path
+) -> None:
+    """A price that bears no model's name is named, with the nearest name."""
+    install()
+    file = tmp_path / "gaia.toml"
+    file.write_text("[providers.studio.prices]\nfakes = 0.5\nzzz = 1\n", "utf-8")
+
+    result = gaia("--config", file, "doctor", "--json")
+    listed = gaia("--config", file, "models")
+
+    found = _findings(result)
+    assert result.exit_code == 0
+    assert found["price", "studio/fakes"]["is_ok"] is False
+    assert found["price", "studio/fakes"]["next_step"] == (
+        "write 'fake' in [providers.studio.prices]"
+    )
+    assert "gaia models --all -p studio" in found["price", "studio/zzz"]["next_step"]
+    words = "the price in your settings is not used."
+    assert listed.stderr.splitlines() == [
+        f"warning: studio offers no model 'fakes': {words} Did you mean 'fake'?",
+        f"warning: studio offers no model 'zzz': {words}",
+    ]
+
+
+def test_a_price_that_is_used_is_well(
+    gaia: Gaia, install: Install, tmp_path: Path
+) -> None:
+    """A price under a model's name is no finding."""
+    install()
+    file = tmp_path / "gaia.toml"
+    file.write_text("[providers.studio.prices]\nfake = 0.5\n", "utf-8")
+
+    result = gaia("--config", file, "doctor")
+    listed = gaia("--config", file, "models")
+
+    assert "not used" not in result.stdout
+    assert listed.stderr == ""
+    assert "$0.5/" in listed.stdout
