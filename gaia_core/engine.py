@@ -309,11 +309,13 @@ class Gaia:
             InvalidRequestError: If there is no request.
             BudgetExceededError: If it costs more than a budget has left.
         """
-        key = idempotency_key and IdempotencyKey(
-            key=idempotency_key, principal=principal, route="batch"
-        )
+        key = None
+        if idempotency_key is not None:
+            key = IdempotencyKey(
+                key=idempotency_key, principal=principal, route="batch"
+            )
         batch = await self.batches.open(
-            requests, name=name, key=key or None, principal=principal
+            requests, name=name, key=key, principal=principal
         )
         run = self.batches.run(batch.id, max_concurrent=max_concurrent)
         async with aclosing(run) as events:

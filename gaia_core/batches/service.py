@@ -358,7 +358,7 @@ async def _fill(spool: "Spool", requests: Requests) -> None:
     count = 0
     async for request in _one_by_one(requests):
         try:
-            await spool.add(request)
+            await spool.add(_checked(request))
         except InvalidRequestError as error:
             message = f"Request {count + 1} of the batch: {error}"
             raise type(error)(message) from error
@@ -370,7 +370,19 @@ async def _fill(spool: "Spool", requests: Requests) -> None:
         raise InvalidRequestError(message)
 
 
+def _checked(request: object) -> Request:
+    if not isinstance(request, Request):
+        names = ", ".join(kind.__name__ for kind in Request.__subclasses__())
+        message = f"It is {type(request).__name__}, not one of {names}."
+        raise InvalidRequestError(message)
+    return request
+
+
 async def _one_by_one(requests: Requests) -> AsyncIterator[Request]:
+    if not isinstance(requests, Iterable | AsyncIterable):
+        given = type(requests).__name__
+        message = f"A batch takes a list or another iterable of requests, not {given}."
+        raise InvalidRequestError(message)
     if isinstance(requests, AsyncIterable):
         async for request in requests:
             yield request

@@ -1,7 +1,8 @@
 """``gaia batch``: many requests from a file, carried out whatever happens."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
+import itertools
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,21 @@ import attrs
 import click
 
 from gaia_core import Gaia, GaiaError, InvalidRequestError
+from gaia_core.batches.service import AGAIN, MAX_CONCURRENT
 from gaia_core.cli.batch_files import BatchFile, batch_file
 from gaia_core.cli.batch_outputs import Copies, check_folder
 from gaia_core.cli.batch_progress import batch_bar
 from gaia_core.cli.batch_reports import (
     Report,
+    interrupted,
     print_batches,
     resume_hint,
     shape_batch,
 )
-from gaia_core.cli.failures import ExitCode
+from gaia_core.cli.failures import ExitCode, advise
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.writing import print_json, say
-from gaia_core.ledger import Batch, BatchState, IdempotencyKey
+from gaia_core.ledger import Batch, BatchState, IdempotencyKey, OperationState
 
 RUN = "run"
 """What ``gaia batch FILE`` is short for; nobody needs to type it."""
@@ -30,6 +33,9 @@ ROUTE = "batch"
 """What keys of batches are for."""
 MAX_LISTED = 20
 """How many batches ``gaia batch status`` lists."""
+
+UNKNOWN = frozenset({OperationState.UNKNOWN})
+"""What is made again only if a person says so: it may be paid twice."""
 
 Begin = Callable[[Gaia], Awaitable[Batch]]
 """Opens a batch, or finds one."""
@@ -91,7 +97,7 @@ def _follow_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--max-concurrent",
             type=click.IntRange(1, 1_000),
-            default=8,
+            default=MAX_CONCURRENT,
             show_default=True,
             help="Most requests under way at a time.",
         ),
@@ -142,7 +148,7 @@ def run(  # noqa: PLR0913, PLR0917  one for each option
     is_json: bool,
 ) -> int:
     """Carry out the requests of a file, or go on with them."""
-    if is_again and key:
+    if is_again and key is not None:
         message = "--again makes a batch of its own, and --key finds one: choose."
         raise click.UsageError(message)
     wishes = _Wishes(
@@ -156,21 +162,39 @@ def run(  # noqa: PLR0913, PLR0917  one for each option
 
 @batch.command()
 @click.argument("batch_id", metavar="ID")
+@click.option(
+    "--failed",
+    "is_failed",
+    is_flag=True,
+    help="Make again what failed or was cancelled, as a batch of its own.",
+)
+@click.option(
+    "--unknown",
+    "is_unknown",
+    is_flag=True,
+    help="Make again what has an unknown outcome: it may be paid twice.",
+)
 @_follow_options
 @click.pass_obj
-def resume(
+def resume(  # noqa: PLR0913  one for each option
     session: Session,
     batch_id: str,
     output: str | None,
     max_concurrent: int,
     *,
+    is_failed: bool,
+    is_unknown: bool,
     is_json: bool,
 ) -> int:
-    """Go on with a batch where it was left."""
+    """Go on with a batch where it was left, or make again what failed."""
     wishes = _Wishes(
         max_concurrent=max_concurrent, folder=check_folder(output), is_json=is_json
     )
-    return _carry_out(session, partial(_known, batch_id=batch_id), wishes)
+    states = {*(AGAIN if is_failed else ()), *(UNKNOWN if is_unknown else ())}
+    begin = partial(_known, batch_id=batch_id)
+    if states:
+        begin = partial(_repeated, batch_id=batch_id, states=states)
+    return _carry_out(session, begin, wishes)
 
 
 @batch.command()
@@ -214,23 +238,65 @@ def _opening(
 ) -> Begin:
     """Check the whole file, and give what opens the batch or finds it again."""
     words = source.digest()
-    found_by = None
-    if not is_again:
-        # What a person writes must not meet what a file says by itself.
-        found_by = IdempotencyKey(key=key or f"content:{words}", route=ROUTE)
+    named = None if key is None else IdempotencyKey(key=key, route=ROUTE)
 
     async def begin(gaia: Gaia) -> Batch:
-        before = await gaia.batches.find(found_by) if found_by else None
-        if before is None or key:
-            opened = await gaia.batches.open(
-                source.requests(), name=name or source.name, key=found_by
-            )
-            if before is None:
-                return opened
-        say(_recognised(before))
-        return before
+        if named is not None:
+            before = await gaia.batches.find(named)
+            next_key = named
+        else:
+            before, next_key = await _of_file(gaia, words)
+        is_shown = before is not None and not (is_again and _has_ended(before))
+        if before is not None and named is None and is_shown:
+            say(_recognised(before, is_again=is_again))
+            return before
+        # A key of one's own must stand for these requests, and no others.
+        opened = await gaia.batches.open(
+            source.requests(), name=name or source.name, key=next_key
+        )
+        if before is not None and is_shown:
+            say(_recognised(before, is_again=False))
+        return opened
 
     return begin
+
+
+async def _of_file(gaia: Gaia, digest: str) -> tuple[Batch | None, IdempotencyKey]:
+    """
+    Find the batch of what a file asks for: one that goes on, or else the newest.
+
+    Returns:
+        The batch, if there is any, and the key of the next one.
+    """
+    found: Batch | None = None
+    for number in itertools.count(1):
+        # What a person writes must not meet what a file says by itself.
+        further = "" if number == 1 else f"#{number}"
+        key = IdempotencyKey(key=f"content:{digest}{further}", route=ROUTE)
+        batch = await gaia.batches.find(key)
+        if batch is None:
+            return found, key
+        if found is None or _has_ended(found):
+            found = batch
+    raise AssertionError  # pragma: no cover  count() never ends
+
+
+async def _repeated(
+    gaia: Gaia, *, batch_id: str, states: Collection[OperationState]
+) -> Batch:
+    """Open the batch that makes again what another one did not make, or find it."""
+    await _known(gaia, batch_id)
+    opened = await gaia.batches.again(batch_id, states=states)
+    if _has_ended(opened):
+        say("All of it was made again already, in this batch:")
+    else:
+        what = "1 line" if opened.total == 1 else f"{opened.total} lines"
+        say(f"Batch {opened.id} makes {what} of batch {batch_id} again.")
+    return opened
+
+
+def _has_ended(batch: Batch) -> bool:
+    return batch.state is not BatchState.RUNNING
 
 
 async def _known(gaia: Gaia, batch_id: str) -> Batch:
@@ -241,13 +307,16 @@ async def _known(gaia: Gaia, batch_id: str) -> Batch:
     return found
 
 
-def _recognised(found: Batch) -> str:
+def _recognised(found: Batch, *, is_again: bool) -> str:
     """Say that a batch was begun before, and what that means."""
     begun = f"This batch was begun on {found.created_at:%Y-%m-%d at %H:%M} UTC"
-    if found.state is BatchState.RUNNING:
-        return f"{begun} and goes on; nothing is made twice."
+    if not _has_ended(found):
+        later = " --again makes it anew once it has ended." if is_again else ""
+        return f"{begun} and goes on; nothing is made twice.{later}"
     how = "was called off" if found.cancelled else "is finished"
-    return f"{begun} and {how}; nothing is made again. --again makes it anew."
+    failed = f" `gaia batch resume {found.id} --failed` makes what failed."
+    advice = failed if found.failed or found.cancelled else ""
+    return f"{begun} and {how}; nothing is made again. --again makes it anew.{advice}"
 
 
 # -- carrying out -----------------------------------------------------------------
@@ -261,15 +330,29 @@ class _Wishes:
     folder: Path | None
     is_json: bool
 
+    def command(self, session: Session, batch_id: str) -> list[str]:
+        """Give the words that go on with a batch alike."""
+        config, folder = session.config, self.folder
+        is_usual = self.max_concurrent == MAX_CONCURRENT
+        return [
+            "gaia",
+            *(("--config", str(config)) if config else ()),
+            *(f"--set={name}={value}" for name, value in session.overrides.items()),
+            *("batch", "resume", batch_id),
+            *(("-o", str(folder)) if folder else ()),
+            *(() if is_usual else ("--max-concurrent", str(self.max_concurrent))),
+            *(("--json",) if self.is_json else ()),
+        ]
+
 
 def _carry_out(session: Session, begin: Begin, wishes: _Wishes) -> int:
     session.silence()
-    begun: list[str] = []
+    begun: list[Batch] = []
 
     async def work(gaia: Gaia) -> Report:
         batch = await begin(gaia)
-        begun.append(batch.id)
-        copies = Copies(folder=wishes.folder, total=batch.total)
+        begun.append(batch)
+        copies = await Copies.of(gaia, batch, wishes.folder)
         await _follow(gaia, batch, wishes, copies)
         return await Report.of(
             gaia,
@@ -280,12 +363,23 @@ def _carry_out(session: Session, begin: Begin, wishes: _Wishes) -> int:
 
     try:
         report = session.run(work)
-    except (GaiaError, KeyboardInterrupt):
+    except (GaiaError, KeyboardInterrupt) as error:
         if begun:
-            say(resume_hint(begun[0]))
+            _advise(session, error, begun[0], wishes)
         raise
     report.show()
     return report.exit_code
+
+
+def _advise(
+    session: Session, error: BaseException, batch: Batch, wishes: _Wishes
+) -> None:
+    """Say how far a batch is that was left, and how it goes on."""
+    # Where the ledger is gone, how far it was when it began is better than nothing.
+    with suppress(GaiaError):
+        batch = session.look(partial(_known, batch_id=batch.id))
+    hint = resume_hint(wishes.command(session, batch.id))
+    advise(error, interrupted(batch), hint, batch_id=batch.id)
 
 
 async def _follow(gaia: Gaia, batch: Batch, wishes: _Wishes, copies: Copies) -> None:

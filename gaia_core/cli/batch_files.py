@@ -140,9 +140,10 @@ def _complaint(name: str, wrong: Sequence[str], count: int) -> str:
     shown = [line for line in wrong if line]
     left = len(wrong) - len(shown)
     are = "is" if len(wrong) == 1 else "are"
+    lines = "line" if count == 1 else "lines"
     return "\n".join(
         [
-            f"{len(wrong)} of {count} lines of {name} {are} wrong; nothing was sent.",
+            f"{len(wrong)} of {count} {lines} of {name} {are} wrong; nothing was sent.",
             *(f"  {line}" for line in shown),
             *([f"  and {left} more"] if left else []),
         ]

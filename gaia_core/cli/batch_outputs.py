@@ -5,6 +5,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 import attrs
 import click
@@ -14,8 +15,11 @@ from gaia_core.cli.tables import clean
 from gaia_core.cli.writing import say
 from gaia_core.errors import StorageError
 from gaia_core.images import SUFFIXES
-from gaia_core.ledger import Operation
+from gaia_core.ledger import Batch, Operation
 from gaia_core.responses import StoredImage
+
+if TYPE_CHECKING:
+    from gaia_core.batches.repeats import Origins
 
 _DIGITS = 4
 _WORDS = ("prompt", "description")
@@ -51,12 +55,24 @@ class Copies:
     Attributes:
         folder: Where to; None: nowhere.
         total: How many items there are: all numbers have as many digits.
+        origins: Where items come from that another batch did not make.
         failed: How many items could not be copied.
     """
 
     folder: Path | None = None
     total: int = 0
+    origins: "Origins | None" = None
     failed: int = 0
+
+    @classmethod
+    async def of(cls, gaia: Gaia, batch: Batch, folder: Path | None = None) -> Self:
+        """Number the items of a batch."""
+        origins = await gaia.batches.origins(batch.id)
+        return cls(folder=folder, total=origins.total, origins=origins)
+
+    def line(self, item: Operation) -> int:
+        """Give the number of the line an item comes from."""
+        return 1 + self.origins.place(item) if self.origins else number_of(item)
 
     async def take(self, gaia: Gaia, operation_id: str) -> None:
         """Copy what an item made; one that cannot be copied is told, and counted."""
@@ -70,7 +86,7 @@ class Copies:
         except (StorageError, OSError) as error:
             self.failed += 1
             reason = getattr(error, "strerror", None) or error
-            say(clean(f"warning: line {number_of(item)} was not copied: {reason}"))
+            say(clean(f"warning: line {self.line(item)} was not copied: {reason}"))
 
     def output_of(self, item: Operation, image: StoredImage) -> str | None:
         """Tell where a picture was copied to, if it was."""
@@ -98,7 +114,7 @@ class Copies:
 
     def _number(self, item: Operation) -> str:
         digits = max(_DIGITS, len(str(self.total)))
-        return f"{number_of(item):0{digits}d}"
+        return f"{self.line(item):0{digits}d}"
 
 
 def number_of(item: Operation) -> int:

@@ -8,8 +8,8 @@ from typing import Any
 
 import attrs
 
+from gaia_core.cli.operation import show_dollars
 from gaia_core.cli.tables import clean
-from gaia_core.cli.work import show_amount
 from gaia_core.ledger import Batch
 
 REFRESH = 0.2
@@ -83,5 +83,6 @@ def tally(batch: Batch) -> str:
         "cancelled": batch.cancelled,
     }
     others = (f"{count} {word}" for word, count in counts.items() if count)
-    done, cost = f"{batch.done} of {batch.total} done", show_amount(batch.cost_usd)
+    done = f"{batch.done} of {batch.total} done"
+    cost = show_dollars(batch.cost_usd) if batch.cost_usd else "free"
     return ", ".join([done, *others, cost])

@@ -1,21 +1,27 @@
 """What a batch came to: a summary for a person, a document for a program."""
 
+import shutil
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import attrs
 
 from gaia_core import Gaia
-from gaia_core.cli.batch_outputs import Copies, number_of, words_of
+from gaia_core.cli.batch_outputs import Copies, words_of
 from gaia_core.cli.batch_progress import tally
-from gaia_core.cli.failures import ExitCode
+from gaia_core.cli.failures import EXAMPLES_PER_PROVIDER, ExitCode
 from gaia_core.cli.shapes import shape_amount, shape_image
-from gaia_core.cli.tables import clean, print_table
+from gaia_core.cli.tables import clean, group_reasons, plain_lines, print_table
 from gaia_core.cli.writing import print_json, print_line, say
+from gaia_core.errors import NoCapableProviderError
 from gaia_core.ledger import Batch, BatchState, Operation, OperationState
 
 MAX_FAILURES = 20
 """How many items that are not done a summary names."""
+_NARROWEST = 40
 _NOT_DONE = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
 
 
@@ -26,14 +32,15 @@ class Report:
 
     Attributes:
         batch: The batch.
-        failures: The first of its items that failed or are unknown.
+        failures: The first of its items that failed or are unknown, with the
+            numbers of their lines.
         num_failures: How many of them there are.
         num_not_copied: How many items could not be copied to where they were wanted.
         items: Every item as ``--json`` prints it, where that was asked for.
     """
 
     batch: Batch
-    failures: Sequence[Operation] = ()
+    failures: Sequence[tuple[int, Operation]] = ()
     num_failures: int = 0
     num_not_copied: int = 0
     items: Sequence[Mapping[str, Any]] | None = None
@@ -43,7 +50,7 @@ class Report:
         cls, gaia: Gaia, batch: Batch, *, is_json: bool, copies: Copies | None = None
     ) -> Self:
         """Read what a report needs."""
-        copies = copies or Copies()
+        copies = copies or await Copies.of(gaia, batch)
         if is_json:
             items = [
                 await _shape_item(gaia, item, copies)
@@ -53,7 +60,7 @@ class Report:
         failures, count = await _not_done(gaia.batches.items(batch.id))
         return cls(
             batch=batch,
-            failures=failures,
+            failures=[(copies.line(item), item) for item in failures],
             num_failures=count,
             num_not_copied=copies.failed,
         )
@@ -74,9 +81,16 @@ class Report:
         return ExitCode.PARTLY if batch.done else ExitCode.FAILED
 
 
-def resume_hint(batch_id: str) -> str:
+def interrupted(batch: Batch) -> str:
+    """Say how far a batch is that was left."""
+    return f"{_title(batch)}: {tally(batch)}"
+
+
+def resume_hint(words: Sequence[str]) -> str:
     """Say how a batch goes on that was left."""
-    return f"Nothing is lost. To go on: gaia batch resume {batch_id}"
+    import shlex  # noqa: PLC0415 - 5 ms
+
+    return f"Nothing is lost. To go on: {shlex.join(words)}"
 
 
 # -- for a person -----------------------------------------------------------------
@@ -95,12 +109,10 @@ async def _not_done(items: AsyncIterator[Operation]) -> tuple[list[Operation], i
 
 def _print_summary(report: Report) -> None:
     batch = report.batch
-    name = f"{batch.name}, " if batch.name else ""
-    state = "" if batch.state is BatchState.FINISHED else f" ({batch.state})"
-    print_line(clean(f"{name}batch {batch.id}{state}: {tally(batch)}"))
+    print_line(clean(f"{_title(batch)}: {tally(batch)}"))
     if report.failures:
         print_line()
-        rows = [_failure_row(item) for item in report.failures]
+        rows = [_failure_row(line, item) for line, item in report.failures]
         print_table(("Line", "State", "Operation", "Why"), rows)
     if report.num_failures > len(report.failures):
         left = report.num_failures - len(report.failures)
@@ -112,10 +124,36 @@ def _print_summary(report: Report) -> None:
         )
 
 
+def _title(batch: Batch) -> str:
+    name = f"{batch.name}, " if batch.name else ""
+    state = "" if batch.state is BatchState.FINISHED else f" ({batch.state})"
+    return f"{name}batch {batch.id}{state}"
+
+
 def print_batches(batches: Sequence[Batch]) -> None:
-    """Print a table of batches."""
+    """Print a table of batches, or a few lines for each where it is too wide."""
     headings = ("Batch", "Name", "State", "Tally", "Begun")
-    print_table(headings, [_batch_row(batch) for batch in batches])
+    rows = [_batch_row(batch) for batch in batches]
+    width = shutil.get_terminal_size().columns
+    widest = max(map(len, plain_lines([headings, *rows])))
+    if not sys.stdout.isatty() or widest + len(headings) <= width:
+        print_table(headings, rows)
+        return
+    for row in rows:
+        for line in _batch_lines(row, width):
+            print_line(line)
+
+
+def _batch_lines(row: Sequence[str], width: int) -> list[str]:
+    """Put a batch on lines that are no wider than the terminal, but for its name."""
+    batch_id, name, state, words, begun = map(clean, row)
+    is_short = len(f"{batch_id}  {name}") <= width
+    title = [f"{batch_id}  {name}".rstrip()] if is_short else [batch_id, f"  {name}"]
+    fold = partial(textwrap.wrap, width=max(width, _NARROWEST), initial_indent="  ")
+    facts = [f"{state}: {words}", f"begun {begun}"]
+    whole = fold("; ".join(facts))
+    lines = whole if len(whole) == 1 else [line for one in facts for line in fold(one)]
+    return [*title, *lines]
 
 
 def _batch_row(batch: Batch) -> tuple[str, ...]:
@@ -128,9 +166,19 @@ def _batch_row(batch: Batch) -> tuple[str, ...]:
     )
 
 
-def _failure_row(item: Operation) -> tuple[str, ...]:
-    why = item.error or item.error_type or ""
-    return (str(number_of(item)), str(item.state), item.id, why.partition("\n")[0])
+def _failure_row(line: int, item: Operation) -> tuple[str, ...]:
+    return (str(line), str(item.state), item.id, _why(item))
+
+
+def _why(item: Operation) -> str:
+    """Say in one line why an item is not done."""
+    first, *others = (item.error or item.error_type or "").splitlines() or [""]
+    if item.error_type != NoCapableProviderError.__name__:
+        return first
+    pairs = (line.strip().partition(": ") for line in others)
+    reasons = {name: reason for name, _, reason in pairs if reason}
+    grouped = group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)
+    return f"{first.rstrip('.')}: {'; '.join(grouped)}" if grouped else first
 
 
 # -- for a program ----------------------------------------------------------------
@@ -162,7 +210,7 @@ async def _shape_item(gaia: Gaia, item: Operation, copies: Copies) -> dict[str, 
         if image is not None
     ]
     return {
-        "line": number_of(item),
+        "line": copies.line(item),
         "operation_id": item.id,
         "capability": str(item.capability),
         "state": str(item.state),

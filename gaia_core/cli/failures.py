@@ -61,6 +61,13 @@ def wants_json(words: Sequence[str]) -> bool:
     return "--json" in options
 
 
+def advise(error: BaseException, *lines: str, **facts: Any) -> None:
+    """Put what to do next below an error, and further facts into its document."""
+    for line in lines:
+        error.add_note(line)
+    error.__dict__.update(facts=facts)
+
+
 def exit_code(error: BaseException) -> ExitCode:
     """Choose how to end after an error."""
     if _is_terminated(error):
@@ -98,7 +105,19 @@ def shape_error(error: Exception) -> dict[str, Any]:
         "operation_id": getattr(error, "operation_id", None),
         "attempts": [shape_attempt(one) for one in getattr(error, "attempts", ())],
         "reasons": dict(getattr(error, "reasons", {})),
+        **getattr(_origin(error), "facts", {}),
     }
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Give what was advised: Ctrl-C and SIGTERM come inside of another error."""
+    is_inside = isinstance(error, click.Abort) and error.__cause__ is not None
+    return error.__cause__ or error if is_inside else error
+
+
+def _notes(error: BaseException) -> list[str]:
+    """Give the lines that `advise` put below an error."""
+    return [clean(line) for line in getattr(_origin(error), "__notes__", ())]
 
 
 def _message(error: Exception) -> str:
@@ -136,13 +155,14 @@ def _lines(error: Exception) -> list[str]:
     message = "\n".join(clean(line) for line in _message(error).splitlines())
     if isinstance(error, click.Abort) and not _is_terminated(error):
         # The empty line takes what the terminal shows of Ctrl-C.
-        return ["", message]
+        return ["", message, *_notes(error)]
     reasons = getattr(error, "reasons", {})
     return [
         f"error: {_whose(error)}{message}",
         *(f"  {line}" for line in group_reasons(reasons, limit=EXAMPLES_PER_PROVIDER)),
         *_tried(error),
         *_lost(error),
+        *_notes(error),
     ]
 
 

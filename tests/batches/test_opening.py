@@ -206,3 +206,28 @@ async def _peak(shop: Shop, number: int) -> int:
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        pytest.param(
+            [GenerateRequest(prompt="a"), "nonsense"],
+            "Request 2 of the batch: It is str, not one of GenerateRequest, ",
+            id="text",
+        ),
+        pytest.param("nonsense", "Request 1 of the batch: It is str", id="one-text"),
+        pytest.param(
+            GenerateRequest(prompt="a"), "iterable of requests, not Gen", id="one"
+        ),
+        pytest.param(None, "iterable of requests, not NoneType", id="none"),
+    ],
+)
+async def test_what_is_no_request_is_refused(
+    shop: Shop, requests: Any, words: str
+) -> None:
+    """Whatever else is given, the error says what a batch takes."""
+    with pytest.raises(InvalidRequestError, match=words):
+        await shop.batches.open(requests)
+
+    assert not await shop.batches.latest()

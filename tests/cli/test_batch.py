@@ -239,7 +239,9 @@ def test_nobody_to_ask_fails_the_items(
     result = gaia("batch", write({"prompt": "a", "model": "no-such", **SMALL}))
 
     assert result.exit_code == 1
-    assert "Nobody can serve" in result.stdout
+    assert re.search(
+        r"Nobody can serve this text-to-image request: .*no-such", result.stdout
+    )
 
 
 # -- wrong files ------------------------------------------------------------------
@@ -496,6 +498,109 @@ def test_a_finished_batch_cannot_be_called_off(
     assert "3 of 3 done" in result.stdout
 
 
+# -- making again -----------------------------------------------------------------
+
+# Refuses dragons until a file says that it may draw them.
+MOODY = """
+    from pathlib import Path
+
+    import attrs
+    from gaia_core import ContentFilteredError, hookimpl
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        marker: str = ""
+        price_usd: float = 0.2
+
+        @hookimpl
+        async def gaia_generate(self, request, context):
+            if "dragon" in request.prompt and not Path(self.marker).exists():
+                raise ContentFilteredError("No dragons here.")
+            return await FakeProvider.gaia_generate(self, request, context)
+"""
+
+
+@pytest.fixture(name="allow")
+def _allow(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], None]:
+    """Install a provider that draws no dragons; give what makes it draw them."""
+    marker = tmp_path / "dragons"
+    install(source=MOODY)
+    monkeypatch.setenv("GAIA_PROVIDERS__STUDIO__MARKER", str(marker))
+    return marker.touch
+
+
+def test_what_failed_is_made_again(
+    gaia: Gaia, allow: Callable[[], None], write: Write, tmp_path: Path
+) -> None:
+    """``resume --failed`` makes the failed lines only, under their own numbers."""
+    out = tmp_path / "out"
+    file = write(SCENES[0], {"prompt": "a dragon", **SMALL}, *SCENES[1:])
+    first = json.loads(gaia("batch", file, "-o", out, "--json").stdout)
+    shown = gaia("batch", file)
+    still = gaia("batch", "resume", first["batch_id"], "--failed")
+    allow()
+
+    result = gaia("batch", "resume", first["batch_id"], "--failed", "-o", out)
+    document = json.loads(gaia("batch", "status", "--json").stdout)["batches"][0]
+    again = gaia("batch", "resume", first["batch_id"], "--failed")
+
+    assert f"`gaia batch resume {first['batch_id']} --failed`" in shown.stderr
+    assert re.search(r"^2 +failed", still.stdout, re.MULTILINE)
+    assert result.exit_code == 0
+    assert "1 of 1 done, $0.20" in result.stdout
+    assert document["name"] == "scenes.jsonl (again)"
+    assert sorted(path.name for path in out.iterdir()) == [
+        f"000{number}.png" for number in (1, 2, 3, 4)
+    ]
+    assert again.exit_code == 0
+    assert "made again already" in again.stderr
+    assert len(_latest(gaia)) == 3
+
+
+def test_nothing_failed(gaia: Gaia, install: Install, write: Write) -> None:
+    """Where all is done there is nothing to make again, and that is said."""
+    install()
+    gaia("batch", write(*SCENES))
+    batch_id = _latest(gaia)[0]["batch_id"]
+
+    failed = gaia("batch", "resume", batch_id, "--failed")
+    unknown = gaia("batch", "resume", batch_id, "--unknown")
+
+    assert (failed.exit_code, unknown.exit_code) == (2, 2)
+    assert "is cancelled or failed: none to make again" in failed.stderr
+    assert "is unknown: none to make again" in unknown.stderr
+
+
+def test_the_newest_batch_of_a_file_counts(
+    gaia: Gaia, install: Install, write: Write
+) -> None:
+    """Made anew and ended, a file stands for its newest batch."""
+    install()
+    file = write(*SCENES)
+    gaia("batch", file)
+    gaia("batch", file, "--again")
+    newest = _latest(gaia)[0]["batch_id"]
+
+    result = gaia("batch", file)
+
+    assert newest in result.stdout
+    assert len(_latest(gaia)) == 2
+
+
+def test_an_empty_key_is_refused(gaia: Gaia, install: Install, write: Write) -> None:
+    """A key of nothing is a bad key like any other."""
+    install()
+
+    result = gaia("batch", write(*SCENES), "--key", "")
+
+    assert result.exit_code == 2
+    assert "1 to 255 bytes" in result.stderr
+    assert _latest(gaia) == []
+
+
 # -- processes --------------------------------------------------------------------
 
 
@@ -545,6 +650,83 @@ def test_ctrl_c_says_how_to_go_on(
     assert len(list((tmp_path / "out").iterdir())) == 3
 
 
+def test_what_to_type_comes_last(
+    gaia: Gaia, slow: Path, write: Write, tmp_path: Path
+) -> None:
+    """The advice keeps the options, and how far the batch is stands before it."""
+    out = tmp_path / "the pictures"
+    process = _begin("batch", write(*SCENES), "-o", out, "--max-concurrent", 3)
+    _wait_for(slow)
+
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    batch_id = _latest(gaia)[0]["batch_id"]
+    *_, tally, advice = stderr.decode().splitlines()
+
+    assert tally.startswith(f"scenes.jsonl, batch {batch_id} (running): ")
+    assert " of 3 done" in tally
+    assert advice == (
+        f"Nothing is lost. To go on: gaia batch resume {batch_id} "
+        f"-o '{out}' --max-concurrent 3"
+    )
+
+
+def test_an_interrupted_document_names_the_batch(
+    gaia: Gaia, slow: Path, write: Write
+) -> None:
+    """A program learns which batch was interrupted."""
+    process = _begin("batch", write(*SCENES), "--json")
+    _wait_for(slow)
+
+    process.send_signal(signal.SIGINT)
+    stdout, _ = process.communicate(timeout=30)
+
+    assert json.loads(stdout)["batch_id"] == _latest(gaia)[0]["batch_id"]
+
+
+def test_what_was_begun_anew_goes_on(gaia: Gaia, slow: Path, write: Write) -> None:
+    """Interrupted, a batch made anew is found by its file, with --again and without."""
+    file = write(*SCENES)
+    gaia("batch", file)
+    before = slow.read_text().count("scene")
+    process = _begin("batch", file, "--again")
+    while slow.read_text().count("scene") == before and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+    again = gaia("batch", file, "--again")
+    plain = gaia("batch", file)
+    batches = _latest(gaia)
+
+    assert process.returncode == 130
+    assert "and goes on; nothing is made twice. --again makes it anew once" in (
+        again.stderr
+    )
+    assert len(batches) == 2
+    assert batches[0]["batch_id"] in plain.stdout
+    assert "is finished" in plain.stderr
+    assert slow.read_text().count("scene") == 2 * len(SCENES)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
+def test_the_list_fits_the_terminal(
+    gaia: Gaia, install: Install, write: Write, columns: int
+) -> None:
+    """Nothing is cut or broken within a word, however narrow the terminal is."""
+    install(source=PICKY)
+    gaia("batch", write(*SCENES, {"prompt": "a dragon", **SMALL}))
+    batch_id = _latest(gaia)[0]["batch_id"]
+
+    shown = _on_terminal([*GAIA, "batch", "status"], columns=columns)
+    words = " ".join(shown.split())
+
+    for word in (batch_id, "scenes.jsonl", "finished", "3 of 4 done, 1 failed, $0.75"):
+        assert word in words
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert all(len(line) <= columns for line in plain.splitlines())
+
+
 def test_a_batch_is_called_off_from_elsewhere(
     gaia: Gaia, slow: Path, write: Write
 ) -> None:
@@ -574,11 +756,11 @@ def test_a_terminal_shows_how_far_it_is(slow: Path, write: Write) -> None:
     assert "0:00:" in shown
 
 
-def _on_terminal(command: list[str]) -> str:
+def _on_terminal(command: list[str], columns: int = 120) -> str:
     """Run a command on a terminal of its own; give what it shows there."""
     pty = pytest.importorskip("pty")
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": str(columns)}
     process = subprocess.Popen(
         command, stdin=theirs, stdout=theirs, stderr=theirs, env=environment
     )
