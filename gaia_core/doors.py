@@ -183,9 +183,12 @@ class Door:
         await self.services.ledger.settle(operation.id, settlement)
         return reused(found)
 
-    def is_under_way(self, operation_id: str) -> bool:
-        """Tell whether an operation is being carried out here, for whomever."""
-        return any(walk.operation.id == operation_id for walk in self._walks.values())
+    def let_go(self, operation_id: str) -> bool:
+        """Leave an item of a batch to its walk; False: it is not on its way here."""
+        own = [one for one in self._walks.values() if one.operation.id == operation_id]
+        for walk in own:
+            walk.is_let_go = True
+        return bool(own)
 
     def open(self) -> None:
         """Take requests in, also after closing."""

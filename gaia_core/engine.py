@@ -114,7 +114,7 @@ class Gaia:
             storage=self.storage,
             estimate=self._estimate,
             carry_out=self._door.serve_item,
-            is_under_way=self._door.is_under_way,
+            let_go=self._door.let_go,
             prepare=self._prepared,
             adopt=self._recovery.run_once,
             ready=self._get_ready,

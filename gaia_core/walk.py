@@ -64,6 +64,7 @@ class Walk:
         progress: Who is told how far the work is.
         delivery: Whether something may be paid twice rather than not come.
         result_key: What equal requests find the answer by; None: nobody does.
+        is_let_go: Whether it is to put its item back itself, if it comes to that.
     """
 
     services: Services
@@ -73,6 +74,7 @@ class Walk:
     progress: Progress = ignore_progress
     delivery: Delivery = Delivery.AT_MOST_ONCE
     result_key: str | None = None
+    is_let_go: bool = attrs.field(default=False, init=False)
     _asking: Asking = attrs.field(init=False)
     _is_received: bool = attrs.field(default=False, init=False)
 
@@ -331,9 +333,8 @@ class Walk:
             self._log(OperationState.RECEIVED, error=type(error).__name__)
             return self._signed(cast("GaiaError", error))
         failure = public(error, self.operation.id, self.attempts)
-        if self._is_unsent_item:
-            return failure
-        if self._is_free_item and is_put_off(error, self._tried):
+        is_later = self._is_free_item and is_put_off(error, self._tried)
+        if self._is_unsent_item or is_later:
             await self._leave_open()
             return failure
         ending = failure_of(failure, self.attempts)
@@ -343,7 +344,7 @@ class Walk:
 
     @property
     def _is_unsent_item(self) -> bool:
-        """Whether it is leased still: whoever leased it fails it or puts it back."""
+        """Whether it is leased still, and nothing was sent for it this time."""
         return self.operation.batch_id is not None and not self._tried
 
     @property
@@ -357,9 +358,9 @@ class Walk:
         return self.attempts[len(self.operation.attempts) :]
 
     async def _leave_open(self) -> None:
-        """Leave an item to whoever leased it; put it back where nobody waits."""
+        """Leave an item to whoever leased it, or put it back where that one is gone."""
         book = self.services.ledger.batches
-        if self.is_left and book is not None:
+        if self.is_let_go and book is not None:
             await self._write(book.release(self.operation.id, was_sent=True))
 
     async def _abandon(self) -> None:
@@ -368,7 +369,7 @@ class Walk:
             self._log(OperationState.RECEIVED, error="CancelledError")
             return
         if self._is_free_item:
-            # Whoever leased it puts it back, or whoever adopts it.
+            await self._leave_open()
             return
         is_open = self.may_have_cost
         state = OperationState.UNKNOWN if is_open else OperationState.CANCELLED

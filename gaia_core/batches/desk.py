@@ -45,7 +45,8 @@ class Desk:
         book: Where batches are kept.
         storage: Where the pictures that requests bring along are kept.
         carry_out: What serves an item.
-        is_under_way: Tells whether an item is still carried out, though nobody waits.
+        let_go: Leaves an item to itself where it is still carried out, though nobody
+            waits; tells whether it is.
         metrics: What is told of items that ended.
         pace: When to wait.
     """
@@ -54,7 +55,7 @@ class Desk:
     book: BatchBook
     storage: ImageStorage
     carry_out: Callable[[Operation, Request], Awaitable[Response]]
-    is_under_way: Callable[[str], bool]
+    let_go: Callable[[str], bool]
     metrics: Metrics
     pace: Pace
 
@@ -81,7 +82,7 @@ class Desk:
 
     async def put_back(self, item: Operation) -> None:
         """Put an item back for which nothing was sent, or nothing came of it."""
-        if self.is_under_way(item.id):
+        if self.let_go(item.id):
             return
         found = await self.ledger.get(item.id)
         if found is None or not _is_open(found):
@@ -112,7 +113,7 @@ class Desk:
 
     async def _refused(self, item: Operation, error: Exception) -> None:
         """Find out what became of an item, and do what is left to do about it."""
-        if self.is_under_way(item.id):
+        if self.let_go(item.id):
             # What was sent goes on by itself, whatever the time is.
             return
         found = await self.ledger.get(item.id)

@@ -85,7 +85,8 @@ class Batches:
         estimate: What to hold for a request.
         carry_out: What serves an item that is leased.
         prepare: What middleware makes of a request.
-        is_under_way: Tells whether an item is still carried out, though nobody waits.
+        let_go: Leaves an item to itself where it is still carried out, though nobody
+            waits; tells whether it is.
         adopt: Takes care of items whose process is gone.
         ready: Gets the ledger ready; called before each use.
         metrics: What is told of items that ended.
@@ -96,7 +97,7 @@ class Batches:
     estimate: Callable[[Request], Decimal]
     carry_out: CarryOut
     prepare: Callable[[Request], Request]
-    is_under_way: Callable[[str], bool] = nowhere
+    let_go: Callable[[str], bool] = nowhere
     adopt: Callable[[], Awaitable[object]] = nothing
     ready: Callable[[], Awaitable[object]] = nothing
     metrics: Metrics = attrs.field(factory=NoMetrics)
@@ -330,7 +331,7 @@ class Batches:
             book=self._book,
             storage=self.storage,
             carry_out=self.carry_out,
-            is_under_way=self.is_under_way,
+            let_go=self.let_go,
             metrics=self.metrics,
             pace=Pace(),
         )

@@ -419,6 +419,75 @@ async def test_who_leaves_in_an_outage_waits_for_nothing(open_gaia: OpenGaia) ->
     assert found.done == 2
 
 
+async def test_who_is_refused_late_waits_too(open_gaia: OpenGaia) -> None:
+    """A refusal that comes when nobody waits for it any more fails no item."""
+
+    @attrs.define(eq=False, kw_only=True)
+    class Sluggish(FakeProvider):
+        """Takes long to say that it is busy."""
+
+        refusals: int = 3
+
+        @hookimpl
+        async def gaia_generate(
+            self, request: GenerateRequest, context: CallContext
+        ) -> ImageResult:
+            """Refuse, a few times."""
+            if self.refusals:
+                self.refusals -= 1
+                await asyncio.sleep(0.8)
+                message = "wait"
+                raise RateLimitError(message)
+            return await FakeProvider.gaia_generate(self, request, context)
+
+    provider = Sluggish(price_usd="0.04")
+
+    async with open_gaia(provider, reliability=SingleTry(), deadline=0.4) as gaia:
+        events = await _all(gaia, _requests(2))
+        problems = await gaia.ledger.check()
+
+    assert _kinds(events)["done"] == 2
+    assert len(provider.charges) == 2
+    assert problems == []
+
+
+async def test_what_takes_too_long_for_free_has_failed(open_gaia: OpenGaia) -> None:
+    """A local model that never comes to an end is not tried for an hour."""
+    provider = FakeProvider(delay=30)
+
+    async with open_gaia(provider, deadline=0.3) as gaia:
+        events = await _all(gaia, _requests(1))
+        item = await anext(aiter(gaia.batches.items(events[0].batch_id)))
+
+    assert _kinds(events)["failed"] == 1
+    assert item.error_type == "ProviderTimeoutError"
+
+
+async def test_who_leaves_work_to_others_finds_it_again(open_gaia: OpenGaia) -> None:
+    """An item that only an equal request waited for is put back when that fails."""
+    (request,) = _requests(1, seed=7)
+    busy = RateLimitError("wait", retry_after=0.4)
+    provider = FakeProvider(price_usd="0.04", outcomes=[busy] * 4)
+
+    async with open_gaia(provider) as gaia:
+        batch = await gaia.batches.open([request])
+        following = asyncio.create_task(_follow(gaia, batch.id))
+        await _until(lambda: provider.calls)
+        person = asyncio.create_task(gaia.generate(request))
+        await asyncio.sleep(0.1)
+        following.cancel()
+        await asyncio.wait([following])
+        with pytest.raises(RateLimitError):
+            await person
+        items = [item async for item in gaia.batches.items(batch.id)]
+        await _follow(gaia, batch.id)
+        found = await gaia.batches.get(batch.id)
+
+    assert [item.state for item in items] == ["queued"]
+    assert found is not None
+    assert found.done == len(provider.charges) == 1
+
+
 async def test_a_full_disk_ends_no_item(open_gaia: OpenGaia, tmp_path: Path) -> None:
     """Without room nothing is paid; the batch goes on once there is some."""
 
