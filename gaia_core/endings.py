@@ -70,16 +70,23 @@ def warnings_of(
     )
     tries = [(f"{one.provider}/{one.model}", one.error) for one in attempts[:-1]]
     failed = (
-        f"{who} failed{_times(len(list(group)))} ({why}); served by {candidate.name}"
+        f"{who} failed{_times(len(list(group)))} ({_clause(why)}); "
+        f"served by {candidate.name}"
         for (who, why), group in groupby(tries)
     )
     twice = (
-        f"{lost.provider} may have been paid twice: an answer was lost ({lost.error})"
+        f"{lost.provider} may have been paid twice: "
+        f"an answer was lost ({_clause(lost.error)})"
         for lost in [lost_attempt(attempts)]
         if lost is not None
     )
     short = _shortfalls(request, result)
     return (*failed, *twice, *ignored, *short, *map(str, result.warnings))
+
+
+def _clause(sentence: str | None) -> str:
+    """Take the full stop off a sentence that stands within another."""
+    return (sentence or "").removesuffix(".")
 
 
 def _times(number: int) -> str:
@@ -93,7 +100,7 @@ def public(
     lost = lost_attempt(attempts)
     if lost is not None:
         words = (
-            f"The answer of {lost.provider} was lost ({lost.error}); "
+            f"The answer of {lost.provider} was lost ({_clause(lost.error)}); "
             "the picture may have been made and charged."
         )
         return unknown(words, lost.provider, operation_id, attempts)

@@ -1,11 +1,12 @@
 """The book of one process: what is its own; the rest is every ledger's."""
 
 from decimal import Decimal
+from typing import Any
 
 import attrs
 import pytest
 
-from gaia_core import Attempt, Capability, OutcomeClass
+from gaia_core import Attempt, Capability, InvalidRequestError, OutcomeClass
 from gaia_core.ledger import (
     IdempotencyKey,
     Ledger,
@@ -93,3 +94,18 @@ async def test_forgotten_operations_let_go_of_their_keys(
 
     assert await ledger.find(key) is None
     assert await ledger.find_result("r") is None
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        pytest.param(7, "a text, not int", id="number"),
+        pytest.param(b"key", "a text, not bytes", id="bytes"),
+        pytest.param("", "1 to 255 bytes", id="empty"),
+        pytest.param("ä" * 128, "1 to 255 bytes", id="too-long"),
+    ],
+)
+def test_wrong_keys_are_refused(key: Any, words: str) -> None:
+    """An idempotency key is a text of some length, or the request is invalid."""
+    with pytest.raises(InvalidRequestError, match=words):
+        IdempotencyKey(key=key)

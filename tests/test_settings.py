@@ -673,8 +673,13 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
         ),
         pytest.param(
             "[budgets]\nalert_at = [0]",
-            "[budgets] alert_at must be above 0, not 0 ({file}).",
+            "[budgets] alert_at must be above 0 up to 1, not 0 ({file}).",
             id="alert-at-nothing",
+        ),
+        pytest.param(
+            "[budgets]\nalert_at = [80]",
+            "[budgets] alert_at must be above 0 up to 1, not 80 ({file}).",
+            id="alert-at-per-cent",
         ),
         pytest.param(
             "[budgets]\nalert_at = 'soon'",

@@ -44,7 +44,7 @@ LONGEST_CHECK = 30.0
 @json_option
 @click.pass_obj
 def doctor(session: Session, *, is_online: bool, is_json: bool) -> int:
-    """Check what works, what does not, and say what to do next."""
+    """Check what works, and say what to do next."""
     session.silence()
     level = HealthLevel.AUTHORISED if is_online else HealthLevel.CONFIGURED
     findings = [*_versions(), *_examine(session, level)]
@@ -117,7 +117,7 @@ def examine_store(folder: Path) -> Finding:
             topic="image store",
             is_ok=False,
             detail=f"{folder} cannot be written: {error.strerror}",
-            next_step="make the folder writable, or set IMAGE_STORAGE_PATH",
+            next_step="make the folder writable, or set image_store to another one",
         )
     return Finding(topic="image store", detail=f"{folder} can be written")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,9 @@ MOST_LOOKED_UP = 1_000
 """How many operations of unknown outcome are looked up."""
 
 _COUNTS = ("operations", "done", "failed", "unknown", "images")
+_SUMS = (*_COUNTS, "cancelled")
 _NOBODY = "(none)"
+_DIGITS = 60
 _LAST = date.max - timedelta(days=1)
 
 
@@ -50,7 +52,8 @@ class Balance:
     @property
     def left_usd(self) -> Decimal:
         """What may still be spent; below 0 where more was spent already."""
-        return self.limit_usd - self.used_usd
+        with localcontext(prec=_DIGITS):
+            return self.limit_usd - self.used_usd
 
 
 @attrs.frozen(kw_only=True)
@@ -115,7 +118,12 @@ def usage(  # noqa: PLR0913  one for each option
     *,
     is_json: bool,
 ) -> None:
-    """Show what was made and spent, what is held, and what budgets have left."""
+    """
+    Show what was made and spent.
+
+    Below the table stand what each budget has left, and every operation of unknown
+    outcome with what is held for it.
+    """
     session.silence()
     if operation_id is not None:
         if words or since or until:
@@ -205,7 +213,7 @@ def total(rows: Iterable[UsageRow]) -> UsageRow:
     """Add up rows."""
     rows = list(rows)
     sums: dict[str, Any] = {
-        name: sum(getattr(row, name) for row in rows) for name in _COUNTS
+        name: sum(getattr(row, name) for row in rows) for name in _SUMS
     }
     return UsageRow(
         group={},
@@ -225,6 +233,8 @@ def _print(book: Book, by: Sequence[str], per: Period) -> None:
         headings = [*by, *_COUNTS, "cost", "held"]
         rows = [*map(_cells, book.rows), ["total", *_cells(total(book.rows), by)]]
         print_table([heading.capitalize() for heading in headings], rows)
+        for line in _other_lines(total(book.rows)):
+            print_line(line)
     for line in (*_budget_lines(book.balances, per), *_unknown_lines(book.unknown)):
         print_line(line)
 
@@ -234,6 +244,17 @@ def _cells(row: UsageRow, by: Sequence[str] = ()) -> list[str]:
     groups = [value or _NOBODY for value in row.group.values()] or [""] * len(by[1:])
     counts = [str(getattr(row, name)) for name in _COUNTS]
     return [*groups, *counts, show_dollars(row.cost_usd), show_dollars(row.held_usd)]
+
+
+def _other_lines(row: UsageRow) -> list[str]:
+    """Say what the columns leave out, so that they add up."""
+    ended = row.done + row.failed + row.unknown + row.cancelled
+    others = {
+        "cancelled": row.cancelled,
+        "waiting or under way": row.operations - ended,
+    }
+    named = ", ".join(f"{number} {word}" for word, number in others.items() if number)
+    return ["", f"Operations in no other column: {named}."] if named else []
 
 
 def _budget_lines(balances: Sequence[Balance], per: Period) -> list[str]:
@@ -309,7 +330,7 @@ def _shape(
 
 
 def _shape_row(row: UsageRow) -> dict[str, Any]:
-    counts = {name: getattr(row, name) for name in _COUNTS}
+    counts = {name: getattr(row, name) for name in _SUMS}
     amounts = {"cost_usd": row.cost_usd, "held_usd": row.held_usd}
     return counts | {name: shape_amount(value) for name, value in amounts.items()}
 

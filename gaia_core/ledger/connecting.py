@@ -132,7 +132,7 @@ def url_of(address: str) -> URL:
     except (ArgumentError, ValueError):
         message = (
             "The ledger's address cannot be read. Set database to "
-            "sqlite:///FOLDER/gaia.db or postgresql://USER@HOST/NAME."
+            "sqlite:///FOLDER/gaia.db or postgresql://HOST/NAME."
         )
         raise LedgerError(message) from None
     kind = url.drivername.partition("+")[0]
@@ -148,6 +148,13 @@ def url_of(address: str) -> URL:
         message = (
             "The ledger must be a file: in memory it would be lost with the process. "
             "Set database to sqlite:///FOLDER/gaia.db."
+        )
+        raise LedgerError(message)
+    if url.query:
+        options = ", ".join(sorted(url.query))
+        message = (
+            f"The ledger's address has options that Gaia does not know: {options}. "
+            "Leave out everything from the question mark on."
         )
         raise LedgerError(message)
     return url.set(drivername="sqlite+pysqlite")

@@ -278,6 +278,7 @@ def _row(group: dict[str, str | None], operations: Iterable[Operation]) -> Usage
         done=states[OperationState.DONE],
         failed=states[OperationState.FAILED],
         unknown=states[OperationState.UNKNOWN],
+        cancelled=states[OperationState.CANCELLED],
         images=sum(len(one.image_ids) for one in every),
         cost_usd=sum((one.cost_usd or _NOTHING for one in every), _NOTHING),
         held_usd=sum((one.reserved_usd for one in every), _NOTHING),

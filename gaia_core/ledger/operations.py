@@ -58,7 +58,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _check_key(_: object, __: object, value: str) -> None:
+def _check_key(_: object, __: object, value: Any) -> None:
+    if not isinstance(value, str):
+        message = f"An idempotency key is a text, not {type(value).__name__}."
+        raise InvalidRequestError(message)
     if not value or len(value.encode("utf-8", "surrogatepass")) > MAX_KEY_BYTES:
         message = f"An idempotency key has 1 to {MAX_KEY_BYTES} bytes."
         raise InvalidRequestError(message)

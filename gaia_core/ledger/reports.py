@@ -13,12 +13,12 @@ GROUPS = ("day", "provider", "model", "campaign", "user")
 
 def groups_of(words: Iterable[str]) -> tuple[str, ...]:
     """
-    Take what usage is to be grouped by, each word once.
+    Take what usage is to be grouped by, each word once; one text is one word.
 
     Raises:
         InvalidRequestError: If it cannot be grouped by one of them.
     """
-    groups = tuple(dict.fromkeys(words))
+    groups = tuple(dict.fromkeys([words] if isinstance(words, str) else words))
     wrong = [word for word in groups if word not in GROUPS]
     if wrong:
         message = (
@@ -40,6 +40,7 @@ class UsageRow:
         done: How many succeeded.
         failed: How many failed.
         unknown: How many have an unknown outcome.
+        cancelled: How many were called off before they cost anything.
         images: How many pictures were made.
         cost_usd: What was spent.
         held_usd: What is held: under way, or for an unknown outcome.
@@ -50,6 +51,7 @@ class UsageRow:
     done: int = 0
     failed: int = 0
     unknown: int = 0
+    cancelled: int = 0
     images: int = 0
     cost_usd: Decimal = Decimal(0)
     held_usd: Decimal = Decimal(0)

@@ -19,6 +19,13 @@ from gaia_core.ledger.operations import OperationState
 from gaia_core.ledger.reports import UsageRow, groups_of
 from gaia_core.ledger.tables import attempts, operations
 
+_COUNTED = (
+    OperationState.DONE,
+    OperationState.FAILED,
+    OperationState.UNKNOWN,
+    OperationState.CANCELLED,
+)
+
 
 def usage(
     connection: Connection,
@@ -85,12 +92,11 @@ def _latest(name: str) -> ColumnElement[str | None]:
 
 
 def _sums(facts: Subquery) -> tuple[ColumnElement[int], ...]:
-    states = (OperationState.DONE, OperationState.FAILED, OperationState.UNKNOWN)
     return (
         func.count().label("operations"),
         *(
             func.sum(case((facts.c.state == state.value, 1), else_=0)).label(state)
-            for state in states
+            for state in _COUNTED
         ),
         func.sum(facts.c.images).label("images"),
         func.sum(func.coalesce(facts.c.cost, 0)).label("cost"),
@@ -106,6 +112,7 @@ def _row(words: Sequence[str], row: Row[Any]) -> UsageRow:
         done=int(row.done or 0),
         failed=int(row.failed or 0),
         unknown=int(row.unknown or 0),
+        cancelled=int(row.cancelled or 0),
         images=int(row.images or 0),
         cost_usd=rows.dollars(int(row.cost or 0)),
         held_usd=rows.dollars(int(row.held or 0)),

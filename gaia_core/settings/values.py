@@ -89,8 +89,12 @@ def _number(low: float, high: float | None = None, *, above: bool = False) -> An
             return
         too_low = value <= low if above else value < low
         if too_low or (high is not None and value > high):
-            limit = f"above {low:g}" if above else f"{low:g} or more"
-            span = limit if high is None else f"{low:g} to {high:g}"
+            if high is None:
+                span = f"above {low:g}" if above else f"{low:g} or more"
+            else:
+                span = (
+                    f"above {low:g} up to {high:g}" if above else f"{low:g} to {high:g}"
+                )
             message = f"{field.name} must be {span}, not {value}"
             raise ValueError(message)
 
@@ -172,7 +176,7 @@ class BudgetSettings:
     alert_at: tuple[Decimal, ...] = attrs.field(
         default=(Decimal("0.8"), Decimal(1)),
         converter=_shares,
-        validator=attrs.validators.deep_iterable(_number(0, above=True)),
+        validator=attrs.validators.deep_iterable(_number(0, 1, above=True)),
     )
     alert_webhook: str | None = attrs.field(
         default=None, validator=_check_webhook, repr=shown

@@ -199,6 +199,11 @@ def test_a_failure_that_cost_nothing_is_no_open_question(
     )
 
 
+def test_help_is_not_cut(gaia: Gaia) -> None:
+    """Every command fits into its line."""
+    assert "..." not in gaia("--help").stdout.partition("Commands:")[2]
+
+
 def test_messages_cannot_steer_a_terminal(gaia: Gaia, install: Install) -> None:
     """Control characters of a provider's message are taken out."""
     install(source=REFUSING)

@@ -91,6 +91,8 @@ async def _live(ledger: SqlLedger, story: Story) -> str:
         cost_usd=Decimal(story.cost),
     )
     await ledger.accept(operation)
+    if story.ends == "accepted":
+        return operation.id
     await ledger.send(operation.id, attempt)
     if story.ends == "done":
         settlement = Settlement(
@@ -223,6 +225,19 @@ def test_wrong_words_are_refused(
 
     assert result.exit_code == 2
     assert expected in result.stderr
+
+
+def test_columns_add_up(gaia: Gaia, note: Note) -> None:
+    """What was called off has no column; a line says how many there are."""
+    note(Story(), Story(ends="cancelled"), Story(ends="accepted"))
+
+    shown, document = gaia("usage"), _json(gaia("usage", "--json"))
+
+    assert (
+        "\n\nOperations in no other column: 1 cancelled, 1 waiting or under way.\n"
+        in shown.stdout
+    )
+    assert document["total"]["cancelled"] == 1
 
 
 # -- what is held -----------------------------------------------------------------
@@ -420,6 +435,19 @@ def test_budgets_say_what_is_left(
     }
 
 
+def test_immense_budgets_are_exact(
+    gaia: Gaia, note: Note, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However large a budget is, what is used of it shows in what is left."""
+    monkeypatch.setenv("GAIA_BUDGETS__TOTAL_USD", "1e30")
+    note(Story())
+
+    result = gaia("usage")
+
+    assert "$0.04 of $1" in result.stdout
+    assert f"${'9' * 30}.96 left" in result.stdout
+
+
 def test_budgets_count_from_the_beginning_of_their_period(
     gaia: Gaia, note: Note, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -466,6 +494,7 @@ def test_usage_as_json(gaia: Gaia, note: Note) -> None:
         "done": 1,
         "failed": 0,
         "unknown": 0,
+        "cancelled": 0,
         "images": 0,
         "cost_usd": 0.04,
         "held_usd": 0.0,

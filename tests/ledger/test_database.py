@@ -1,6 +1,8 @@
 """Transactions in threads, and what goes wrong with them."""
 
 import asyncio
+import errno
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,12 +13,14 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, func, make_url, select, text
+from sqlalchemy.exc import DBAPIError
 
 from gaia_core.errors import LedgerError
-from gaia_core.ledger import connecting
+from gaia_core.ledger import connecting, failures
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.tables import alerts
+from gaia_core.observability import mask
 
 
 def _note(connection: Connection, scope: str = "s") -> None:
@@ -174,15 +178,16 @@ async def test_readers_do_not_wait_for_the_writer(sqlite_address: str) -> None:
         ("mysql://h/n", "not on mysql"),
         ("sqlite://", "must be a file"),
         ("sqlite:///:memory:", "must be a file"),
+        ("sqlite:///gaia.db?mode=ro", "does not know: mode"),
     ],
-    ids=["no-address", "other-kind", "nowhere", "memory"],
+    ids=["no-address", "other-kind", "nowhere", "memory", "options"],
 )
 async def test_wrong_address_is_explained(address: str, words: str) -> None:
     """An address that cannot be used is refused with the ones that can."""
     with pytest.raises(LedgerError, match=words) as caught:
         await Database(address).open()
 
-    assert "sqlite:///" in str(caught.value)
+    assert mask(str(caught.value)) == str(caught.value)
 
 
 async def test_unreachable_server_is_named_without_password(tmp_path: Path) -> None:
@@ -204,8 +209,99 @@ async def test_missing_database_is_named(postgres_server: str) -> None:
     if address == postgres_server:
         pytest.skip("the server given is another one")
 
-    with pytest.raises(LedgerError, match="nowhere"):
+    with pytest.raises(LedgerError, match="nowhere") as caught:
         await Database(address).open()
+
+    assert "there is no such database. Create it with `createdb`" in str(caught.value)
+
+
+async def test_unknown_user_is_named(postgres_server: str) -> None:
+    """A user the server does not know is no server that cannot be reached."""
+    address = postgres_server.replace("postgres@", "stranger@")
+    if address == postgres_server:
+        pytest.skip("the server given is another one")
+
+    with pytest.raises(LedgerError, match="user or password is refused"):
+        await Database(address).open()
+
+
+async def test_unknown_option_of_a_server_is_explained() -> None:
+    """An option that libpq does not know is said to be wrong."""
+    pytest.importorskip("psycopg")
+
+    with pytest.raises(LedgerError, match="an option behind its question mark"):
+        await Database("postgresql://localhost/gaia?colour=red").open()
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        pytest.param(
+            'FATAL:  password authentication failed for user "gaia"',
+            "Check the user and password",
+            id="password",
+        ),
+        pytest.param(
+            "fe_sendauth: no password supplied",
+            "Check the user and password",
+            id="no-password",
+        ),
+        pytest.param(
+            "FATAL:  sorry, too many clients already", "Try again", id="crowded"
+        ),
+        pytest.param(
+            "FATAL:  the database system is starting up", "when it is back", id="young"
+        ),
+    ],
+)
+def test_refused_connections_are_explained(error: str, words: str) -> None:
+    """What a server says before there is a connection bears no code."""
+    psycopg = pytest.importorskip("psycopg")
+    url = make_url("postgresql://gaia@db/gaia")
+
+    with (
+        pytest.raises(LedgerError, match=words),
+        failures.explained(url, failures.OF_OPENING),
+    ):
+        raise DBAPIError(None, None, psycopg.OperationalError(error))
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        pytest.param(errno.ENOSPC, "the disk is full", id="full"),
+        pytest.param(errno.EDQUOT, "quota is used up", id="quota"),
+        pytest.param(errno.EROFS, "the disk is read-only", id="read-only"),
+    ],
+)
+def test_disks_that_cannot_be_written_are_explained(number: int, words: str) -> None:
+    """What the system says of a disk is put into words, with a step that fits."""
+    url = make_url("sqlite:////data/gaia.db")
+
+    with (
+        pytest.raises(LedgerError, match=words) as caught,
+        failures.explained(url, failures.OF_OPENING),
+    ):
+        raise OSError(number, "no")
+
+    assert "reached" not in str(caught.value)
+
+
+def test_sqlite_without_room_says_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite calls it an error of the disk where its shared memory cannot grow."""
+    url = make_url(f"sqlite:///{tmp_path / 'gaia.db'}")
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+
+    with pytest.raises(LedgerError, match="cannot be read"), failures.explained(url):
+        raise error
+
+    everything = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(failures, "_LITTLE", everything.total + 1)
+    with pytest.raises(LedgerError, match="disk is full"), failures.explained(url):
+        raise error
 
 
 async def test_missing_driver_is_a_command_away(
@@ -238,6 +334,7 @@ async def test_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
         await Database(f"sqlite:///{file}").open()
 
     assert str(file) in str(caught.value)
+    assert "is a file, not a folder" in str(caught.value)
 
 
 async def test_locked_file_is_explained(

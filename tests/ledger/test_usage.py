@@ -118,6 +118,15 @@ async def test_only_a_time_is_added_up(ledger: SqlLedger) -> None:
     assert [row.group["day"] for row in found] == ["2026-11-23", "2026-11-24"]
 
 
+async def test_a_text_is_one_word(ledger: SqlLedger) -> None:
+    """``usage("day")`` groups by day, not by the letters of it."""
+    await _done(ledger)
+
+    (row,) = await ledger.usage("day")
+
+    assert list(row.group) == ["day"]
+
+
 async def test_wrong_group_is_named(ledger: SqlLedger) -> None:
     """A word that nothing is grouped by is refused, and the right ones are named."""
     with pytest.raises(InvalidRequestError, match=r"'colour'.*day, provider, model"):
