@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from gaia_core.errors import InvalidRequestError, SettingsError
+from gaia_core.errors import InvalidRequestError, LedgerError, SettingsError
 from gaia_core.ledger import (
     Batch,
     BatchBook,
@@ -185,8 +185,7 @@ class Batches:
                 names = " or ".join(sorted(wanted))
                 message = f"No item of batch {batch_id} is {names}: none to make again."
                 raise InvalidRequestError(message)
-            batch = attrs.evolve(batch, key=key_of(source, first))
-            return await self._book.open(batch, spool)
+            return await self._open_once(batch, key_of(source, first), spool)
         finally:
             spool.close()
 
@@ -298,6 +297,19 @@ class Batches:
     async def _ready_book(self) -> BatchBook:
         await self.ready()
         return self._book
+
+    async def _open_once(
+        self, batch: Batch, key: IdempotencyKey, spool: "Spool"
+    ) -> Batch:
+        """Open a batch, or find the one that another process opened meanwhile."""
+        try:
+            return await self._book.open(attrs.evolve(batch, key=key), spool)
+        except LedgerError:
+            # Of two at the same moment, the later one meets items that are there.
+            found = await self._book.find(key)
+            if found is None:
+                raise
+            return found
 
     def _spool(self, batch: Batch) -> "Spool":
         from gaia_core.batches.spool import Spool  # noqa: PLC0415 - most open none

@@ -4,7 +4,6 @@ import shutil
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
 from typing import Any, Self
 
 import attrs
@@ -113,7 +112,7 @@ def _print_summary(report: Report) -> None:
     if report.failures:
         print_line()
         rows = [_failure_row(line, item) for line, item in report.failures]
-        print_table(("Line", "State", "Operation", "Why"), rows)
+        _print_failures(rows)
     if report.num_failures > len(report.failures):
         left = report.num_failures - len(report.failures)
         print_line(f"and {left} more: --json names all of them")
@@ -130,30 +129,57 @@ def _title(batch: Batch) -> str:
     return f"{name}batch {batch.id}{state}"
 
 
+def _print_failures(rows: Sequence[Sequence[str]]) -> None:
+    headings = ("Line", "State", "Operation", "Why")
+    if _has_room(headings, rows):
+        print_table(headings, rows)
+        return
+    for line, state, operation_id, why in rows:
+        print_line(f"line {line} {state}, operation {operation_id}")
+        for words in _folded(clean(why)):
+            print_line(words)
+
+
 def print_batches(batches: Sequence[Batch]) -> None:
     """Print a table of batches, or a few lines for each where it is too wide."""
     headings = ("Batch", "Name", "State", "Tally", "Begun")
     rows = [_batch_row(batch) for batch in batches]
-    width = shutil.get_terminal_size().columns
-    widest = max(map(len, plain_lines([headings, *rows])))
-    if not sys.stdout.isatty() or widest + len(headings) <= width:
+    if _has_room(headings, rows):
         print_table(headings, rows)
         return
     for row in rows:
-        for line in _batch_lines(row, width):
+        for line in _batch_lines(row):
             print_line(line)
 
 
-def _batch_lines(row: Sequence[str], width: int) -> list[str]:
+def _has_room(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether a table fits the terminal; where there is none, it does."""
+    widest = max(map(len, plain_lines([headings, *rows])))
+    return not sys.stdout.isatty() or widest + len(headings) <= _columns()
+
+
+def _columns() -> int:
+    return max(shutil.get_terminal_size().columns, _NARROWEST)
+
+
+def _folded(words: str) -> list[str]:
+    wrapper = textwrap.TextWrapper(
+        width=_columns(),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+    )
+    return wrapper.wrap(words)
+
+
+def _batch_lines(row: Sequence[str]) -> list[str]:
     """Put a batch on lines that are no wider than the terminal, but for its name."""
     batch_id, name, state, words, begun = map(clean, row)
-    is_short = len(f"{batch_id}  {name}") <= width
+    is_short = len(f"{batch_id}  {name}") <= _columns()
     title = [f"{batch_id}  {name}".rstrip()] if is_short else [batch_id, f"  {name}"]
-    fold = partial(textwrap.wrap, width=max(width, _NARROWEST), initial_indent="  ")
     facts = [f"{state}: {words}", f"begun {begun}"]
-    whole = fold("; ".join(facts))
-    lines = whole if len(whole) == 1 else [line for one in facts for line in fold(one)]
-    return [*title, *lines]
+    whole = _folded("; ".join(facts))
+    return title + (whole if len(whole) == 1 else [*_folded(facts[0]), f"  {facts[1]}"])
 
 
 def _batch_row(batch: Batch) -> tuple[str, ...]:

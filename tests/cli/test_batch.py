@@ -710,6 +710,22 @@ def test_what_was_begun_anew_goes_on(gaia: Gaia, slow: Path, write: Write) -> No
 
 
 @pytest.mark.parametrize("columns", [60, 80, 120])
+def test_what_failed_fits_the_terminal(
+    gaia: Gaia, install: Install, write: Write, columns: int
+) -> None:
+    """An operation's identifier can be copied, however narrow the terminal is."""
+    install(source=PICKY)
+    file = write({"prompt": "a dragon", **SMALL})
+    document = json.loads(gaia("batch", file, "--json").stdout)
+
+    command = [*GAIA, "batch", "status", document["batch_id"]]
+    shown = _on_terminal(command, columns=columns)
+
+    assert document["items"][0]["operation_id"] in shown
+    assert "No dragons here." in shown
+
+
+@pytest.mark.parametrize("columns", [60, 80, 120])
 def test_the_list_fits_the_terminal(
     gaia: Gaia, install: Install, write: Write, columns: int
 ) -> None:
