@@ -502,6 +502,26 @@ async def test_unusable_answer_is_paid_and_named(
     assert operation.cost_usd == PAID
 
 
+async def test_sentences_within_sentences_lose_their_full_stop(
+    open_gaia: OpenGaia,
+) -> None:
+    """What the provider said stands in brackets, and the message names what to do."""
+    provider = _provider(
+        price_usd=PAID, failure=ProviderTimeoutError("The server has not answered.")
+    )
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gaia.generate(DRAGON)
+
+    own = caught.value.operation_id
+    assert str(caught.value) == (
+        "The answer of first was lost (The server has not answered); the picture may "
+        f"have been made and charged. Look operation {own} up before asking again: "
+        f"`gaia usage --operation {own}`."
+    )
+
+
 async def test_lost_charge_is_not_forgotten_over_a_repeat(
     open_gaia: OpenGaia,
 ) -> None:

@@ -154,6 +154,8 @@ def _reason(error: Exception, url: URL) -> tuple[str, str]:
 def _of_code(error: BaseException, url: URL) -> tuple[str, str] | None:
     """Go by the code of SQLite, or of the server."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_CANTOPEN and Path(str(url.database)).is_dir():
+        return "it is a folder", "Name a file in it as database"
     if code is not None and (known := _SQLITE.get(code & 0xFF)):
         return _FULL if _is_for_want_of_room(code & 0xFF, url) else known
     state = getattr(error, "sqlstate", None) or ""
@@ -176,9 +178,10 @@ def _of_words(error: BaseException) -> tuple[str, str] | None:
 
 def _is_for_want_of_room(code: int, url: URL) -> bool:
     """Tell a full disk from a broken one, which SQLite does not always."""
-    if code not in {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}:
+    if code != sqlite3.SQLITE_IOERR:
         return False
     try:
-        return shutil.disk_usage(Path(str(url.database)).parent).free < _LITTLE
+        disk = shutil.disk_usage(Path(str(url.database)).parent)
     except OSError:
         return False
+    return disk.free < _LITTLE and disk.total > 0

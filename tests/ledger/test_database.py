@@ -337,6 +337,12 @@ async def test_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
     assert "is a file, not a folder" in str(caught.value)
 
 
+async def test_folder_is_no_file(tmp_path: Path) -> None:
+    """Where the address names a folder, a file in it is a step away."""
+    with pytest.raises(LedgerError, match="it is a folder. Name a file in it"):
+        await Database(f"sqlite:///{tmp_path}").open()
+
+
 async def test_locked_file_is_explained(
     sqlite_address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
