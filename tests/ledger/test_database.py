@@ -339,7 +339,7 @@ async def test_folder_that_cannot_be_made_is_explained(tmp_path: Path) -> None:
 
 async def test_folder_is_no_file(tmp_path: Path) -> None:
     """Where the address names a folder, a file in it is a step away."""
-    with pytest.raises(LedgerError, match="it is a folder. Name a file in it"):
+    with pytest.raises(LedgerError, match="it is a folder"):
         await Database(f"sqlite:///{tmp_path}").open()
 
 
