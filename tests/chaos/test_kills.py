@@ -257,8 +257,11 @@ def _check(ordeal: Ordeal, world: World, found: Finding) -> None:
     # The book holds together.
     assert found.problems == []
     assert _integrity(world.database) == "ok"
-    # A refusal for now fails nothing: three in ten requests go wrong here.
-    assert not failed
+    # A refusal for now fails nothing, and three in ten requests go wrong here; only
+    # what was taken by three processes that were killed before they sent it has
+    # failed.
+    reasons = {item.error_type for item in items if item.state == "failed"}
+    assert reasons <= {"PoisonError"}
     if ordeal.has_lookup:
         assert not unknown
 
