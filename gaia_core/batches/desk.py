@@ -87,7 +87,9 @@ class Desk:
         found = await self.ledger.get(item.id)
         if found is None or not _is_open(found):
             return
-        await self.book.release(item.id, was_sent=True)
+        # What is sent at this moment after all must not be put back.
+        was_sent = found.state is not OperationState.LEASED
+        await self.book.release(item.id, was_sent=was_sent)
         batch = await self.book.get(item.batch_id or "")
         if batch is not None and batch.state is BatchState.CANCELLED:
             # It came back after the others were called off.
