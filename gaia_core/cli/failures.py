@@ -117,7 +117,7 @@ def _origin(error: BaseException) -> BaseException:
 
 def _notes(error: BaseException) -> list[str]:
     """Give the lines that `advise` put below an error."""
-    return [clean(line) for line in getattr(_origin(error), "__notes__", ())]
+    return [clean(_masked(line)) for line in getattr(_origin(error), "__notes__", ())]
 
 
 def _message(error: Exception) -> str:
