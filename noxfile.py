@@ -141,7 +141,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure start-up, overhead per call and PNG writing."""
+    """Measure start-up, calls, the ledger, kept answers, batches and PNG writing."""
     session.install(
         *(".", "./plugins/gaia-offline", "--group", "bench"), env=ENVIRONMENT
     )

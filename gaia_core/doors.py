@@ -242,14 +242,10 @@ class Door:
         key = self._result_key(record, best, principal, reuse=reuse)
 
         def begin() -> Walk:
-            operation = Operation(
-                id=uuid.uuid4().hex,
-                capability=request.capability,
+            operation = _operation(
+                request,
+                record,
                 principal=principal,
-                campaign_id=request.campaign_id,
-                user_id=request.user_id,
-                request=record,
-                fingerprint=fingerprint(record) if named else "",
                 key=named,
                 result_key=key,
                 reserved_usd=best.price_usd or Decimal(0),
@@ -265,17 +261,16 @@ class Door:
             )
 
         # Under a key of one's own nothing is shared: the ledger must know that key.
-        is_shared = key is not None and named is None
-        name = key if key is not None and is_shared else uuid.uuid4().hex
+        shared = key if named is None else None
         flight = _Flight(
-            name=name,
+            name=shared or uuid.uuid4().hex,
             plan=plan,
             begin=begin,
             start=Walk.run,
-            result_key=key if is_shared else None,
+            result_key=shared,
         )
         response, is_leader = await self._wait_for(flight, seconds)
-        if is_shared:
+        if shared is not None:
             role = "leader" if is_leader else "follower"
             self.services.metrics.count("gaia_flights_total", role=role)
         if is_leader and not response.is_reused:
@@ -292,14 +287,11 @@ class Door:
                 standing = await self.services.ledger.find(key)
         except TimeoutError:
             raise _nobody_asked(seconds) from None
-        is_own = standing is not None and standing.key == key
-        if (
-            standing is None
-            or not is_own
-            or standing.fingerprint != fingerprint(record)
-        ):
-            # It may stand for an equal request asked for in other words, or be old
-            # enough for another: that the ledger decides when it takes this one on.
+        if standing is None or standing.key != key:
+            # An equal request, asked for in other words, may stand for it.
+            return None
+        if standing.fingerprint != fingerprint(record):
+            # It may be old enough to be used again: the ledger decides about that.
             return None
         self.services.metrics.count("gaia_idempotent_replays_total")
         return await self.services.replays.repeated(standing)
@@ -478,6 +470,19 @@ def _key(
     if words is None:
         return None
     return IdempotencyKey(key=words, principal=principal, route=record["operation"])
+
+
+def _operation(request: Request, record: Mapping[str, Any], **facts: Any) -> Operation:
+    """Put a request on the book's terms; it is digested where a key asks for it."""
+    return Operation(
+        id=uuid.uuid4().hex,
+        capability=request.capability,
+        campaign_id=request.campaign_id,
+        user_id=request.user_id,
+        request=record,
+        fingerprint=fingerprint(record) if facts["key"] else "",
+        **facts,
+    )
 
 
 def _shared(response: Response) -> Settlement:
