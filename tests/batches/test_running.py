@@ -67,6 +67,12 @@ async def _until(condition: Callable[[], object]) -> None:
             await asyncio.sleep(0.005)
 
 
+async def _until_in(shop: Shop, operation_id: str, state: OperationState) -> None:
+    async with asyncio.timeout(20):
+        while (await shop.ledger.get(operation_id)).state is not state:  # noqa: ASYNC110  as above
+            await asyncio.sleep(0.005)
+
+
 async def _states(shop: Shop, batch_id: str) -> list[str]:
     return [str(item.state) async for item in shop.batches.items(batch_id)]
 
@@ -356,19 +362,22 @@ async def test_a_busy_provider_is_waited_for(shop: Shop) -> None:
 
 async def test_nothing_is_taken_while_it_waits(shop: Shop) -> None:
     """During a pause nobody is asked, and what was sent before comes to its end."""
-    clock, is_refused = asyncio.get_running_loop().time, asyncio.Event()
+    clock = asyncio.get_running_loop().time
+    refused: list[Operation] = []
     moments: list[float] = []
 
     async def wait(_: Operation) -> None:
-        await is_refused.wait()
+        # Its place is free once the pause is known, not while that is found out.
+        await _until(lambda: refused)
+        await _until_in(shop, refused[0].id, OperationState.QUEUED)
 
     async def refuse(operation: Operation) -> None:
-        if not is_refused.is_set():
-            await _until(lambda: shop.kitchen.sent)
-            is_refused.set()
-            moments.append(clock())
-            await _raise(RateLimitError("too many", retry_after=0.3))(operation)
         moments.append(clock())
+        if not refused:
+            await _until(lambda: shop.kitchen.sent)
+            moments[:] = [clock()]
+            refused.append(operation)
+            await _raise(RateLimitError("too many", retry_after=0.3))(operation)
 
     shop.kitchen.after["scene 0"] = wait
     shop.kitchen.before |= {f"scene {index}": refuse for index in range(1, 4)}

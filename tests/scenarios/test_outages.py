@@ -291,22 +291,28 @@ async def test_who_goes_away_before_it_was_sent_pays_nothing(
 ) -> None:
     """Callers that leave the queue cost nothing and leave nothing behind."""
     rules = StandardReliability(limits=lambda _: EgressLimits(max_concurrent=1))
-    async with Vendor(delay=1.0) as vendor:
+    async with Vendor(delay=60) as vendor:
         provider = VendorProvider(base_url=vendor.url)
         async with open_gaia(provider, ledger=ledger, reliability=rules) as gaia:
-            callers = [
-                asyncio.create_task(gaia.generate(request)) for request in keeps(20)
-            ]
+            callers = {
+                request.prompt: asyncio.create_task(gaia.generate(request))
+                for request in keeps(20)
+            }
+            await until(lambda: rules.snapshot("vendor").waiting == 19)
             await until(lambda: vendor.requests == 1)
-            await asyncio.sleep(0.1)
-            for caller in callers[1:]:
+            being_served = callers.pop(vendor.arrivals[0].prompt)
+            for caller in callers.values():
                 caller.cancel()
-            await asyncio.gather(*callers, return_exceptions=True)
+            left = await asyncio.gather(*callers.values(), return_exceptions=True)
+            waiting = rules.snapshot("vendor").waiting
+            vendor.finish_work()
+            await being_served
     audit = await audited(ledger)
 
+    assert all(isinstance(one, asyncio.CancelledError) for one in left)
+    assert waiting == 0
     assert vendor.requests == len(vendor.charges) == 1
-    assert audit.states[OperationState.DONE] == 1
-    assert audit.states.total() - 1 == audit.states[OperationState.CANCELLED]
+    assert audit.states == {OperationState.DONE: 1, OperationState.CANCELLED: 19}
     assert audit.shown_usd == vendor.total_usd
     assert audit.problems == ()
 
