@@ -45,6 +45,7 @@ from gaia_core.errors import (
     RequestLimitError,
     SettingsError,
     StorageError,
+    TaskRunningError,
     UnusableResultError,
 )
 from gaia_core.hookspecs import hookimpl
@@ -142,6 +143,7 @@ __all__ = [
     "Statistics",
     "StorageError",
     "StoredImage",
+    "TaskRunningError",
     "UnusableResultError",
     "UpscaleRequest",
     "hookimpl",

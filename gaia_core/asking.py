@@ -255,6 +255,7 @@ class Asking:
         return one
 
     def _context(self, candidate: Candidate, task_id: str) -> CallContext:
+        provider = self.services.plugins.providers[candidate.provider]
         return CallContext(
             operation_id=self.operation.id,
             task_id=task_id,
@@ -264,7 +265,7 @@ class Asking:
                 task_id=task_id,
                 provider=candidate.provider,
             ),
-            fetch=self.services.fetcher.fetch,
+            fetch=self.services.fetch_for(provider),
             progress=self._reporter(),
         )
 

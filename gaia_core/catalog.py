@@ -217,6 +217,8 @@ class ModelInfo:
             provider's others for it; it must depend on the prompt alone.
         kind: What it makes. Only ``image`` models serve requests; ``video``
             models are listed so that a person sees why they are passed over.
+        is_batch_only: Whether it serves nothing but items of batches, because its
+            answers take hours.
     """
 
     id: str = attrs.field(validator=_is_text)
@@ -246,6 +248,7 @@ class ModelInfo:
     kind: str = attrs.field(
         default="image", validator=attrs.validators.in_(("image", "video"))
     )
+    is_batch_only: bool = False
 
     def answers_to(self, name: str) -> bool:
         """Tell whether a name is this model's identifier or an alias of it."""
@@ -303,7 +306,15 @@ class ProviderInfo:
             that may have been charged is never repeated.
         max_concurrent: Most attempts at a time; None: no limit of its own.
         requests_per_minute: Most attempts a minute; None: no limit of its own.
+        max_attempts: Most tries for one operation; None: as the settings say.
+        retry_delay: Seconds before the first repetition, from which the further
+            waits grow; None: as Gaia does.
         max_batch_size: Most requests in one call of ``gaia_generate_many``.
+        batch_timeout: Longest such a call may take, in seconds.
+        base_url: Where it is asked. Results are fetched from this host even where
+            no other could be: on this machine, or in a private network.
+        result_hosts: The only other hosts results are fetched from; ``*.example.com``
+            stands for every name below example.com. Empty: any public host.
     """
 
     name: str
@@ -315,7 +326,12 @@ class ProviderInfo:
     is_idempotent: bool = False
     max_concurrent: int | None = None
     requests_per_minute: int | None = None
+    max_attempts: int | None = None
+    retry_delay: float | None = None
     max_batch_size: int = 1
+    batch_timeout: float = 600.0
+    base_url: str | None = None
+    result_hosts: frozenset[str] = attrs.field(default=frozenset(), converter=_names)
 
 
 class HealthLevel(Enum):

@@ -13,10 +13,16 @@ Progress = Callable[[float, "Image | None"], None]
 """Takes a fraction from 0 to 1 and, where there is one, a preview."""
 Fetch = Callable[[str], Awaitable[bytes]]
 """Takes an address and gives back what lies there, within the guard's limits."""
+Remember = Callable[[str], Awaitable[None]]
+"""Takes what an attempt can be looked up by, and puts it on record."""
 
 
 def ignore_progress(_fraction: float, _preview: "Image | None") -> None:
     """Do nothing: nobody watches."""
+
+
+async def remember_nothing(_reference: str) -> None:
+    """Do nothing: nobody keeps a book."""
 
 
 @attrs.frozen(kw_only=True)
@@ -31,13 +37,17 @@ class CallContext:
             key where there is one.
         deadline: When nobody waits any more, on `time.monotonic`'s clock.
         logger: A structlog logger bound to operation, task and provider.
+        reference: What the provider asked to `remember` about this attempt, when it
+            is looked up; None: nothing.
     """
 
     operation_id: str
     task_id: str
     deadline: float
     logger: Any
+    reference: str | None = None
     _fetch: Fetch = attrs.field(alias="fetch")
+    _remember: Remember = attrs.field(default=remember_nothing, alias="remember")
     _progress: Progress = attrs.field(default=ignore_progress, alias="progress")
 
     @property
@@ -71,3 +81,16 @@ class CallContext:
                 there.
         """
         return await self._fetch(url)
+
+    async def remember(self, reference: str) -> None:
+        """
+        Put on record what this attempt can be looked up by, beside its task id.
+
+        Call it before anything is paid: the name of an uploaded file, of a vendor's
+        batch. After an interruption ``gaia_recover`` finds it in `reference`. The
+        latest counts; calls at the same time are written together.
+
+        Raises:
+            LedgerError: If it cannot be written: send nothing then.
+        """
+        await self._remember(reference)

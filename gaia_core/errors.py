@@ -20,6 +20,7 @@ Every error Gaia raises.
     └── ProviderError                 one provider failed
         ├── ProviderConnectionError   nothing was sent
         ├── ProviderTimeoutError      no answer in time
+        ├── TaskRunningError          the provider is still at work on it
         ├── RateLimitError            too many requests
         ├── QuotaExceededError        the account is out of credit
         ├── AuthenticationError       the key is missing or refused
@@ -283,6 +284,18 @@ class ProviderConnectionError(ProviderError):
 
 class ProviderTimeoutError(ProviderError):
     """No answer in time, after the request was sent: possibly charged."""
+
+    error_type = "connection_error"
+    http_status = 504
+    suggested_action = "look_up_operation"
+
+
+class TaskRunningError(ProviderError):
+    """
+    The provider is still at work on the task: what becomes of it is seen later.
+
+    Looking a task up raises it; the task is then asked about again.
+    """
 
     error_type = "connection_error"
     http_status = 504

@@ -12,8 +12,10 @@ https://www.iana.org/assignments/iana-ipv4-special-registry and its IPv6 sister.
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 import attrs
 
@@ -75,6 +77,54 @@ def is_public(address: str) -> bool:
     )
 
 
+@attrs.frozen(kw_only=True)
+class Reach:
+    """
+    Where the results of one provider may lie.
+
+    >>> reach = Reach.of("wss://ws.example.com/v1", {"*.example.net"})
+    >>> reach.base, reach.takes("im.example.net"), reach.takes("example.org")
+    (('ws.example.com', 443), True, False)
+
+    Attributes:
+        base: Host and port of its configured ``base_url``, which may be private.
+        hosts: The only other hosts; ``*.example.net`` stands for every name below
+            example.net. Empty: any public host.
+    """
+
+    base: tuple[str, int] | None = None
+    hosts: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, base_url: str | None, hosts: Iterable[str]) -> Self:
+        """Read it from what a provider's card says; a broken address is none."""
+        return cls(base=_origin(base_url or ""), hosts=frozenset(hosts))
+
+    def takes(self, host: str) -> bool:
+        """Tell whether results may be fetched from a host beside the base."""
+        name = host.lower().rstrip(".")
+        return not self.hosts or any(
+            name.endswith(one[1:]) if one.startswith("*.") else name == one
+            for one in self.hosts
+        )
+
+
+ANYWHERE = Reach()
+"""Any public host."""
+
+_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+def _origin(url: str) -> tuple[str, int] | None:
+    """Read host and port of an address, if it has them."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname and port else None
+
+
 @attrs.define(eq=False, kw_only=True)
 class GuardedFetcher:
     """
@@ -105,13 +155,17 @@ class GuardedFetcher:
         attrs.field(factory=dict, init=False, repr=False)
     )
 
-    async def fetch(self, url: str) -> bytes:
+    async def fetch(self, url: str, reach: Reach = ANYWHERE) -> bytes:
         """
         Fetch a result a provider points at: something already paid for.
 
         A lost download never means "generate again", so no error of this method
         lets the engine repeat the work or take it to another provider: what did
         not arrive is looked up by its task id, what is no picture is settled.
+
+        Args:
+            url: Where it lies.
+            reach: Where the provider's results may lie, at every hop.
 
         Raises:
             ProviderTimeoutError: If it did not arrive (outcome class AMBIGUOUS):
@@ -120,15 +174,19 @@ class GuardedFetcher:
                 there (outcome class UNUSABLE).
         """
         try:
-            return await self.fetch_input(url)
+            return await self.fetch_input(url, reach)
         except ProviderConnectionError as error:
             raise ProviderTimeoutError(str(error)) from None
         except ProviderRequestError as error:
             raise UnusableResultError(str(error)) from None
 
-    async def fetch_input(self, url: str) -> bytes:
+    async def fetch_input(self, url: str, reach: Reach = ANYWHERE) -> bytes:
         """
         Fetch a picture a caller points at, before anything is bought.
+
+        Args:
+            url: Where it lies.
+            reach: Where it may lie, at every hop.
 
         Raises:
             ProviderConnectionError: If it did not arrive; it may be tried again.
@@ -139,7 +197,7 @@ class GuardedFetcher:
 
         try:
             async with asyncio.timeout(self.timeout):
-                return await self._follow(url)
+                return await self._follow(url, reach)
         except (OSError, ValueError, TypeError, aiohttp.ClientError) as error:
             # The chain behind it may quote a signed address: it is cut here.
             raise _translated(error, url) from None
@@ -158,12 +216,13 @@ class GuardedFetcher:
         """Close the fetcher."""
         await self.close()
 
-    async def _follow(self, start: str) -> bytes:
+    async def _follow(self, start: str, reach: Reach) -> bytes:
         """Go from hop to hop; each one passes the guard anew."""
         url = _parse(start)
         for _ in range(self.max_redirects + 1):
-            self._check_address(url)
-            async with self._session(url).get(url, allow_redirects=False) as response:
+            self._check_address(url, reach)
+            session = self._session(is_allowed=self._is_allowed(url, reach))
+            async with session.get(url, allow_redirects=False) as response:
                 target = response.headers.get("Location")
                 if response.status not in _MOVED or target is None:
                     return await self._read(response)
@@ -180,21 +239,23 @@ class GuardedFetcher:
             _refuse(len(body) > self.max_bytes, f"over {self.max_bytes} bytes")
         return bytes(body)
 
-    def _is_allowed(self, url: "URL") -> bool:
+    def _is_allowed(self, url: "URL", reach: Reach) -> bool:
         """Tell whether the address is let through on purpose."""
-        return (url.host, url.port) in self.allowed_hosts
+        origin = (url.host, url.port)
+        return origin in self.allowed_hosts or origin == reach.base
 
-    def _check_address(self, url: "URL") -> None:
+    def _check_address(self, url: "URL", reach: Reach) -> None:
         """Refuse what can be seen in the address itself."""
         _refuse(url.scheme not in {"http", "https"}, "it is not http or https")
         _refuse(not url.host, "it names no host")
         _refuse(bool(url.user or url.password), "it carries a name or password")
-        is_open = self._is_allowed(url) or url.port in self.ports
-        _refuse(not is_open, f"port {url.port} is not allowed")
+        if self._is_allowed(url, reach):
+            return
+        _refuse(not reach.takes(url.host or ""), "results never lie on this host")
+        _refuse(url.port not in self.ports, f"port {url.port} is not allowed")
 
-    def _session(self, url: "URL") -> "ClientSession":
+    def _session(self, *, is_allowed: bool) -> "ClientSession":
         """Give the running loop's session, guarded unless the host is allowed."""
-        is_allowed = self._is_allowed(url)
         key = (asyncio.get_running_loop(), is_allowed)
         if key not in self._sessions:
             self._sessions[key] = _open_session(None if is_allowed else _guarded_socket)

@@ -43,7 +43,7 @@ Gaia asks **one** provider at a time, so a hook answers for its own provider
 only. Work hooks are ``async def``.
 """
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -112,14 +112,17 @@ def gaia_provider_info() -> "ProviderInfo":  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def gaia_list_models() -> "Awaitable[Sequence[ModelInfo]]":  # type: ignore[empty-body]
+def gaia_list_models(  # type: ignore[empty-body]
+    refresh: bool,  # noqa: FBT001  hooks are called by keyword
+    search: str | None,
+) -> "Awaitable[Sequence[ModelInfo]]":
     """
     List the models the provider offers, the preferred one first.
 
-    Called when a `Gaia` is opened. Without this hook the provider has one model,
-    named like itself, with the provider's capabilities and no price.
-
-    ::
+    Called when a `Gaia` is opened, and then it must be quick: no network, no SDK
+    import. Without this hook the provider has one model, named like itself, with the
+    provider's capabilities and no price. Leave out the arguments if the list is
+    always the same::
 
         @hookimpl
         async def gaia_list_models(self) -> Sequence[ModelInfo]:
@@ -134,8 +137,18 @@ def gaia_list_models() -> "Awaitable[Sequence[ModelInfo]]":  # type: ignore[empt
                 )
             ]
 
+    Args:
+        refresh: Whether somebody wants to know what the vendor has today: ask it.
+            Where it cannot be asked, the list of before is right.
+        search: Words to look for in the vendor's catalogue, or None: the provider's
+            usual list. Nothing found is an empty list.
+
     Returns:
         The cards of the models.
+
+    Raises:
+        ProviderError: If the vendor cannot be asked; only with ``refresh`` or
+            ``search``.
     """
 
 
@@ -222,13 +235,14 @@ def gaia_generate(  # type: ignore[empty-body]
 @hookspec(firstresult=True)
 def gaia_generate_many(  # type: ignore[empty-body]
     requests: "Sequence[GenerateRequest]", contexts: "Sequence[CallContext]"
-) -> "Awaitable[Sequence[ImageResult | Exception]]":
+) -> "AsyncIterator[tuple[str, ImageResult | Exception]]":
     """
     Make the pictures of several requests in one call to the vendor.
 
     Optional, for vendors that have such a call. Gaia uses it for items of batches
     that come to the provider at the same time, up to
-    ``ProviderInfo.max_batch_size`` of them; single requests go through
+    ``ProviderInfo.max_batch_size`` of them, and gives it
+    ``ProviderInfo.batch_timeout`` seconds; single requests go through
     `gaia_generate`, which is needed all the same.
 
     ::
@@ -238,23 +252,29 @@ def gaia_generate_many(  # type: ignore[empty-body]
             self,
             requests: Sequence[GenerateRequest],
             contexts: Sequence[CallContext],
-        ) -> Sequence[ImageResult | Exception]:
-            prompts = [request.styled_prompt for request in requests]
-            keys = [context.task_id for context in contexts]
-            replies = await self.client().draw_all(prompts, keys)
-            return [replies.image_or_error(reply) for reply in replies]
+        ) -> AsyncIterator[tuple[str, ImageResult | Exception]]:
+            client, keys = self.client(), [context.task_id for context in contexts]
+            batch = await client.submit(keys, [one.styled_prompt for one in requests])
+            for context in contexts:
+                await context.remember(batch)
+            async for key, reply in client.replies(batch):
+                yield key, replies.image_or_error(reply)
+
+    Answers are stored as they come, and the next is asked for only when there is
+    room: read them from the vendor one at a time.
 
     Args:
         requests: What to make; each ``model`` is one this provider listed.
         contexts: The attempts, in the same order, each with its own task id.
 
     Returns:
-        An awaitable of one answer for each request, in the same order: the
-        pictures, or the error that `gaia_generate` would have raised.
+        An asynchronous iterator of task ids and answers, in any order: the pictures,
+        or the error that `gaia_generate` would have raised. What is left unanswered
+        at its end counts as lost, and is looked up.
 
     Raises:
-        ProviderError: One of its subclasses, where it holds for every request;
-            anything else counts as an unknown outcome of each.
+        ProviderError: One of its subclasses, where it holds for every request
+            unanswered so far; anything else counts as an unknown outcome of each.
     """
 
 
@@ -413,13 +433,15 @@ def gaia_recover(  # type: ignore[empty-body]
 
     Args:
         task_id: The identifier Gaia minted for the attempt.
-        context: A fresh context; its task id is the lost attempt's.
+        context: A fresh context; its task id is the lost attempt's, and its
+            ``reference`` is what that one asked to remember.
 
     Returns:
         An awaitable of the pictures, or of None when the vendor has certainly never
         seen it: it may then be made, and paid, anew.
 
     Raises:
+        TaskRunningError: If the vendor is still at work on it: it is asked again.
         ProviderError: One that is definite (refused for good, unusable), where the
             task ended so; any other exception leaves the question open.
     """

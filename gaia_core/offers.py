@@ -81,7 +81,9 @@ async def _offer_of(provider: "Provider", known: str | None) -> Offer:
 async def _models_of(provider: "Provider", info: ProviderInfo) -> Sequence[ModelInfo]:
     if not provider.implements("gaia_list_models"):
         return [_only_model(info)]
-    models = await answer_of(provider, "gaia_list_models", patience=LIST_TIMEOUT)
+    models = await answer_of(
+        provider, "gaia_list_models", patience=LIST_TIMEOUT, refresh=False, search=None
+    )
     wrong = [type(model).__name__ for model in models if type(model) is not ModelInfo]
     if wrong:
         message = f"gaia_list_models must give ModelInfo, not {wrong[0]}"

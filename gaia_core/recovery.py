@@ -218,7 +218,8 @@ class Recovery:
             task_id=str(uuid.UUID(lost.task_id)),
             deadline=math.inf,
             logger=get_logger(operation_id=operation.id, provider=lost.provider),
-            fetch=self.services.fetcher.fetch,
+            fetch=self.services.fetch_for(provider),
+            reference=lost.reference,
         )
         candidate = _candidate(operation, lost)
         return await self.services.lookup.find(provider, candidate, context)

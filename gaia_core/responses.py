@@ -71,6 +71,8 @@ class Attempt:
         duration_ms: How long it took, in milliseconds.
         cost_usd: What it cost, as far as known.
         error: Why it failed, or None.
+        reference: What the provider can look it up by, beside the task id (the
+            name of a vendor's batch, for example), or None.
     """
 
     provider: str
@@ -80,6 +82,7 @@ class Attempt:
     duration_ms: float
     cost_usd: Decimal | None = None
     error: str | None = None
+    reference: str | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -1,14 +1,17 @@
 """What the stations on the way work with."""
 
+from functools import partial
+
 import attrs
 
 from gaia_core.bundles import Bundles
-from gaia_core.fetching import GuardedFetcher
+from gaia_core.context import Fetch
+from gaia_core.fetching import GuardedFetcher, Reach
 from gaia_core.keeping import Keeper
 from gaia_core.ledger import Failure, Ledger, Settlement
 from gaia_core.lookups import Lookup
 from gaia_core.metrics import Metrics
-from gaia_core.plugins import Plugins
+from gaia_core.plugins import Plugins, Provider
 from gaia_core.reliability import Reliability
 from gaia_core.replays import Replays
 
@@ -43,3 +46,9 @@ class Services:
     bundles: Bundles = attrs.field(factory=Bundles)
     max_fallbacks: int = 1
     backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
+
+    def fetch_for(self, provider: Provider) -> Fetch:
+        """Make what a provider fetches its own results with."""
+        info = provider.info()
+        reach = Reach.of(info.base_url, info.result_hosts)
+        return partial(self.fetcher.fetch, reach=reach)

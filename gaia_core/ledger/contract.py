@@ -1,6 +1,6 @@
 """What every ledger can do."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -58,6 +58,17 @@ class Ledger(Protocol):
         Raises:
             BudgetExceededError: If so much cannot be held; nothing is sent then.
             LeaseLostError: If another process has taken the operation over.
+        """
+
+    async def refer(self, references: Mapping[str, str]) -> None:
+        """
+        Note what attempts can be looked up by, all in one transaction.
+
+        Args:
+            references: Task id to what its provider asked to remember.
+
+        Raises:
+            LeaseLostError: If another process has taken one of them over.
         """
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
