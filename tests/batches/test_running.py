@@ -51,6 +51,15 @@ async def _forever(_: Operation) -> None:
     await asyncio.sleep(600)
 
 
+def _after_begun(other: Shop, number: int) -> dict[str, Any]:
+    """Let nothing be sent before another process has something in hand, too."""
+
+    async def wait(_: Operation) -> None:
+        await _until(lambda: other.kitchen.asked)
+
+    return {f"scene {index}": wait for index in range(number)}
+
+
 def _lost(operation: Operation) -> OutcomeUnknownError:
     message = f"The answer to {operation.id} was lost."
     return OutcomeUnknownError(message, operation_id=operation.id, provider="kitchen")
@@ -155,7 +164,8 @@ async def test_items_begin_in_order(shop: Shop) -> None:
 async def test_two_processes_share_a_batch(new_shop: NewShop) -> None:
     """Each item is done by one of them, and both hear of all."""
     one, two = await new_shop(), await new_shop()
-    one.kitchen.delay = two.kitchen.delay = 0.005
+    one.kitchen.before |= _after_begun(two, 30)
+    two.kitchen.before |= _after_begun(one, 30)
     batch = await one.batches.open(_requests(30))
 
     first, second = await asyncio.gather(
@@ -264,11 +274,11 @@ async def test_who_is_late_is_waited_for(shop: Shop) -> None:
         await asyncio.sleep(0.3)
 
     async def carry_out(operation: Operation, request: Any) -> Any:
-        try:
-            async with asyncio.timeout(0.05):
-                return await shop.kitchen.carry_out(operation, request)
-        except TimeoutError:
-            raise _lost(operation) from None
+        making = asyncio.create_task(shop.kitchen.carry_out(operation, request))
+        if request.prompt == "scene 1":
+            return await making
+        await _until(lambda: "scene 0" in shop.kitchen.sent)
+        raise _lost(operation)
 
     shop.kitchen.after["scene 0"] = late
     shop.batches.carry_out = carry_out
@@ -439,16 +449,25 @@ async def test_another_process_goes_on(new_shop: NewShop) -> None:
 
 async def test_who_is_cancelled_leaves_like_who_closes(shop: Shop) -> None:
     """Cancelling the task that follows a batch loses nothing."""
-    shop.kitchen.delay = 0.1
+    has_left = asyncio.Event()
+
+    async def wait(_: Operation) -> None:
+        await has_left.wait()
+
+    shop.kitchen.after |= {"scene 0": wait, "scene 1": wait}
     batch = await shop.batches.open(_requests(6))
     following = asyncio.create_task(_run(shop, batch.id, max_concurrent=2))
 
-    await asyncio.sleep(0.05)
+    await _until(lambda: len(shop.kitchen.sent) == 2)
+    (run,) = shop.batches._runs
     following.cancel()
+    await _until(lambda: run._is_stopping)
+    has_left.set()
     await asyncio.wait([following])
 
     assert following.cancelled()
-    assert await _states_at_rest(shop, batch.id) <= {"done", "queued"}
+    assert await _states_at_rest(shop, batch.id) == {"done", "queued"}
+    assert sorted(shop.kitchen.sent) == ["scene 0", "scene 1"]
 
 
 async def test_closing_stops_every_run(shop: Shop) -> None:
