@@ -14,15 +14,19 @@ from gaia_core import (
     EnhancePromptRequest,
     GenerateRequest,
     HealthLevel,
+    ImageResult,
     OutcomeUnknownError,
     RateLimitError,
     RemoveBackgroundRequest,
     UpscaleRequest,
     engine,
+    hookimpl,
 )
 from gaia_core.blocking import Gaia
 from gaia_core.ledger import MemoryLedger
 from gaia_core.testing import FakeProvider, MemoryStorage, png
+
+from .waiting import let_pass
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 
@@ -136,13 +140,22 @@ def test_providers_are_stopped_and_the_thread_ends() -> None:
 
 def test_lost_work_is_finished_before_closing() -> None:
     """What may have cost is waited for at the end."""
-    provider = FakeProvider(price_usd="0.04", delay=0.1)
+    may_end = threading.Event()
+
+    class Late(FakeProvider):
+        @hookimpl
+        async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
+            let_pass(31)
+            assert await asyncio.to_thread(may_end.wait, 30)
+            return await FakeProvider.gaia_generate(self, request, context)
+
     storage = MemoryStorage()
 
-    with _opened(provider, storage=storage) as gaia:
+    with _opened(Late(price_usd="0.04", delay=0.1), storage=storage) as gaia:
         with pytest.raises(OutcomeUnknownError):
-            gaia.generate(DRAGON, timeout=0.02)
+            gaia.generate(DRAGON, timeout=30)
         assert storage.images == []
+        may_end.set()
 
     assert len(storage.images) == 1
 

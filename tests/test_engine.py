@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from typing import Any
@@ -44,6 +45,8 @@ from gaia_core.responses import Response
 from gaia_core.settings import BudgetSettings, PluginSettings, ProviderSettings
 from gaia_core.testing import FakeProvider, MemoryStorage, capture_events, png
 from gaia_core.testing.pytest_plugin import OpenGaia
+
+from .waiting import HeldProvider, let_pass, until
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 
@@ -196,16 +199,20 @@ async def test_closing_waits_for_work_under_way(open_gaia: OpenGaia) -> None:
     """What somebody still waits for is finished before the providers stop."""
     running: list[bool] = []
 
-    class Watched(FakeProvider):
+    class Watched(HeldProvider):
         @hookimpl
         async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
             result = await FakeProvider.gaia_generate(self, request, context)
             running.append(self.is_running)
             return result
 
-    async with open_gaia(Watched(price_usd="0.04", delay=0.05)) as gaia:
+    provider = Watched(price_usd="0.04")
+
+    async with open_gaia(provider) as gaia:
         work = asyncio.ensure_future(gaia.generate(DRAGON))
-        await asyncio.sleep(0.02)
+        await provider.called()
+        letting_go = asyncio.create_task(_let_go_at_closing(gaia, provider))
+    await letting_go
 
     assert (await work).images
     assert running == [True]
@@ -213,16 +220,23 @@ async def test_closing_waits_for_work_under_way(open_gaia: OpenGaia) -> None:
 
 async def test_closing_begins_nothing_new(open_gaia: OpenGaia) -> None:
     """Work under way at closing is not taken to another provider."""
-    first = FakeProvider.failing(RateLimitError("busy"), priority=9, delay=0.05)
+    first = HeldProvider.failing(RateLimitError("busy"), priority=9)
     second = FakeProvider(name="second")
 
     async with open_gaia(first, second) as gaia:
         work = asyncio.ensure_future(gaia.generate(DRAGON))
-        await asyncio.sleep(0.02)
+        await first.called()
+        letting_go = asyncio.create_task(_let_go_at_closing(gaia, first))
+    await letting_go
 
     with pytest.raises(RateLimitError):
         await work
     assert second.calls == []
+
+
+async def _let_go_at_closing(gaia: Gaia, provider: HeldProvider) -> None:
+    await until(lambda: gaia._door._is_closed)
+    provider.go.set()
 
 
 async def _fail() -> None:
@@ -300,11 +314,14 @@ async def test_closing_ends_what_takes_too_long(
 ) -> None:
     """Work nobody waits for is given some time, then its outcome is unknown."""
     monkeypatch.setattr(engine, "CLOSING_GRACE", 0.05)
-    provider = FakeProvider(price_usd="0.04", delay=60)
+    provider = HeldProvider(price_usd="0.04")
 
     async with open_gaia(provider) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await provider.called()
+        let_pass(31)
         with pytest.raises(GaiaError) as caught:
-            await gaia.generate(DRAGON, timeout=0.05)
+            await work
     operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
@@ -318,23 +335,29 @@ async def test_closing_ends_work_that_ignores_its_end(
     """A free hook that ignores being cancelled does not hold its caller."""
     monkeypatch.setattr(doors, "CANCEL_GRACE", 0.05)
 
-    class Stubborn(FakeProvider):
+    class Stubborn(HeldProvider):
         @hookimpl
         async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
-            try:
-                await asyncio.sleep(0.2)
-            except asyncio.CancelledError:
-                await asyncio.sleep(0.2)
-            return await FakeProvider.gaia_generate(self, request, context)
+            work = asyncio.create_task(
+                FakeProvider.gaia_generate(self, request, context)
+            )
+            while not work.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(work)
+            return work.result()
 
-    async with open_gaia(Stubborn()) as gaia:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
+    provider = Stubborn()
+
+    async with open_gaia(provider) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await provider.called()
+        let_pass(31)
         with pytest.raises(GaiaError):
-            await gaia.generate(DRAGON, timeout=0.02)
-        waited = loop.time() - start
+            await work
+        has_ended = bool(provider.go.is_set())
+        provider.go.set()
 
-    assert waited < 0.2
+    assert not has_ended
 
 
 # -- choosing -------------------------------------------------------------------------
@@ -639,7 +662,7 @@ class _Cache(NoCache):
 
 
 async def test_cache_answers_before_anybody_is_asked(open_gaia: OpenGaia) -> None:
-    """An equal request is answered from the cache."""
+    """An equal request is answered from the cache, and its own time is told."""
     provider = FakeProvider()
 
     seeded = attrs.evolve(DRAGON, seed=7)
@@ -650,7 +673,7 @@ async def test_cache_answers_before_anybody_is_asked(open_gaia: OpenGaia) -> Non
         await gaia.generate(attrs.evolve(DRAGON, seed=1))
 
     assert second.images == first.images
-    assert second.duration_ms < first.duration_ms
+    assert second.duration_ms != first.duration_ms
     assert len(provider.calls) == 2
 
 

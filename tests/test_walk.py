@@ -63,6 +63,8 @@ from gaia_core.testing import (
 )
 from gaia_core.testing.pytest_plugin import OpenGaia
 
+from .waiting import HeldProvider, let_pass
+
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 PAID = Decimal("0.04")
 
@@ -75,6 +77,10 @@ def _open_gaia(open_gaia: OpenGaia) -> OpenGaia:
 
 def _provider(name: str = "first", **fields: Any) -> FakeProvider:
     return FakeProvider(name=name, priority=10, **fields)
+
+
+def _held(**fields: Any) -> HeldProvider:
+    return HeldProvider(name="first", priority=10, **fields)
 
 
 def _picture(data: bytes | None = None, **fields: Any) -> ImageResult:
@@ -715,13 +721,16 @@ async def test_deadline_after_sending_leaves_the_work_alone(
     open_gaia: OpenGaia,
 ) -> None:
     """The caller hears of an unknown outcome; the picture is kept when it comes."""
-    provider = _provider(price_usd=PAID, delay=0.15)
-    storage = MemoryStorage()
+    provider, storage = _held(price_usd=PAID), MemoryStorage()
 
     async with open_gaia(provider, storage=storage) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await provider.called()
+        let_pass(31)
         with pytest.raises(OutcomeUnknownError) as caught:
-            await gaia.generate(DRAGON, timeout=0.05)
+            await work
         sent = await gaia.operation(str(caught.value.operation_id))
+        provider.go.set()
     done = await gaia.operation(str(caught.value.operation_id))
 
     assert sent is not None
@@ -744,16 +753,17 @@ async def test_paid_pictures_are_fetched_after_the_deadline() -> None:
     assert await late.fetch("https://example.org/1.png") == b"a picture"
 
 
-async def test_hook_that_hangs_is_given_up(
-    open_gaia: OpenGaia, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_hook_that_hangs_is_given_up(open_gaia: OpenGaia) -> None:
     """An answer that never comes holds no place for ever: its outcome is unknown."""
-    monkeypatch.setattr(asking, "LISTENING", 0.1)
-    provider = _provider(price_usd=PAID, delay=60.0)
+    provider = _held(price_usd=PAID)
 
     async with open_gaia(provider) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await provider.called()
+        let_pass(31)
         with pytest.raises(OutcomeUnknownError) as caught:
-            await gaia.generate(DRAGON, timeout=0.05)
+            await work
+        let_pass(asking.LISTENING)
     operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
@@ -796,15 +806,15 @@ async def test_closing_drops_no_paid_picture(
 
 async def test_caller_who_leaves_loses_nothing(open_gaia: OpenGaia) -> None:
     """A cancelled caller's picture is made, paid once and kept."""
-    provider = _provider(price_usd=PAID, delay=0.1)
-    storage = MemoryStorage()
+    provider, storage = _held(price_usd=PAID), MemoryStorage()
 
     async with open_gaia(provider, storage=storage) as gaia:
         work = asyncio.ensure_future(gaia.generate(DRAGON))
-        await asyncio.sleep(0.03)
+        await provider.called()
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
+        provider.go.set()
 
     assert len(provider.charges) == 1
     assert len(storage.images) == 1
@@ -812,12 +822,15 @@ async def test_caller_who_leaves_loses_nothing(open_gaia: OpenGaia) -> None:
 
 async def test_free_work_ends_with_its_caller(open_gaia: OpenGaia) -> None:
     """What costs nothing is cancelled, and the ledger says so."""
-    provider = _provider(delay=30)
+    provider = _held()
     ledger = MemoryLedger()
 
     async with open_gaia(provider, ledger=ledger) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await provider.called()
+        let_pass(31)
         with pytest.raises(ProviderTimeoutError) as caught:
-            await gaia.generate(DRAGON, timeout=0.05)
+            await work
         operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
@@ -827,14 +840,16 @@ async def test_free_work_ends_with_its_caller(open_gaia: OpenGaia) -> None:
 
 async def test_nothing_new_begins_when_nobody_waits(open_gaia: OpenGaia) -> None:
     """After the deadline a late rejection is not taken to the next provider."""
-    first = _provider(
-        price_usd=PAID, delay=0.1, failure=ProviderUnavailableError("down")
-    )
+    first = _held(price_usd=PAID, failure=ProviderUnavailableError("down"))
     second = FakeProvider(name="second", price_usd=PAID)
 
     async with open_gaia(first, second) as gaia:
+        work = asyncio.create_task(gaia.generate(DRAGON, timeout=30))
+        await first.called()
+        let_pass(31)
         with pytest.raises(OutcomeUnknownError) as caught:
-            await gaia.generate(DRAGON, timeout=0.05)
+            await work
+        first.go.set()
     operation = await gaia.operation(str(caught.value.operation_id))
 
     assert second.calls == []
@@ -1055,11 +1070,11 @@ async def test_a_place_is_held_for_each_attempt(open_gaia: OpenGaia) -> None:
     """Whoever has no place is passed over unsent; a place is left on cancellation."""
     keeper = _Doorkeeper()
     closed = FakeProvider(name="closed", priority=9)
-    slow = FakeProvider(name="slow", delay=60)
+    slow = HeldProvider(name="slow")
 
     async with open_gaia(closed, slow, reliability=keeper) as gaia:
         task = asyncio.create_task(gaia.generate(DRAGON))
-        await asyncio.wait([task], timeout=0.2)
+        await slow.called()
         held = keeper.inside
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
