@@ -69,6 +69,11 @@ OUTCOMES = {
     Fault.HANG_BEFORE: (ProviderTimeoutError, OutcomeClass.AMBIGUOUS),
     Fault.HANG_AFTER: (ProviderTimeoutError, OutcomeClass.AMBIGUOUS),
     Fault.SLOW_AFTER: (ProviderTimeoutError, OutcomeClass.AMBIGUOUS),
+    Fault.LATE_AFTER: (ProviderTimeoutError, OutcomeClass.AMBIGUOUS),
+    Fault.CLOSE_1000_AFTER: (ProviderError, OutcomeClass.AMBIGUOUS),
+    Fault.CLOSE_1001_AFTER: (ProviderError, OutcomeClass.AMBIGUOUS),
+    Fault.CLOSE_1011_AFTER: (ProviderError, OutcomeClass.AMBIGUOUS),
+    Fault.UNNAMED_ERROR: (ProviderError, OutcomeClass.AMBIGUOUS),
     Fault.BUSY: (RateLimitError, OutcomeClass.REJECTED_BUSY),
     Fault.UNAVAILABLE: (ProviderUnavailableError, OutcomeClass.REJECTED_BUSY),
     Fault.ERROR_BEFORE: (ProviderError, OutcomeClass.AMBIGUOUS),
@@ -194,8 +199,72 @@ async def test_faults_do_what_they_say(
 
 
 def test_every_fault_is_tried() -> None:
-    """No fault is left out; an answer without a picture is no error of a provider."""
-    assert set(Fault) - set(OUTCOMES) == {Fault.EMPTY_AFTER}
+    """No fault is left out; an answer with too few pictures is no provider's error."""
+    assert set(Fault) - set(OUTCOMES) == {Fault.EMPTY_AFTER, Fault.PARTIAL_AFTER}
+
+
+def test_every_fault_says_what_it_does() -> None:
+    """Only what comes after the charge is charged, and closes a WebSocket."""
+    codes = {fault: fault.close_code for fault in Fault if fault.close_code}
+
+    assert list(codes.values()) == [1000, 1001, 1011]
+    assert all(fault.is_charged and fault.status is None for fault in codes)
+
+
+async def test_some_of_the_pictures_are_answered_and_charged(
+    vendor: Vendor, provider: VendorProvider
+) -> None:
+    """What is made is charged and answered, what is not made is neither."""
+    vendor.inject(Faults(rates={Fault.PARTIAL_AFTER: 1}))
+
+    three = await provider.gaia_generate(attrs.evolve(KEEP, num_images=3), context())
+    one = await provider.gaia_generate(KEEP, context())
+
+    assert [len(three.images), len(one.images)] == [2, 1]
+    assert [str(charge.amount_usd) for charge in vendor.charges] == ["0.08", "0.04"]
+
+
+async def test_a_late_answer_is_a_whole_one(vendor: Vendor) -> None:
+    """Who is more patient than the vendor is late gets the picture."""
+    vendor.inject(Faults(script=[Fault.LATE_AFTER], late_seconds=0.1))
+    provider = VendorProvider(base_url=vendor.url)
+
+    result = await provider.gaia_generate(KEEP, context())
+    await provider.gaia_stop()
+
+    assert result.images[0].image.decode().size == (16, 16)
+
+
+async def test_it_keeps_the_latest_requests(
+    vendor: Vendor, provider: VendorProvider
+) -> None:
+    """What came in can be searched as it came, but not all of it for ever."""
+    for number in range(70):
+        vendor.inject(Faults(script=[Fault.BAD_REQUEST]))
+        with pytest.raises(ProviderRequestError):
+            await provider.gaia_generate(
+                attrs.evolve(KEEP, prompt=f"keep {number}"), context()
+            )
+
+    assert len(vendor.bodies) == 64
+    assert b'"keep 69"' in vendor.bodies[-1]
+
+
+async def test_who_gives_up_leaves_no_traceback(
+    vendor: Vendor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that is gone before the answer begins is no error of the vendor's."""
+    vendor.delay = 0.3
+    vendor.inject(Faults(script=[Fault.SLOW_AFTER], slow_seconds=0.0))
+    provider = VendorProvider(base_url=vendor.url, timeout=0.1)
+
+    with pytest.raises(ProviderTimeoutError):
+        await provider.gaia_generate(KEEP, context(task_id=TASK))
+    await provider.gaia_stop()
+    await until(lambda: vendor.charged(TASK) == 1)
+    await asyncio.sleep(0.05)
+
+    assert caplog.messages == []
 
 
 async def test_an_empty_answer_is_charged(

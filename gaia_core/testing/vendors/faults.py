@@ -29,6 +29,14 @@ class Fault(StrEnum):
     """Made and charged, but no answer comes."""
     SLOW_AFTER = "slow_after"
     """Made and charged; the answer comes in small pieces, slowly."""
+    LATE_AFTER = "late_after"
+    """Made and charged; the answer comes whole, when nobody waits for it any more."""
+    CLOSE_1000_AFTER = "close_1000_after"
+    """Made and charged; a WebSocket is closed as if all were well (HTTP: cut)."""
+    CLOSE_1001_AFTER = "close_1001_after"
+    """Made and charged; a WebSocket is closed by one that goes away (HTTP: cut)."""
+    CLOSE_1011_AFTER = "close_1011_after"
+    """Made and charged; a WebSocket is closed for an inner error (HTTP: cut)."""
     BUSY = "busy"
     """Status 429, with Retry-After if it is set; not charged."""
     UNAVAILABLE = "unavailable"
@@ -41,6 +49,8 @@ class Fault(StrEnum):
     """Made and charged; a proxy on the way answers with status 502."""
     GATEWAY_TIMEOUT_AFTER = "gateway_timeout_after"
     """Made and charged; a proxy on the way answers with status 504."""
+    UNNAMED_ERROR = "unnamed_error"
+    """An error that names no task (HTTP: status 500); nothing is made or charged."""
     BAD_REQUEST = "bad_request"
     """Status 400: the request is refused as malformed."""
     FILTERED = "filtered"
@@ -55,11 +65,18 @@ class Fault(StrEnum):
     """Charged, and answered with bytes that are no picture."""
     EMPTY_AFTER = "empty_after"
     """Charged, and answered without any picture."""
+    PARTIAL_AFTER = "partial_after"
+    """All pictures but the last are made, charged and answered; of one, that one."""
 
     @property
     def is_charged(self) -> bool:
         """Whether the work is done and charged before it goes wrong."""
         return self.endswith("_after")
+
+    @property
+    def close_code(self) -> int | None:
+        """The code a WebSocket is closed with, or None: it is not about that."""
+        return _CLOSE_CODES.get(self)
 
     @property
     def status(self) -> int | None:
@@ -74,11 +91,17 @@ _STATUS = {
     Fault.ERROR_AFTER: 500,
     Fault.BAD_GATEWAY_AFTER: 502,
     Fault.GATEWAY_TIMEOUT_AFTER: 504,
+    Fault.UNNAMED_ERROR: 500,
     Fault.BAD_REQUEST: 400,
     Fault.FILTERED: 400,
     Fault.UNAUTHORISED: 401,
     Fault.NO_CREDIT: 402,
     Fault.NO_MODEL: 404,
+}
+_CLOSE_CODES = {
+    Fault.CLOSE_1000_AFTER: 1000,
+    Fault.CLOSE_1001_AFTER: 1001,
+    Fault.CLOSE_1011_AFTER: 1011,
 }
 
 
@@ -121,6 +144,7 @@ class Faults:
         seed: Draws other ones.
         retry_after: Seconds that `BUSY` and `UNAVAILABLE` ask to wait.
         slow_seconds: How long `SLOW_AFTER` takes to answer.
+        late_seconds: After how long `LATE_AFTER` answers.
         hang_seconds: How long the hanging ones hold the connection.
     """
 
@@ -131,6 +155,7 @@ class Faults:
     seed: int = 0
     retry_after: float | None = None
     slow_seconds: float = 1.0
+    late_seconds: float = 5.0
     hang_seconds: float = 3_600.0
 
     def drawn(self, number: int, prompt: str, times: int) -> Fault | None:

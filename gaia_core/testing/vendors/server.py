@@ -31,7 +31,9 @@ _CODES = {
     Fault.NO_MODEL: "no_such_model",
 }
 """What the body of a refusal says where the status alone does not tell."""
-_ANSWERED = frozenset({Fault.BAD_IMAGE_AFTER, Fault.EMPTY_AFTER})
+_ANSWERED = frozenset(
+    {Fault.BAD_IMAGE_AFTER, Fault.EMPTY_AFTER, Fault.LATE_AFTER, Fault.PARTIAL_AFTER}
+)
 _IN_PIECES = frozenset({Fault.SLOW_AFTER, Fault.TRUNCATED_AFTER})
 _HANGING = frozenset({Fault.HANG_BEFORE, Fault.HANG_AFTER})
 _ASKING_TO_WAIT = frozenset({Fault.BUSY, Fault.UNAVAILABLE})
@@ -111,8 +113,8 @@ class Vendor(Shop):
         return works.reply_of(made)
 
     def refusal(self, code: str) -> Any:
-        """Say in JSON why nothing was."""
-        return {"error": code}
+        """Say in JSON why nothing was; careless vendors put their `echo` into it."""
+        return {"error": code, "message": self.echo}
 
     # -- the server -------------------------------------------------------------------
 
@@ -163,8 +165,10 @@ class Vendor(Shop):
         """
 
         async def handle(request: "web.Request") -> "web.StreamResponse":
+            body = await request.read()
+            self.bodies.append(body)
             try:
-                job = read(await request.json())
+                job = read(json.loads(body))
             except (KeyError, TypeError, ValueError) as error:
                 return self._refused(HTTPStatus.BAD_REQUEST, type(error).__name__)
             fault = self.arrive(job)
@@ -183,6 +187,8 @@ class Vendor(Shop):
             made = await self.carry_out(job, fault)
         except (KeyError, TypeError, ValueError) as error:
             return self._refused(HTTPStatus.BAD_REQUEST, type(error).__name__)
+        if fault is Fault.LATE_AFTER:
+            await self.pause(self.faults.late_seconds)
         if fault in _IN_PIECES:
             return await self._in_pieces(request, made, fault)
         if fault is None or fault in _ANSWERED:
@@ -212,6 +218,8 @@ class Vendor(Shop):
         body = json.dumps(self.reply(made)).encode()
         facts = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         response = web.StreamResponse(headers=facts)
+        if request.transport is None:  # the client gave up before the answer began
+            return response
         await response.prepare(request)
         if fault is Fault.TRUNCATED_AFTER:
             await response.write(body[: len(body) // 2])

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
@@ -14,6 +14,7 @@ from gaia_core.catalog import to_decimal
 from gaia_core.testing.vendors.charges import Accounts, Arrival, Charge, ChargeBook
 from gaia_core.testing.vendors.faults import Fault, Faults
 
+_MOST_BODIES = 64
 _BROKEN = b"\x89PNG\r\n\x1a\n but that is all there is"
 
 
@@ -68,7 +69,10 @@ class Shop(Accounts):
             made, and not charged again.
         has_lookup: Whether a task can be looked up by its id.
         path: A file to keep the book in, too.
+        echo: What the message of every error repeats, as vendors do that print the
+            key they refuse.
         most_at_once: How many requests for paid work there were at the same time.
+        bodies: The latest requests, paid or free, just as they came in.
     """
 
     price_usd: Decimal = attrs.field(default=Decimal("0.04"), converter=to_decimal)
@@ -77,13 +81,19 @@ class Shop(Accounts):
     is_idempotent: bool = False
     has_lookup: bool = True
     path: Path | None = None
+    echo: str = attrs.field(default="", repr=False)
     most_at_once: int = attrs.field(default=0, init=False)
+    bodies: deque[bytes] = attrs.field(init=False, repr=False)
     _at_once: int = attrs.field(default=0, init=False, repr=False)
     _book: ChargeBook = attrs.field(init=False, repr=False)
     _made: dict[str, Made] = attrs.field(factory=dict, init=False, repr=False)
     _injected_at: int = attrs.field(default=0, init=False, repr=False)
     _seen: Counter[str] = attrs.field(factory=Counter, init=False, repr=False)
     _closing: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
+
+    @bodies.default
+    def _no_bodies(self) -> deque[bytes]:
+        return deque(maxlen=_MOST_BODIES)
 
     @_book.default
     def _empty_book(self) -> ChargeBook:
@@ -142,7 +152,7 @@ class Shop(Accounts):
         Raises:
             ValueError: If it cannot be done; nothing is charged.
         """
-        images = job.make()
+        images = _some_of(job.make(), fault)
         await self.pause(self.delay)
         known = self._made.get(job.task_id)
         if known is not None and self.is_idempotent:
@@ -182,6 +192,12 @@ class Shop(Accounts):
             await asyncio.wait_for(self._closing.wait(), seconds)
         except TimeoutError:
             return
+
+
+def _some_of(images: Sequence[bytes], fault: Fault | None) -> Sequence[bytes]:
+    """Leave the last picture out, if that is what goes wrong; never the only one."""
+    is_partial = fault is Fault.PARTIAL_AFTER and len(images) > 1
+    return images[:-1] if is_partial else images
 
 
 def _spoiled(images: Sequence[bytes], fault: Fault | None) -> tuple[bytes, ...]:
