@@ -34,14 +34,17 @@ from gaia_core import (
     UnusableResultError,
 )
 from gaia_core.cache import NoCache
-from gaia_core.ledger import Ledger, MemoryLedger
+from gaia_core.ledger import Ledger, MemoryLedger, Operation
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.sql import SqlLedger
 from gaia_core.reliability import EgressLimits, StandardReliability
+from gaia_core.replays import Replays
 from gaia_core.responses import Response
 from gaia_core.settings import BudgetSettings, CacheSettings, LimitSettings
 from gaia_core.testing import FakeProvider, MemoryStorage, capture_events
 from gaia_core.testing.pytest_plugin import OpenGaia
+
+from .waiting import HeldProvider, let_pass, until
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 SEEDED = attrs.evolve(DRAGON, seed=7)
@@ -125,13 +128,14 @@ async def test_key_under_way_says_so(
     open_gaia: OpenGaia, make_ledger: MakeLedger
 ) -> None:
     """While the first request runs, its repetition is told to come back."""
-    provider = FakeProvider(price_usd=PAID, delay=0.3)
+    provider = HeldProvider(price_usd=PAID)
 
     async with open_gaia(provider, ledger=make_ledger()) as gaia:
         work = asyncio.create_task(gaia.generate(DRAGON, idempotency_key="k"))
-        await asyncio.sleep(0.15)
+        await provider.called()
         with pytest.raises(OperationInProgressError) as caught:
             await gaia.generate(DRAGON, idempotency_key="k")
+        provider.go.set()
         response = await work
 
     assert caught.value.operation_id == response.operation_id
@@ -189,6 +193,25 @@ async def test_lost_pictures_are_named(open_gaia: OpenGaia) -> None:
 
 
 # -- equal requests -------------------------------------------------------------------
+
+
+@pytest.fixture(name="sharing")
+def _sharing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the operations elsewhere that anybody waits for."""
+    found: list[str] = []
+    shared = Replays.shared
+
+    async def noted(self: Replays, operation: Operation, key: str) -> Response | None:
+        found.append(operation.id)
+        return await shared(self, operation, key)
+
+    monkeypatch.setattr(Replays, "shared", noted)
+    return found
+
+
+def _waiting(gaia: Gaia) -> int:
+    """Count who waits for work under way."""
+    return sum(len(one._waiting) for one in gaia._door._flights._under_way.values())
 
 
 @pytest.mark.parametrize(
@@ -282,13 +305,16 @@ async def test_leader_that_leaves_takes_nothing_from_others(
     open_gaia: OpenGaia,
 ) -> None:
     """Who started the work may give up; the others get the picture."""
-    provider = FakeProvider(price_usd=0, delay=0.2)
+    provider = HeldProvider(price_usd=0)
 
     async with open_gaia(provider) as gaia:
         leader = asyncio.create_task(gaia.generate(SEEDED))
+        await provider.called()
         follower = asyncio.create_task(gaia.generate(SEEDED))
-        await asyncio.sleep(0.1)
+        await until(lambda: _waiting(gaia) == 2)
         leader.cancel()
+        await asyncio.wait([leader])
+        provider.go.set()
         response = await follower
 
     assert response.is_reused
@@ -296,19 +322,21 @@ async def test_leader_that_leaves_takes_nothing_from_others(
 
 
 async def test_two_processes_share_one_piece_of_work(
-    open_gaia: OpenGaia, tmp_path: Path
+    open_gaia: OpenGaia, tmp_path: Path, sharing: list[str]
 ) -> None:
     """Equal work under way elsewhere is waited for, through the ledger."""
-    first, second = (FakeProvider(price_usd=PAID, delay=0.3) for _ in range(2))
-    address, storage = f"sqlite:///{tmp_path}/gaia.db", MemoryStorage()
-    one = open_gaia(first, ledger=SqlLedger(Database(address)), storage=storage)
-    two = open_gaia(second, ledger=SqlLedger(Database(address)), storage=storage)
+    first, second = HeldProvider(price_usd=PAID), FakeProvider(price_usd=PAID)
+    storage = MemoryStorage()
+    one = open_gaia(first, ledger=_in_file(tmp_path), storage=storage)
+    two = open_gaia(second, ledger=_in_file(tmp_path), storage=storage)
 
     async with one, two:
         work = asyncio.create_task(one.generate(SEEDED))
-        await asyncio.sleep(0.15)
-        shared = await two.generate(SEEDED)
-        made = await work
+        await first.called()
+        waiting = asyncio.create_task(two.generate(SEEDED))
+        await until(lambda: sharing)
+        first.go.set()
+        shared, made = await waiting, await work
 
     assert shared.operation_id == made.operation_id
     assert (shared.cost_usd, made.cost_usd) == (Decimal(0), PAID)
@@ -327,24 +355,23 @@ def _in_file(folder: Path) -> Ledger:
     return SqlLedger(Database(f"sqlite:///{folder}/gaia.db"))
 
 
-async def _called(provider: FakeProvider) -> None:
-    """Wait until a provider is asked."""
-    async with asyncio.timeout(10):
-        while not provider.calls:  # noqa: ASYNC110  the provider tells nobody
-            await asyncio.sleep(0.01)
-
-
 async def test_caller_who_waited_for_an_equal_leaves_nothing_behind(
-    open_gaia: OpenGaia, make_ledger: MakeLedger
+    open_gaia: OpenGaia, make_ledger: MakeLedger, sharing: list[str]
 ) -> None:
     """Giving up waiting for somebody else's work is no end to be written down."""
-    provider = FakeProvider(price_usd=PAID, delay=0.5)
+    provider = HeldProvider(price_usd=PAID)
 
     async with open_gaia(provider, ledger=make_ledger()) as gaia:
         first = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="one"))
-        await _called(provider)
+        await provider.called()
+        second = asyncio.create_task(
+            gaia.generate(SEEDED, idempotency_key="two", timeout=30)
+        )
+        await until(lambda: sharing)
+        let_pass(31)
         with pytest.raises(ProviderTimeoutError):
-            await gaia.generate(SEEDED, idempotency_key="two", timeout=0.2)
+            await second
+        provider.go.set()
         await first
         operations = await gaia.ledger.listed()
         with capture_events() as events:
@@ -355,21 +382,26 @@ async def test_caller_who_waited_for_an_equal_leaves_nothing_behind(
 
 
 async def test_called_off_elsewhere_is_made_anew(
-    open_gaia: OpenGaia, make_ledger: MakeLedger, one_at_a_time: StandardReliability
+    open_gaia: OpenGaia,
+    make_ledger: MakeLedger,
+    one_at_a_time: StandardReliability,
+    sharing: list[str],
 ) -> None:
     """Who shares another's work gets a picture although the other has gone."""
-    provider = FakeProvider(price_usd=PAID, delay=0.3)
+    provider = HeldProvider(price_usd=PAID)
 
     async with open_gaia(
         provider, ledger=make_ledger(), reliability=one_at_a_time
     ) as gaia:
         busy = asyncio.create_task(gaia.generate(DRAGON))
-        await _called(provider)
+        await provider.called()
         first = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="one"))
-        await asyncio.sleep(0.05)
+        await until(lambda: one_at_a_time.snapshot("fake").waiting)
         second = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="two"))
-        await asyncio.sleep(0.05)
+        await until(lambda: sharing)
         first.cancel()
+        await asyncio.wait([first])
+        provider.go.set()
         await busy
         response = await second
 
@@ -381,34 +413,40 @@ async def test_follower_has_its_own_time(
     open_gaia: OpenGaia, one_at_a_time: StandardReliability
 ) -> None:
     """Whoever began the work may have less time than those who joined it."""
-    provider = FakeProvider(price_usd=PAID, delay=0.4)
+    provider = HeldProvider(price_usd=PAID)
 
     async with open_gaia(provider, reliability=one_at_a_time) as gaia:
         busy = asyncio.create_task(gaia.generate(DRAGON))
-        await _called(provider)
-        hasty = asyncio.create_task(gaia.generate(SEEDED, timeout=0.2))
-        await asyncio.sleep(0.05)
-        patient = await gaia.generate(SEEDED, timeout=30)
+        await provider.called()
+        hasty = asyncio.create_task(gaia.generate(SEEDED, timeout=30))
+        await until(lambda: one_at_a_time.snapshot("fake").waiting)
+        patient = asyncio.create_task(gaia.generate(SEEDED, timeout=60))
+        await until(lambda: _waiting(gaia) == 3)
+        let_pass(31)
         with pytest.raises(GaiaError):
             await hasty
+        provider.go.set()
         await busy
+        response = await patient
 
-    assert patient.images
+    assert response.images
 
 
 async def test_key_stands_for_what_was_shared(
-    open_gaia: OpenGaia, tmp_path: Path
+    open_gaia: OpenGaia, tmp_path: Path, sharing: list[str]
 ) -> None:
     """A key asked under while equal work ran answers again, and is taken."""
-    provider = FakeProvider(price_usd=PAID, delay=0.2)
+    provider = HeldProvider(price_usd=PAID)
     in_other_words = attrs.evolve(SEEDED, provider="fake")
     other = attrs.evolve(SEEDED, prompt="a green dragon")
 
     async with open_gaia(provider, ledger=_in_file(tmp_path)) as gaia:
         first = asyncio.create_task(gaia.generate(in_other_words, idempotency_key="1"))
-        await _called(provider)
-        shared = await gaia.generate(SEEDED, idempotency_key="2")
-        made = await first
+        await provider.called()
+        second = asyncio.create_task(gaia.generate(SEEDED, idempotency_key="2"))
+        await until(lambda: sharing)
+        provider.go.set()
+        made, shared = await first, await second
         again = await gaia.generate(SEEDED, idempotency_key="2")
         with pytest.raises(IdempotencyConflictError, match="'2'"):
             await gaia.generate(other, idempotency_key="2")
@@ -472,16 +510,17 @@ async def test_follower_does_not_take_what_it_would_not_ask(
 ) -> None:
     """Nor is it an answer for who joined the work meanwhile."""
     refusal = AuthenticationError("no such key")
-    first = FakeProvider(
-        name="first", priority=9, price_usd=PAID, outcomes=[refusal], delay=0.1
-    )
-    second = FakeProvider(name="second", price_usd=PAID, delay=0.1)
+    first = HeldProvider(name="first", priority=9, price_usd=PAID, outcomes=[refusal])
+    second = FakeProvider(name="second", price_usd=PAID)
+    only_first = attrs.evolve(SEEDED, provider="first")
 
     async with open_gaia(first, second) as gaia:
         leader = asyncio.create_task(gaia.generate(SEEDED))
-        await _called(first)
-        named = await gaia.generate(attrs.evolve(SEEDED, provider="first"))
-        fallen_back = await leader
+        await first.called()
+        follower = asyncio.create_task(gaia.generate(only_first))
+        await until(lambda: _waiting(gaia) == 2)
+        first.go.set()
+        fallen_back, named = await leader, await follower
 
     assert (fallen_back.provider, named.provider) == ("second", "first")
 
@@ -490,10 +529,12 @@ async def test_follower_does_not_take_what_it_would_not_ask(
 class SlowCache:
     """Looks for answers until it is told to stop."""
 
+    is_asked: asyncio.Event = attrs.field(factory=asyncio.Event)
     stop: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def find(self, key: str) -> Response | None:  # noqa: ARG002  the interface
         """Find nothing, late."""
+        self.is_asked.set()
         await self.stop.wait()
         return None
 
@@ -510,7 +551,7 @@ async def test_nothing_begins_after_closing(
 
     async with open_gaia(provider, ledger=ledger, cache=cache) as gaia:
         late = asyncio.create_task(gaia.generate(SEEDED))
-        await asyncio.sleep(0.05)
+        await cache.is_asked.wait()
     cache.stop.set()
 
     with pytest.raises(LedgerError, match="closed"):
@@ -672,23 +713,23 @@ def test_settings_have_a_cache_section() -> None:
 
 
 async def test_work_elsewhere_is_not_taken_from_whom_it_may_not_come(
-    open_gaia: OpenGaia, tmp_path: Path
+    open_gaia: OpenGaia, tmp_path: Path, sharing: list[str]
 ) -> None:
     """Another process's fallback is no answer for who insists on a provider."""
-    address, storage = f"sqlite:///{tmp_path}/gaia.db", MemoryStorage()
-    busy = FakeProvider(
-        name="a", priority=9, delay=0.2, outcomes=[RateLimitError("later")]
-    )
-    other = FakeProvider(name="b", delay=0.2)
+    storage = MemoryStorage()
+    busy = HeldProvider(name="a", priority=9, outcomes=[RateLimitError("later")])
+    other = FakeProvider(name="b")
     well = FakeProvider(name="a")
-    one = open_gaia(busy, other, ledger=SqlLedger(Database(address)), storage=storage)
-    two = open_gaia(well, ledger=SqlLedger(Database(address)), storage=storage)
+    one = open_gaia(busy, other, ledger=_in_file(tmp_path), storage=storage)
+    two = open_gaia(well, ledger=_in_file(tmp_path), storage=storage)
 
     async with one, two:
         work = asyncio.create_task(one.generate(SEEDED))
-        await asyncio.sleep(0.1)
-        mine = await two.generate(SEEDED, allowed_providers=["a"])
-        made = await work
+        await busy.called()
+        asking = asyncio.create_task(two.generate(SEEDED, allowed_providers=["a"]))
+        await until(lambda: sharing)
+        busy.go.set()
+        made, mine = await work, await asking
 
     assert (made.provider, mine.provider) == ("b", "a")
     assert not mine.is_reused
