@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from decimal import Decimal
+from functools import partial
 from typing import cast
 
 import attrs
@@ -26,7 +27,7 @@ from gaia_core.errors import (
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.ledger import Operation
-from gaia_core.lookups import can_look_up, is_definite
+from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
 from gaia_core.reliability import Asker, Target, classify, cost_in_all, cost_of
@@ -212,8 +213,11 @@ class Asking:
         if not can_look_up(provider):
             return None
         # The deadline is the callers'; this is about money.
+        task_id = self.attempts[-1].task_id
         context = attrs.evolve(
-            self._context(candidate, self.attempts[-1].task_id), deadline=math.inf
+            self._context(candidate, task_id),
+            deadline=math.inf,
+            reference=reference_of(self.attempts, task_id),
         )
         try:
             found = await self.services.lookup.find(provider, candidate, context)
@@ -266,8 +270,18 @@ class Asking:
                 provider=candidate.provider,
             ),
             fetch=self.services.fetch_for(provider),
+            remember=partial(self._remember, task_id),
             progress=self._reporter(),
         )
+
+    async def _remember(self, task_id: str, reference: str) -> None:
+        """Put on record what an attempt can be looked up by."""
+        await self.services.references.remember(task_id, reference)
+        for place in reversed(range(len(self.attempts))):
+            if self.attempts[place].task_id == task_id:
+                noted = attrs.evolve(self.attempts[place], reference=reference)
+                self.attempts[place] = noted
+                return
 
     def _addressed(self, candidate: Candidate, provider: Provider) -> Request:
         """Name the model; leave in only its own options, under the plugin's name."""

@@ -254,9 +254,9 @@ def gaia_generate_many(  # type: ignore[empty-body]
             contexts: Sequence[CallContext],
         ) -> AsyncIterator[tuple[str, ImageResult | Exception]]:
             client, keys = self.client(), [context.task_id for context in contexts]
-            batch = await client.submit(keys, [one.styled_prompt for one in requests])
-            for context in contexts:
-                await context.remember(batch)
+            file = await client.upload(keys, [one.styled_prompt for one in requests])
+            await asyncio.gather(*(context.remember(file) for context in contexts))
+            batch = await client.submit(file)
             async for key, reply in client.replies(batch):
                 yield key, replies.image_or_error(reply)
 

@@ -1,6 +1,7 @@
 """Asking a provider what became of an attempt whose answer was lost."""
 
 import asyncio
+from collections.abc import Sequence
 
 import attrs
 
@@ -10,6 +11,7 @@ from gaia_core.context import CallContext
 from gaia_core.errors import OutcomeClass
 from gaia_core.plugins import Provider
 from gaia_core.reliability import classify
+from gaia_core.responses import Attempt
 from gaia_core.selection import Candidate
 
 HOOK = "gaia_recover"
@@ -68,6 +70,12 @@ def is_definite(error: Exception) -> bool:
     refused or lost says nothing.
     """
     return classify(error) in _DEFINITE
+
+
+def reference_of(attempts: Sequence[Attempt], task_id: str) -> str | None:
+    """Give what a task can be looked up by, the latest if it was sent repeatedly."""
+    known = (one.reference for one in reversed(attempts) if one.task_id == task_id)
+    return next((one for one in known if one is not None), None)
 
 
 def can_look_up(provider: Provider) -> bool:

@@ -34,7 +34,7 @@ from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClas
 from gaia_core.images import Image
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.ledger.operations import with_ended
-from gaia_core.lookups import can_look_up, is_definite
+from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.records import from_record
 from gaia_core.reliability import classify, cost_in_all, cost_of, lost_attempt
@@ -219,7 +219,7 @@ class Recovery:
             deadline=math.inf,
             logger=get_logger(operation_id=operation.id, provider=lost.provider),
             fetch=self.services.fetch_for(provider),
-            reference=lost.reference,
+            reference=reference_of(operation.attempts, lost.task_id),
         )
         candidate = _candidate(operation, lost)
         return await self.services.lookup.find(provider, candidate, context)

@@ -12,6 +12,7 @@ from gaia_core.ledger import Failure, Ledger, Settlement
 from gaia_core.lookups import Lookup
 from gaia_core.metrics import Metrics
 from gaia_core.plugins import Plugins, Provider
+from gaia_core.references import References
 from gaia_core.reliability import Reliability
 from gaia_core.replays import Replays
 
@@ -30,6 +31,7 @@ class Services:
         fetcher: What providers fetch results through.
         lookup: How providers are asked about lost answers.
         bundles: What puts calls of batches together.
+        references: What writes down what attempts can be looked up by.
         metrics: What is told of everything.
         max_fallbacks: How many further providers may be asked.
         backlog: Operation to how it ended, where the ledger could not be written.
@@ -46,6 +48,11 @@ class Services:
     bundles: Bundles = attrs.field(factory=Bundles)
     max_fallbacks: int = 1
     backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
+    references: References = attrs.field(init=False)
+
+    @references.default
+    def _own_references(self) -> References:
+        return References(self.ledger)
 
     def fetch_for(self, provider: Provider) -> Fetch:
         """Make what a provider fetches its own results with."""

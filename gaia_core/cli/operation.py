@@ -144,7 +144,9 @@ def _advice(attempts: Sequence[Attempt], held: Decimal) -> str:
     """Say whom to ask what, and what becomes of the money."""
     who = "the provider"
     if attempts:
-        who = f"{attempts[-1].provider} about task {attempts[-1].task_id}"
+        latest = attempts[-1]
+        part = f" of {latest.reference}" if latest.reference else ""
+        who = f"{latest.provider} about task {latest.task_id}{part}"
     rest = "; after 24 hours, what is held counts as spent" if held else ""
     return f"ask {who}; if it was never made, ask again{rest}"
 
@@ -179,6 +181,8 @@ def _attempt_lines(number: int, attempt: Attempt) -> list[str]:
     seconds = f"{attempt.duration_ms / 1_000:.1f} s"
     facts = f"{who}, {attempt.outcome}, {_dollars(attempt.cost_usd)}, {seconds}"
     lines = [f"  attempt {number}: {facts}", f"    task {attempt.task_id}"]
+    if attempt.reference:
+        lines.append(f"    reference {attempt.reference}")
     return [*lines, f"    {attempt.error}"] if attempt.error else lines
 
 

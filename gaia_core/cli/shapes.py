@@ -38,6 +38,7 @@ def shape_attempt(attempt: Attempt) -> dict[str, Any]:
         "duration_ms": round(attempt.duration_ms, 1),
         "cost_usd": shape_amount(attempt.cost_usd),
         "error": attempt.error,
+        "reference": attempt.reference,
     }
 
 

@@ -1,7 +1,7 @@
 """The ledger of one process."""
 
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -46,6 +46,8 @@ class MemoryLedger:
     # Operation and fingerprint: it may be answered by an equal request's operation.
     _keys: dict[IdempotencyKey, tuple[str, str]] = attrs.field(factory=dict, init=False)
     _results: dict[str, str] = attrs.field(factory=dict, init=False)
+    # The operation of each attempt that has not ended.
+    _tasks: dict[str, str] = attrs.field(factory=dict, init=False)
 
     async def open(self) -> None:
         """Be ready: there is nothing to prepare."""
@@ -64,12 +66,23 @@ class MemoryLedger:
     async def send(self, operation_id: str, attempt: Attempt) -> None:
         """Note an attempt before anything is sent, and hold what it may cost."""
         operation = self._known(operation_id)
+        self._tasks[attempt.task_id] = operation_id
         self._change(
             operation_id,
             state=OperationState.SENT,
             attempts=(*operation.attempts, attempt),
             reserved_usd=operation.needs(attempt),
         )
+
+    async def refer(self, references: Mapping[str, str]) -> None:
+        """Note what attempts can be looked up by; one that has ended stays as it is."""
+        for task_id in references.keys() & self._tasks.keys():
+            operation_id = self._tasks[task_id]
+            is_open = operation_id in self._under_way
+            book = self._under_way if is_open else self._finished
+            book[operation_id] = _referring(
+                book[operation_id], task_id, references[task_id]
+            )
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""
@@ -211,6 +224,8 @@ class MemoryLedger:
     def _with_ended(
         self, operation_id: str, attempt: Attempt | None
     ) -> tuple[Attempt, ...]:
+        if attempt is not None:
+            self._tasks.pop(attempt.task_id, None)
         return with_ended(self._known(operation_id).attempts, attempt)
 
     def _is_known(self, operation_id: str) -> bool:
@@ -249,11 +264,20 @@ class MemoryLedger:
 
     def _forget(self, operation: Operation) -> None:
         """Let go of what stands for an operation; other keys end by themselves."""
+        for attempt in operation.attempts:
+            self._tasks.pop(attempt.task_id, None)
         if operation.key and self._keys.get(operation.key, ("",))[0] == operation.id:
             del self._keys[operation.key]
         result = operation.result_key
         if result and self._results.get(result) == operation.id:
             del self._results[result]
+
+
+def _referring(operation: Operation, task_id: str, reference: str) -> Operation:
+    """Note what the latest attempt of a task can be looked up by."""
+    latest = [one for one in operation.attempts if one.task_id == task_id][-1]
+    noted = attrs.evolve(latest, reference=reference)
+    return attrs.evolve(operation, attempts=with_ended(operation.attempts, noted))
 
 
 def _value(operation: Operation, word: str) -> str | None:

@@ -164,6 +164,8 @@ def with_ended(
     """Put an attempt, as it ended, in the place of the latest one of its task."""
     for place in reversed(range(len(attempts))):
         if ended is not None and attempts[place].task_id == ended.task_id:
+            reference = ended.reference or attempts[place].reference
+            ended = attrs.evolve(ended, reference=reference)
             return (*attempts[:place], ended, *attempts[place + 1 :])
     return tuple(attempts)
 

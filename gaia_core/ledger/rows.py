@@ -242,6 +242,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         duration_ms=row.duration_ms,
         cost_usd=dollars(cost),
         error=row.error,
+        reference=row.reference,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import ClassVar, TypeVar
@@ -13,7 +13,15 @@ from sqlalchemy import Connection
 
 from gaia_core.calls import words_of
 from gaia_core.errors import LedgerError
-from gaia_core.ledger import checks, keys, leases, results_index, rows, steps
+from gaia_core.ledger import (
+    checks,
+    keys,
+    leases,
+    references,
+    results_index,
+    rows,
+    steps,
+)
 from gaia_core.ledger import usage as reports
 from gaia_core.ledger.batch_book import SqlBatchBook
 from gaia_core.ledger.database import Database
@@ -138,6 +146,15 @@ class SqlLedger:
             LeaseLostError: If another process has taken the operation over.
         """
         self._tell(await self._step(steps.send, operation_id, attempt))
+
+    async def refer(self, references: Mapping[str, str]) -> None:
+        """
+        Note what attempts can be looked up by; one that has ended stays as it is.
+
+        Raises:
+            LeaseLostError: If another process has taken one of them over.
+        """
+        await self.database.write(partial(self._refer, dict(references)))
 
     async def end_attempt(self, operation_id: str, attempt: Attempt) -> None:
         """Note how the latest attempt ended."""
@@ -273,6 +290,10 @@ class SqlLedger:
         """Tell for one operation in many, by chance: counting answers takes a while."""
         turns = max(1, self.max_results // 100)
         return zlib.crc32(operation.id.encode()) % turns == 0
+
+    def _refer(self, given: Mapping[str, str], connection: Connection) -> None:
+        worker, fence_of = self.database.worker, self._fences.get
+        references.refer(connection, given, worker=worker, fence_of=fence_of)
 
     def _adopt(
         self, dead: frozenset[str], limit: int, connection: Connection

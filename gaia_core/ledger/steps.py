@@ -121,6 +121,7 @@ def send(
             "price": rows.micros(attempt.cost_usd),
             "cost": None,
             "sent_at": rows.now(),
+            "reference": attempt.reference and rows.clean(attempt.reference),
         },
     )
     _update(

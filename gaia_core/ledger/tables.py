@@ -100,6 +100,15 @@ attempts = Table(
     Column("error", Text),
     Column("sent_at", BigInteger, nullable=False),
     Column("ended_at", BigInteger),
+    # What its provider can look it up by, beside the task id.
+    Column("reference", Text),
+)
+_is_under_way = attempts.c.ended_at.is_(None)
+Index(
+    "ix_attempts_under_way",
+    attempts.c.task_id,
+    sqlite_where=_is_under_way,
+    postgresql_where=_is_under_way,
 )
 
 images = Table(

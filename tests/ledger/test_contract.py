@@ -17,6 +17,7 @@ from gaia_core.ledger import (
     Operation,
     OperationState,
     SqlLedger,
+    references,
 )
 from gaia_core.ledger.database import Database
 
@@ -166,6 +167,94 @@ async def test_settling_without_an_attempt_keeps_what_is_noted(ledger: Ledger) -
     await ledger.settle(operation.id, settled())
 
     assert (await _known(ledger, operation)).attempts == (last,)
+
+
+# -- references ---------------------------------------------------------------------
+
+
+def _tasks(*operations: Operation) -> dict[str, str]:
+    """Give the task of each operation one reference."""
+    return {f"task of {one.id[:20]}": "batch-1" for one in operations}
+
+
+async def _sent_alone(ledger: Ledger) -> Operation:
+    """Send an operation under a task id of its own."""
+    operation = an_operation()
+    await ledger.accept(operation)
+    (task_id,) = _tasks(operation)
+    await ledger.send(operation.id, an_attempt(task_id=task_id))
+    return operation
+
+
+async def test_attempts_are_referred_to_together(ledger: Ledger) -> None:
+    """What attempts can be looked up by is on the book at once, the latest counts."""
+    one, two, other = [await _sent_alone(ledger) for _ in range(3)]
+    before = await _known(ledger, other)
+
+    await ledger.refer(_tasks(one, two))
+    await ledger.refer(dict.fromkeys(_tasks(two), "batch-2 \0"))
+
+    found = [(await _known(ledger, each)).attempts[0] for each in (one, two)]
+    assert found[0].reference == "batch-1"
+    assert (found[1].reference or "").startswith("batch-2 ")
+    assert await _known(ledger, other) == before
+
+
+async def test_a_reference_outlives_the_end_of_its_attempt(ledger: Ledger) -> None:
+    """An attempt that ends keeps what it was known by, and all it ended with."""
+    operation = await _sent_alone(ledger)
+    (task_id,) = _tasks(operation)
+    await ledger.refer(_tasks(operation))
+    last = ended(an_attempt(task_id=task_id), error="slow", cost_usd=Decimal("0.01"))
+
+    await ledger.end_attempt(operation.id, last)
+    await ledger.refer({task_id: "too late", "nobody's": "either"})
+
+    (attempt,) = (await _known(ledger, operation)).attempts
+    assert attempt == attrs.evolve(last, reference="batch-1")
+
+
+async def test_an_unknown_outcome_is_referred_to(ledger: Ledger) -> None:
+    """Who was left while its batch was made is looked up by that batch all the same."""
+    operation = await _sent_alone(ledger)
+    await ledger.fail(operation.id, failed(OperationState.UNKNOWN))
+    before = await _known(ledger, operation)
+
+    await ledger.refer(_tasks(operation))
+
+    after = await _known(ledger, operation)
+    (attempt,) = before.attempts
+    assert after.attempts == (attrs.evolve(attempt, reference="batch-1"),)
+    assert attrs.evolve(after, attempts=before.attempts) == before
+
+
+async def test_the_latest_try_of_a_task_is_referred_to(ledger: Ledger) -> None:
+    """A task that was sent again is known by what its latest try asked for."""
+    operation = await _sent_alone(ledger)
+    (task_id,) = _tasks(operation)
+    refused = an_attempt(
+        task_id=task_id, outcome=OutcomeClass.REJECTED_BUSY, cost_usd=Decimal(0)
+    )
+    await ledger.end_attempt(operation.id, refused)
+    await ledger.send(operation.id, an_attempt(task_id=task_id))
+
+    await ledger.refer(_tasks(operation))
+
+    first, second = (await _known(ledger, operation)).attempts
+    assert (first.reference, second.reference) == (None, "batch-1")
+
+
+async def test_many_are_referred_to_in_one_go(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than go into one statement are no matter."""
+    monkeypatch.setattr(references, "AT_ONCE", 2)
+    many = [await _sent_alone(ledger) for _ in range(5)]
+
+    await ledger.refer(_tasks(*many))
+
+    known = [(await _known(ledger, one)).attempts[0].reference for one in many]
+    assert known == ["batch-1"] * 5
 
 
 async def test_received_operation_waits_to_be_stored(ledger: Ledger) -> None:

@@ -18,6 +18,7 @@ from gaia_core.ledger import (
     rows,
 )
 from gaia_core.ledger.database import Database
+from gaia_core.ledger.tables import operations
 
 from .batching import done, kinds, leased, opened
 from .stories import a_picture, an_attempt, an_operation, failed, settled
@@ -64,6 +65,48 @@ async def _take_from(heir: SqlLedger, ledger: SqlLedger) -> list[str]:
         now=rows.now(),
     )
     return await heir.database.write(work)
+
+
+async def test_who_was_given_up_refers_to_nothing(
+    ledger: SqlLedger, heir: SqlLedger
+) -> None:
+    """Of several attempts one of which was taken over, none is noted."""
+    tasks = {}
+    for name in ("mine", "theirs"):
+        operation = await _accepted(ledger)
+        await ledger.send(operation.id, an_attempt(task_id=name))
+        tasks[operation.id] = name
+    mine, theirs = tasks
+    await heir.database.write(
+        lambda connection: connection.execute(
+            operations.update()
+            .where(operations.c.id == theirs)
+            .values(owner=heir.database.worker, fence=1)
+        )
+    )
+
+    with pytest.raises(LeaseLostError, match=theirs):
+        await ledger.refer(dict.fromkeys(tasks.values(), "batch-1"))
+
+    found = await ledger.get(mine)
+    assert found is not None
+    assert found.attempts[0].reference is None
+
+
+async def test_an_older_lease_refers_to_nothing(
+    ledger: SqlLedger, heir: SqlLedger
+) -> None:
+    """The number of the lease counts, even where the owner is the same."""
+    operation = await _sent(ledger)
+    await _take_from(heir, ledger)
+    await _take_from(ledger, heir)
+
+    with pytest.raises(LeaseLostError):
+        await ledger.refer({an_attempt().task_id: "batch-1"})
+
+    found = await heir.get(operation.id)
+    assert found is not None
+    assert found.attempts[0].reference is None
 
 
 async def test_what_had_begun_is_taken_over(ledger: SqlLedger, heir: SqlLedger) -> None:

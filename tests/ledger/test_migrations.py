@@ -46,6 +46,18 @@ HELD = {
     "created_at": 1,
 }
 """Its money."""
+TRIED = {
+    "operation_id": "f" * 32,
+    "number": 1,
+    "provider": "p",
+    "model": "m",
+    "task_id": "t",
+    "outcome": "ambiguous",
+    "price": 40_000,
+    "duration_ms": 0.0,
+    "sent_at": 1,
+}
+"""What was sent for it."""
 WHERE = ("sqlite_where", "postgresql_where")
 """What the conditions of indexes are called."""
 
@@ -65,6 +77,7 @@ def _old(address: str, version: str = "0001") -> None:
         schema.migrate(connection, None, version)
         _insert(connection, "operations", OLD)
         _insert(connection, "entries", HELD)
+        _insert(connection, "attempts", TRIED)
 
     engines.write(make)
     engines.dispose()
@@ -101,9 +114,10 @@ def _shape(engine: Engine) -> dict[str, Any]:
     }
 
 
-async def test_older_database_is_brought_forward(address: str) -> None:
-    """A database of the first version opens, and what it holds is still there."""
-    _old(address)
+@pytest.mark.parametrize("version", schema.REVISIONS[:-1])
+async def test_older_database_is_brought_forward(address: str, version: str) -> None:
+    """A database of an older version opens, and what it holds is still there."""
+    _old(address, version)
     ledger = SqlLedger(Database(address))
 
     await ledger.open()
@@ -114,6 +128,7 @@ async def test_older_database_is_brought_forward(address: str) -> None:
 
     assert operation is not None
     assert (operation.batch_id, str(operation.reserved_usd)) == (None, "0.04")
+    assert [one.reference for one in operation.attempts] == [None]
     assert problems == []
 
 
