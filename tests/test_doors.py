@@ -44,7 +44,7 @@ from gaia_core.settings import BudgetSettings, CacheSettings, LimitSettings
 from gaia_core.testing import FakeProvider, MemoryStorage, capture_events
 from gaia_core.testing.pytest_plugin import OpenGaia
 
-from .waiting import HeldProvider, let_pass, until
+from .waiting import HeldProvider, let_pass, sharers, until
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
 SEEDED = attrs.evolve(DRAGON, seed=7)
@@ -209,11 +209,6 @@ def _sharing(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
-def _waiting(gaia: Gaia) -> int:
-    """Count who waits for work under way."""
-    return sum(len(one._waiting) for one in gaia._door._flights._under_way.values())
-
-
 @pytest.mark.parametrize(
     ("request_", "choices", "charges"),
     [
@@ -311,7 +306,7 @@ async def test_leader_that_leaves_takes_nothing_from_others(
         leader = asyncio.create_task(gaia.generate(SEEDED))
         await provider.called()
         follower = asyncio.create_task(gaia.generate(SEEDED))
-        await until(lambda: _waiting(gaia) == 2)
+        await until(lambda: sharers(gaia) == 2)
         leader.cancel()
         await asyncio.wait([leader])
         provider.go.set()
@@ -421,7 +416,7 @@ async def test_follower_has_its_own_time(
         hasty = asyncio.create_task(gaia.generate(SEEDED, timeout=30))
         await until(lambda: one_at_a_time.snapshot("fake").waiting)
         patient = asyncio.create_task(gaia.generate(SEEDED, timeout=60))
-        await until(lambda: _waiting(gaia) == 3)
+        await until(lambda: sharers(gaia) == 3)
         let_pass(31)
         with pytest.raises(GaiaError):
             await hasty
@@ -518,7 +513,7 @@ async def test_follower_does_not_take_what_it_would_not_ask(
         leader = asyncio.create_task(gaia.generate(SEEDED))
         await first.called()
         follower = asyncio.create_task(gaia.generate(only_first))
-        await until(lambda: _waiting(gaia) == 2)
+        await until(lambda: sharers(gaia) == 2)
         first.go.set()
         fallen_back, named = await leader, await follower
 

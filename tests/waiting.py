@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import attrs
 
+from gaia_core import Gaia
 from gaia_core.context import CallContext
 from gaia_core.testing import FakeProvider
 
@@ -14,6 +15,12 @@ async def until(is_so: Callable[[], object], *, patience: float = 30.0) -> None:
     async with asyncio.timeout(patience):
         while not is_so():  # noqa: ASYNC110  what is waited for sets no event
             await asyncio.sleep(0.005)
+
+
+def sharers(gaia: Gaia) -> int:
+    """Count the callers that wait for work under way, alone or together."""
+    flights = gaia._door._flights._under_way.values()
+    return sum(len(flight._waiting) for flight in flights)
 
 
 def let_pass(seconds: float) -> None:

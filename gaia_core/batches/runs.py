@@ -72,12 +72,16 @@ class Run:
         """Lease nothing more, put back what was not sent, wait for what was."""
         self._is_stopping = True
         self._room.set()
-        adopting = [] if self._adopting is None else [self._adopting]
+        adopting = set() if self._adopting is None else {self._adopting}
         for task in adopting:
             task.cancel()
-        await self._leave_unsent()
-        if waiting := [*self._under_way, *adopting]:
-            await asyncio.wait(waiting)
+        while True:
+            # What was sent may be refused meanwhile, and wait to be sent again.
+            await self._leave_unsent()
+            adopting = {task for task in adopting if not task.done()}
+            if not (waiting := {*self._under_way, *adopting}):
+                return
+            await asyncio.wait(waiting, timeout=POLL)
 
     # -- events -------------------------------------------------------------------
 
@@ -186,7 +190,8 @@ class Run:
     async def _leave_unsent(self) -> None:
         """Take the hands off what was leased and not sent."""
         for task, operation_id in list(self._under_way.items()):
-            if await self._is_unsent(operation_id):
+            # Who is putting an item back must not be disturbed at it.
+            if not task.cancelling() and await self._is_unsent(operation_id):
                 task.cancel()
 
     async def _is_unsent(self, operation_id: str) -> bool:

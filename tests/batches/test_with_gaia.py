@@ -7,7 +7,7 @@ from contextlib import aclosing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -27,7 +27,8 @@ from gaia_core import (
 )
 from gaia_core.batches import pacing
 from gaia_core.ledger import BatchEvent
-from gaia_core.reliability import SingleTry
+from gaia_core.reliability import SingleTry, StandardReliability
+from gaia_core.reliability.standard import Standing
 from gaia_core.settings import BudgetSettings, Settings
 from gaia_core.storage import FileStorage
 from gaia_core.testing import FakeProvider, png
@@ -38,6 +39,7 @@ from gaia_core.testing.vendors import (
     Vendor,
     VendorProvider,
 )
+from tests.waiting import HeldProvider, sharers, until
 
 OpenGaia = Callable[..., Gaia]
 PICTURE = png(16, 16)
@@ -84,8 +86,8 @@ class Press(FakeProvider):
 
 
 @attrs.define(eq=False, kw_only=True)
-class Slow(FakeProvider):
-    """Takes its time, one request at a time, and remembers the order."""
+class Single(HeldProvider):
+    """Takes one request at a time, and remembers the order."""
 
     @hookimpl
     def gaia_provider_info(self) -> ProviderInfo:
@@ -119,12 +121,6 @@ def _open_gaia(tmp_path: Path) -> OpenGaia:
     return opened
 
 
-async def _until(condition: Callable[[], object]) -> None:
-    # A provider in a test has nobody to tell.
-    while not condition():  # noqa: ASYNC110  the condition has no event
-        await asyncio.sleep(0.005)
-
-
 def _requests(number: int, **fields: Any) -> list[GenerateRequest]:
     return [
         GenerateRequest(prompt=f"scene {index}", width=16, height=16, **fields)
@@ -135,6 +131,10 @@ def _requests(number: int, **fields: Any) -> list[GenerateRequest]:
 async def _all(gaia: Gaia, requests: Any, **choices: Any) -> list[BatchEvent]:
     async with asyncio.timeout(60):
         return [event async for event in gaia.batch(requests, **choices)]
+
+
+def _standing(gaia: Gaia) -> Standing:
+    return cast("StandardReliability", gaia.reliability).snapshot("fake")
 
 
 def _kinds(events: Sequence[BatchEvent]) -> Counter[str]:
@@ -186,6 +186,8 @@ async def test_items_that_come_together_go_together(open_gaia: OpenGaia) -> None
     press = Press(price_usd="0.02")
 
     async with open_gaia(press) as gaia:
+        # However slowly they come: only what is full goes.
+        gaia._parts.services.bundles.window = 3_600
         events = await _all(gaia, _requests(8), max_concurrent=8)
         problems = await gaia.ledger.check()
 
@@ -222,16 +224,20 @@ async def test_single_requests_are_not_bundled(open_gaia: OpenGaia) -> None:
 
 async def test_people_come_before_batches(open_gaia: OpenGaia) -> None:
     """A person's request passes the items that wait for the same provider."""
-    provider = Slow(delay=0.02)
+    provider = Single()
+    person = GenerateRequest(prompt="a person", width=16, height=16)
 
     async with open_gaia(provider) as gaia:
         running = asyncio.create_task(_all(gaia, _requests(40), max_concurrent=10))
-        await _until(lambda: len(provider.calls) >= 3)
-        await gaia.generate(GenerateRequest(prompt="a person", width=16, height=16))
-        before = len(provider.calls)
+        await until(lambda: _standing(gaia).waiting == 9)
+        asking = asyncio.create_task(gaia.generate(person))
+        await until(lambda: _standing(gaia).waiting == 10)
+        provider.go.set()
+        await asking
         await running
 
-    assert before <= 3 + 4
+    prompts = [getattr(one, "prompt", "") for one in provider.requests]
+    assert prompts.index("a person") == 1
     assert len(provider.calls) == 41
 
 
@@ -304,6 +310,17 @@ async def test_a_provider_that_is_busy_is_tried_again(open_gaia: OpenGaia) -> No
     assert _kinds(events)["done"] == 2
 
 
+async def _tried(gaia: Gaia) -> None:
+    """Wait until something was tried, and waits to be tried again."""
+    await gaia.batches.latest()
+    async with asyncio.timeout(30):
+        while True:
+            queued = await gaia.ledger.listed(state="queued")
+            if any(item.attempts for item in queued):
+                return
+            await asyncio.sleep(0.01)
+
+
 async def test_a_short_outage_fails_no_item(open_gaia: OpenGaia) -> None:
     """A vendor that is gone for seconds, tried in vain or not, costs only time."""
     async with (
@@ -314,7 +331,7 @@ async def test_a_short_outage_fails_no_item(open_gaia: OpenGaia) -> None:
     ):
         async with vendor.closed():
             running = asyncio.create_task(_all(gaia, _requests(12), max_concurrent=4))
-            await asyncio.sleep(2)
+            await _tried(gaia)
         events = await running
         batch = (await gaia.batches.latest())[0]
         items = [item async for item in gaia.batches.items(batch.id)]
@@ -401,8 +418,7 @@ async def test_who_leaves_in_an_outage_waits_for_nothing(open_gaia: OpenGaia) ->
     async with open_gaia(provider) as gaia:
         batch = await gaia.batches.open(_requests(2))
         running = asyncio.create_task(_follow(gaia, batch.id))
-        await _until(lambda: provider.calls)
-        await asyncio.sleep(0.2)
+        await until(lambda: _standing(gaia).closed_for)
         start = asyncio.get_running_loop().time()
         running.cancel()
         await asyncio.wait([running])
@@ -417,6 +433,29 @@ async def test_who_leaves_in_an_outage_waits_for_nothing(open_gaia: OpenGaia) ->
     assert [item.state for item in items] == ["queued", "queued"]
     assert found is not None
     assert found.done == 2
+
+
+async def test_who_leaves_before_a_refusal_waits_for_nothing(
+    open_gaia: OpenGaia,
+) -> None:
+    """An item that is refused after its run was left is not tried again by it."""
+    busy = RateLimitError("wait", retry_after=20.0)
+    provider = HeldProvider(price_usd="0.04", outcomes=[busy])
+
+    async with open_gaia(provider) as gaia:
+        batch = await gaia.batches.open(_requests(1))
+        running = asyncio.create_task(_follow(gaia, batch.id))
+        await provider.called()
+        (run,) = gaia.batches._runs
+        running.cancel()
+        await until(lambda: run._is_stopping)
+        provider.go.set()
+        _, waiting = await asyncio.wait([running], timeout=10)
+        items = [item async for item in gaia.batches.items(batch.id)]
+
+    assert waiting == set()
+    assert [item.state for item in items] == ["queued"]
+    assert len(provider.calls) == 1
 
 
 async def test_who_is_refused_late_waits_too(open_gaia: OpenGaia) -> None:
@@ -472,9 +511,9 @@ async def test_who_leaves_work_to_others_finds_it_again(open_gaia: OpenGaia) -> 
     async with open_gaia(provider) as gaia:
         batch = await gaia.batches.open([request])
         following = asyncio.create_task(_follow(gaia, batch.id))
-        await _until(lambda: provider.calls)
+        await until(lambda: provider.calls)
         person = asyncio.create_task(gaia.generate(request))
-        await asyncio.sleep(0.1)
+        await until(lambda: sharers(gaia) == 2)
         following.cancel()
         await asyncio.wait([following])
         with pytest.raises(RateLimitError):
@@ -519,12 +558,13 @@ async def test_a_full_disk_ends_no_item(open_gaia: OpenGaia, tmp_path: Path) -> 
 
 async def test_closing_in_the_middle_loses_nothing(open_gaia: OpenGaia) -> None:
     """A `Gaia` that is closed while a batch runs keeps what was sent."""
-    provider = Slow(delay=0.05, price_usd="0.04")
+    provider = Single(delay=0.05, price_usd="0.04")
+    provider.go.set()
 
     async with open_gaia(provider) as gaia:
         batch = await gaia.batches.open(_requests(10))
         running = asyncio.create_task(_follow(gaia, batch.id))
-        await _until(lambda: len(provider.calls) >= 2)
+        await until(lambda: len(provider.calls) >= 2)
     await running
     async with open_gaia(provider) as gaia:
         left = await gaia.batches.get(batch.id)
