@@ -18,8 +18,9 @@ from typing import Any, Self, TypeVar, Unpack
 import attrs
 
 from gaia_core import engine
+from gaia_core.assortment import ModelList
 from gaia_core.batches.service import Requests
-from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.catalog import Health, HealthLevel, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices
 from gaia_core.ledger import BatchEvent, Operation, UsageRow
 from gaia_core.metrics import Statistics
@@ -132,9 +133,9 @@ class Gaia:
         """Say who would be asked, in which order, at which price, and why."""
         return self._gaia.plan(request, **choices)
 
-    def models(self, *, refresh: bool = False) -> tuple[ModelInfo, ...]:
-        """List the models of all providers; see `gaia_core.Gaia.models`."""
-        return self._wait(self._gaia.models(refresh=refresh))
+    def models(self, **choices: Any) -> ModelList:
+        """List models, or look for some; arguments as for `gaia_core.Gaia.models`."""
+        return self._wait(self._gaia.models(**choices))
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         """List the providers, best rank first."""

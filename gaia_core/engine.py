@@ -11,7 +11,7 @@ sends each operation on a [walk][gaia_core.walk.Walk]. No other files know the w
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import datetime
 from decimal import Decimal
@@ -20,11 +20,12 @@ from typing import Self, Unpack, cast
 
 import attrs
 
+from gaia_core.assortment import Assortment, ModelList
 from gaia_core.batches import Batches
 from gaia_core.batches.service import Requests
 from gaia_core.cache import ResultCache
 from gaia_core.capabilities import Capability
-from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
+from gaia_core.catalog import Health, HealthLevel, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices, preferences_of
 from gaia_core.doors import Door
 from gaia_core.errors import GaiaError, PluginError
@@ -33,7 +34,6 @@ from gaia_core.ledger import BatchEvent, IdempotencyKey, Ledger, Operation, Usag
 from gaia_core.limits import RequestLimits
 from gaia_core.lookups import Lookup
 from gaia_core.metrics import MemoryMetrics, Metrics, Statistics
-from gaia_core.offers import gather_offers, refreshed
 from gaia_core.parts import Parts, parts_of
 from gaia_core.plugins import Plugins, load_plugins
 from gaia_core.recovery import Recovery
@@ -51,7 +51,7 @@ from gaia_core.responses import (
     ImageResponse,
     PromptResponse,
 )
-from gaia_core.selection import Offer, Plan, RankedOffers, select
+from gaia_core.selection import Offer, Plan, select
 from gaia_core.settings import Settings, load_settings
 from gaia_core.storage import ImageStorage
 from gaia_core.upkeep import Upkeep
@@ -76,15 +76,18 @@ class Gaia:
 
     settings: Settings
     _parts: Parts
-    _offers: RankedOffers = attrs.field(factory=RankedOffers, init=False)
     _is_open: bool = attrs.field(default=False, init=False)
-    _not_started: Mapping[str, str] = attrs.field(factory=dict, init=False)
+    _assortment: Assortment = attrs.field(init=False)
     _upkeep: Upkeep = attrs.field(init=False)
     _door: Door = attrs.field(init=False)
     _recovery: Recovery = attrs.field(init=False)
     _watch: "asyncio.Task[None] | None" = attrs.field(default=None, init=False)
     batches: Batches = attrs.field(init=False)
     """Batches of requests: open, run, look up, cancel."""
+
+    @_assortment.default
+    def _own_assortment(self) -> Assortment:
+        return Assortment(plugins=self.plugins)
 
     @_upkeep.default
     def _own_upkeep(self) -> Upkeep:
@@ -205,8 +208,7 @@ class Gaia:
         self._is_open = True
         self._door.open()
         try:
-            self._not_started = await self._upkeep.start()
-            self._offers = await gather_offers(self.plugins, self._not_started)
+            await self._assortment.open(await self._upkeep.start())
         except BaseException:
             # Nobody else does: Python calls no `__aexit__` then.
             await self._close()
@@ -334,29 +336,37 @@ class Gaia:
         """
         return self._plan(self._prepared(request), **choices)
 
-    async def models(self, *, refresh: bool = False) -> tuple[ModelInfo, ...]:
+    async def models(
+        self,
+        *,
+        refresh: bool = False,
+        search: str | None = None,
+        provider: str | None = None,
+    ) -> ModelList:
         """
-        List the models of all providers.
+        List the models of all providers, or look for some in the vendors' catalogues.
 
         Args:
-            refresh: Whether to ask the providers anew; they were asked when this
-                `Gaia` was opened.
+            refresh: Whether the vendors are asked what they have today; one that
+                cannot be asked keeps its list of before.
+            search: Words to look for; a request may name what is found, from now on.
+            provider: The only provider whose models are listed or looked for.
+
+        Returns:
+            The cards, and as its ``problems`` whose vendor could not be asked.
+
+        Raises:
+            InvalidRequestError: If there is nothing to look for, or no such provider.
         """
+        if search is not None:
+            return await self._assortment.search(search, provider, is_fresh=refresh)
         if refresh:
-            self._offers = await gather_offers(self.plugins, self._not_started)
-        return tuple(model for offer in self._offers for model in offer.models)
+            return await self._assortment.refresh(provider)
+        return self._assortment.models(provider)
 
     def providers(self) -> tuple[ProviderInfo, ...]:
         """List the providers, best rank first; ``unavailable`` says why one is not."""
-        infos = [
-            attrs.evolve(
-                offer.info, unavailable=offer.info.unavailable or offer.problem
-            )
-            if offer.problem
-            else offer.info
-            for offer in self._current()
-        ]
-        return tuple(sorted(infos, key=lambda info: (-info.priority, info.name)))
+        return self._assortment.cards()
 
     async def operation(self, operation_id: str) -> Operation | None:
         """Look an operation up."""
@@ -459,7 +469,8 @@ class Gaia:
             raise RuntimeError(message)
         latency = self.reliability.latency()
         preferences = preferences_of(choices, self.settings, latency)
-        return select(request, self._offers, preferences, self._admit)
+        offers = self._assortment.offers_for(request)
+        return select(request, offers, preferences, self._admit)
 
     def _estimate(self, request: Request) -> Decimal:
         """Tell what to hold for an item of a batch."""
@@ -470,7 +481,7 @@ class Gaia:
         """Tell when somebody who cannot serve a request now may serve it."""
         waits = (
             self.reliability.opens_in(offer.name, request.capability)
-            for offer in self._offers
+            for offer in self._assortment.offers
             if request.provider in (None, offer.name)
         )
         return min((wait for wait in waits if wait is not None), default=None)
@@ -479,16 +490,6 @@ class Gaia:
         """Give the reason not to ask a provider at this moment, or None."""
         info = self.plugins.providers[offer.name].info()
         return info.unavailable or self.reliability.admit(offer.name, capability)
-
-    def _current(self) -> tuple[Offer, ...]:
-        """Put the providers' cards of this moment into what they offered."""
-        providers = self.plugins.providers
-        return tuple(
-            refreshed(offer, providers[offer.name])
-            if offer.name in providers
-            else offer
-            for offer in self._offers
-        )
 
 
 def _heard(opening: "asyncio.Future[None]") -> None:

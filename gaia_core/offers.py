@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -17,8 +17,12 @@ from gaia_core.selection import Offer, RankedOffers
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins, Provider
 
+LIST = "gaia_list_models"
+"""The hook that lists models."""
 LIST_TIMEOUT = 10.0
-"""Longest wait for a provider's list of models, in seconds."""
+"""Longest wait for a provider's usual list of models, in seconds."""
+ASK_TIMEOUT = 30.0
+"""Longest wait for a provider that asks its vendor, in seconds."""
 
 
 async def gather_offers(
@@ -39,7 +43,7 @@ async def gather_offers(
     known = problems or {}
     offers = await asyncio.gather(
         *(
-            _offer_of(provider, known.get(name))
+            offer_of(provider, known.get(name))
             for name, provider in plugins.providers.items()
         )
     )
@@ -52,7 +56,25 @@ def refreshed(offer: Offer, provider: "Provider") -> Offer:
     return offer if info == offer.info else attrs.evolve(offer, info=info)
 
 
-async def _offer_of(provider: "Provider", known: str | None) -> Offer:
+async def offer_of(
+    provider: "Provider",
+    known: str | None,
+    *,
+    refresh: bool = False,
+    search: str | None = None,
+) -> Offer:
+    """
+    Ask one provider for its card and its models.
+
+    Args:
+        provider: Whom to ask.
+        known: The reason why it is not to be asked for models.
+        refresh: Whether it is to ask its vendor what there is today.
+        search: What to look for in its vendor's catalogue.
+
+    Returns:
+        What it offers; its ``problem`` says why that is nothing.
+    """
     info = provider.info()
     settings = provider.settings
     offer = Offer(
@@ -63,30 +85,35 @@ async def _offer_of(provider: "Provider", known: str | None) -> Offer:
     problem = known or _missing_hook(provider, info)
     if problem is not None:
         return attrs.evolve(offer, problem=problem)
+    is_asking = refresh or search is not None
+    patience = ASK_TIMEOUT if is_asking else LIST_TIMEOUT
     try:
-        models = await _models_of(provider, info)
+        models = await _models_of(
+            provider, info, patience=patience, refresh=refresh, search=search
+        )
     except TimeoutError:
-        reason = f"listing its models took longer than {LIST_TIMEOUT:g} s"
+        reason = f"listing its models took longer than {patience:g} s"
         return attrs.evolve(offer, problem=reason)
     except Exception as error:  # noqa: BLE001  a plugin may raise anything
         reason = f"listing its models failed: {words_of(error)}"
         return attrs.evolve(offer, problem=reason)
-    for name, nearest in unused_prices(settings.prices, models).items():
+    unused = {} if search else unused_prices(settings.prices, models)
+    for name, nearest in unused.items():
         get_logger(provider=provider.name).warning(
             "gaia.price_unused", model=name, nearest=nearest
         )
     return attrs.evolve(offer, models=tuple(_priced(models, provider)))
 
 
-async def _models_of(provider: "Provider", info: ProviderInfo) -> Sequence[ModelInfo]:
-    if not provider.implements("gaia_list_models"):
+async def _models_of(
+    provider: "Provider", info: ProviderInfo, **wanted: Any
+) -> Sequence[ModelInfo]:
+    if not provider.implements(LIST):
         return [_only_model(info)]
-    models = await answer_of(
-        provider, "gaia_list_models", patience=LIST_TIMEOUT, refresh=False, search=None
-    )
+    models = await answer_of(provider, LIST, **wanted)
     wrong = [type(model).__name__ for model in models if type(model) is not ModelInfo]
     if wrong:
-        message = f"gaia_list_models must give ModelInfo, not {wrong[0]}"
+        message = f"{LIST} must give ModelInfo, not {wrong[0]}"
         raise PluginError(message)
     return list(models)
 

@@ -39,6 +39,7 @@ LAYERS = (
     "selection",
     "choices",
     "offers",
+    "assortment",
     "records",
     "fetching",
     "ledger",

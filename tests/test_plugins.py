@@ -411,6 +411,24 @@ def test_distributions_without_metadata_still_load(
             id="hook-signature",
         ),
         pytest.param(
+            MINIMAL
+            + "    @hookimpl\n"
+            + "    async def gaia_list_models(self, refresh, search=None): ...\n",
+            "Provider",
+            "gaia_list_models would never be given search: "
+            "write the parameter without a default, and not behind a *",
+            id="default-of-a-hook",
+        ),
+        pytest.param(
+            MINIMAL
+            + "    @hookimpl\n"
+            + "    async def gaia_list_models(self, *, refresh): ...\n",
+            "Provider",
+            "gaia_list_models would never be given refresh: "
+            "write the parameter without a default, and not behind a *",
+            id="keyword-of-a-hook",
+        ),
+        pytest.param(
             MINIMAL.replace("capabilities=()", "capabilities=(), contract=2"),
             "Provider",
             "it speaks version 2 of the provider contract, and this Gaia version 1: "

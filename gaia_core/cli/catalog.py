@@ -1,7 +1,8 @@
 """``gaia models`` and ``gaia providers``: who can make what, at which price."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import click
@@ -9,6 +10,7 @@ import click
 from gaia_core import Gaia
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo, Price, ProviderInfo
+from gaia_core.cli.failures import ExitCode
 from gaia_core.cli.findings import UnknownPrice, unknown_prices
 from gaia_core.cli.options import json_option
 from gaia_core.cli.sessions import Session
@@ -27,12 +29,14 @@ class Listing(NamedTuple):
         models: Their models.
         num_failures: How many plugins could not be loaded.
         unused_prices: Prices in the settings that are not used, in words.
+        errors: Provider to the reason why its vendor could not be asked.
     """
 
     infos: tuple[ProviderInfo, ...]
     models: tuple[ModelInfo, ...]
     num_failures: int
     unused_prices: tuple[str, ...]
+    errors: Mapping[str, str]
 
 
 _UNITS = {
@@ -56,24 +60,30 @@ all_option = click.option(
 )
 @click.option("-p", "--provider", metavar="NAME", help="Only models of this provider.")
 @all_option
+@click.option("--refresh", is_flag=True, help="Ask the vendors what they have today.")
+@click.option("--search", metavar="TEXT", help="Look in the vendors' catalogues.")
 @json_option
 @click.pass_obj
-def models(
+def models(  # noqa: PLR0913  one for each option
     session: Session,
     capability: str | None,
     provider: str | None,
     *,
     is_complete: bool,
+    refresh: bool,
+    search: str | None,
     is_json: bool,
-) -> None:
+) -> int:
     """
     List the models, with what they do and cost.
 
     Without --all, only those that can be asked now.
     """
-    listing = session.run(_look_up)
+    if refresh or search is not None:
+        session.silence()  # what the log would say of it is said below
+    look = partial(_look_up, provider=provider, refresh=refresh, search=search)
+    listing = session.run(look)
     infos = listing.infos
-    _check_name(provider, infos)
     wanted = pick_models(listing.models, capability=capability, provider=provider)
     reasons = {info.name: info.unavailable for info in infos}
     ready = [
@@ -82,13 +92,15 @@ def models(
     shown = wanted if is_complete else ready
     if is_json:
         rows = [shape_model(one, reasons.get(one.provider)) for one in shown]
-        print_json({"models": rows})
+        print_json({"models": rows, "errors": listing.errors})
     else:
         print_table(
             ("Model", "Provider", "Capabilities", "Price", "Quality", "State"),
             [_model_row(one, reasons.get(one.provider)) for one in shown],
         )
     _hint(listing, hidden=len(wanted) - len(shown))
+    is_lost = search is not None and not listing.models and listing.errors
+    return ExitCode.FAILED if is_lost else ExitCode.DONE
 
 
 @click.command()
@@ -113,13 +125,25 @@ def providers(session: Session, *, is_json: bool) -> None:
     _hint(listing, hidden=0)
 
 
-async def _look_up(gaia: Gaia) -> Listing:
-    found = await gaia.models()
+async def _look_up(
+    gaia: Gaia,
+    *,
+    provider: str | None = None,
+    refresh: bool = False,
+    search: str | None = None,
+) -> Listing:
     infos = gaia.providers()
+    _check_name(provider, infos)
+    found = await gaia.models(refresh=refresh, search=search, provider=provider)
     places = {info.name: place for place, info in enumerate(infos)}
-    ranked = sorted(found, key=lambda model: places[model.provider])
-    unused = map(_unused_price, unknown_prices(gaia.settings, found))
-    return Listing(infos, tuple(ranked), len(gaia.plugins.failures), tuple(unused))
+    unused = unknown_prices(gaia.settings, await gaia.models())
+    return Listing(
+        infos=infos,
+        models=tuple(sorted(found, key=lambda model: places[model.provider])),
+        num_failures=len(gaia.plugins.failures),
+        unused_prices=tuple(map(_unused_price, unused)),
+        errors=found.problems,
+    )
 
 
 def _unused_price(price: UnknownPrice) -> str:
@@ -201,6 +225,8 @@ def _hint(listing: Listing, *, hidden: int) -> None:
     if hidden:
         count = _count(hidden, "model")
         say(f"{count} more cannot be asked now: `gaia models --all` says why.")
+    for name, reason in listing.errors.items():
+        say(clean(f"warning: {name} could not ask its vendor: {reason}"))
     for words in listing.unused_prices:
         say(f"warning: {words}")
     if listing.num_failures:

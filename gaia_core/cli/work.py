@@ -61,6 +61,7 @@ def _ask(session: Session, request: Request, choices: Choices, label: str) -> Re
 
         async def work(gaia: Gaia) -> Response:
             verb = getattr(gaia, VERBS[type(request).__name__])
+            await _look_for_model(gaia, request)
             try:
                 response: Response = await verb(
                     request,
@@ -75,6 +76,15 @@ def _ask(session: Session, request: Request, choices: Choices, label: str) -> Re
             return response
 
         return session.run(work)
+
+
+async def _look_for_model(gaia: Gaia, request: Request) -> None:
+    """Look in the catalogues for a model that is in no list: one found before."""
+    name, provider = request.model, request.provider
+    if name is None or provider not in {None, *gaia.plugins.providers}:
+        return
+    if not any(model.answers_to(name) for model in await gaia.models()):
+        await gaia.models(search=name, provider=provider)
 
 
 def _tell(response: Response) -> None:
@@ -94,6 +104,7 @@ def _tell(response: Response) -> None:
 
 def _show_plan(session: Session, request: Request, choices: Choices) -> int:
     async def work(gaia: Gaia) -> tuple[Plan, dict[str, str]]:
+        await _look_for_model(gaia, request)
         plan = gaia.plan(request, **choices.preferences)
         return plan, complete_reasons(plan.reasons, request, gaia.plugins)
 

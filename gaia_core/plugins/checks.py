@@ -1,6 +1,7 @@
 """What a plugin must be like, and the words for one that is not."""
 
 import difflib
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -101,6 +102,38 @@ def _check_middleware(hooks: Mapping[str, bool]) -> None:
                 f"a provider needs {INFO}, too"
             )
             raise PluginError(message)
+
+
+def check_arguments(manager: pluggy.PluginManager, value: object) -> None:
+    """
+    Refuse hooks of a registered plugin that would not get what they ask for.
+
+    pluggy hands arguments over by position, and none to a parameter that has a
+    default: such a hook would never learn what it is asked.
+
+    Raises:
+        PluginError: If a parameter stands behind a ``*`` or has a default.
+    """
+    for caller in manager.get_hookcallers(cast("Any", value)) or ():
+        known = frozenset(caller.spec.argnames if caller.spec else ())
+        for impl in caller.get_hookimpls():
+            lost = _never_given(impl) & known if impl.plugin is value else ()
+            for name in sorted(lost):
+                message = (
+                    f"{caller.name} would never be given {name}: "
+                    "write the parameter without a default, and not behind a *"
+                )
+                raise PluginError(message)
+
+
+def _never_given(impl: pluggy.HookImpl) -> frozenset[str]:
+    """Name the parameters of a hook that pluggy passes nothing to."""
+    code = getattr(inspect.unwrap(impl.function), "__code__", None)
+    if code is None:
+        return frozenset(impl.kwargnames)
+    end = code.co_argcount + code.co_kwonlyargcount
+    by_keyword = code.co_varnames[code.co_argcount : end]
+    return frozenset((*impl.kwargnames, *by_keyword))
 
 
 def check_contract(value: object) -> None:

@@ -128,6 +128,15 @@ class Provider:
         """Tell whether the provider has this hook."""
         return hook_name in self._calls
 
+    def takes(self, hook_name: str, argument: str) -> bool:
+        """Tell whether its own hook is given an argument; hooks may leave some out."""
+        listed = getattr(self._calls.get(hook_name), "get_hookimpls", list)
+        return any(
+            argument in impl.argnames
+            for impl in listed()
+            if impl.plugin is self.instance
+        )
+
     def wrappers(self, hook_name: str) -> frozenset[str]:
         """Name the middleware that wraps a hook of this provider."""
         listed = getattr(self._calls.get(hook_name), "get_hookimpls", list)

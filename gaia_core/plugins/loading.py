@@ -16,6 +16,7 @@ from gaia_core.hookspecs import PROJECT_NAME, hookimpl
 from gaia_core.observability import register_secret
 from gaia_core.plugins.checks import (
     MIDDLEWARE_MAY_ANSWER,
+    check_arguments,
     check_contract,
     hooks_of,
     kind_of,
@@ -209,6 +210,11 @@ class _Loader:
             message = f"it is one object, not a class: there is no second for {name}"
             raise PluginError(message)
         self.manager.register(value, name)
+        try:
+            check_arguments(self.manager, value)
+        except PluginError:
+            self.manager.unregister(value)
+            raise
         return kind
 
     def _secrets(self) -> Sequence[Secret]:

@@ -40,6 +40,32 @@ KEYLESS = """
         priority: int = 50
         unavailable: str | None = "KEY is not set"
 """
+VENDOR = """
+    import attrs
+    from gaia_core import Capability, ModelInfo, ProviderConnectionError, hookimpl
+    from gaia_core.testing import FakeProvider
+
+    def card(name):
+        return ModelInfo(
+            id=name,
+            name=name,
+            provider="studio",
+            capabilities={Capability.TEXT_TO_IMAGE},
+        )
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        is_lost: bool = False
+
+        @hookimpl
+        async def gaia_list_models(self, refresh, search):
+            if not refresh and search is None:
+                return [card("usual")]
+            if self.is_lost:
+                raise ProviderConnectionError("No route.")
+            names = ["usual", "red-dragon", "keep"]
+            return [card(name) for name in names if (search or "") in name]
+"""
 
 
 def _first_words(text: str) -> list[str]:
@@ -177,3 +203,82 @@ def test_providers_as_json(gaia: Gaia, install: Install) -> None:
 def test_prices_are_shown_in_their_terms(price: Price | None, text: str) -> None:
     """A price shows what it is counted by."""
     assert show_price(price) == text
+
+
+# -- what the vendors have --------------------------------------------------------
+
+
+def test_vendors_are_asked_on_demand(gaia: Gaia, install: Install) -> None:
+    """``--refresh`` lists what the vendors have today."""
+    install(source=VENDOR)
+
+    usual, today = gaia("models"), gaia("models", "--refresh")
+
+    assert _first_words(usual.stdout) == ["usual"]
+    assert _first_words(today.stdout) == ["usual", "red-dragon", "keep"]
+    assert today.stderr == ""
+
+
+def test_catalogues_are_searched(gaia: Gaia, install: Install) -> None:
+    """``--search`` lists what was found and nothing else."""
+    install(source=VENDOR)
+    install("other")
+
+    everywhere = gaia("models", "--search", "dragon")
+    elsewhere = gaia("models", "--search", "dragon", "--provider", "other")
+
+    assert (everywhere.exit_code, everywhere.stderr) == (0, "")
+    assert _first_words(everywhere.stdout) == ["red-dragon"]
+    assert _first_words(elsewhere.stdout) == []
+    assert elsewhere.stderr == (
+        "warning: other could not ask its vendor: "
+        "it has no catalogue that can be searched\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "names", "code"),
+    [
+        pytest.param(("--refresh",), ["usual"], 0, id="refresh"),
+        pytest.param(("--search", "dragon"), [], 1, id="search"),
+    ],
+)
+def test_a_vendor_that_cannot_be_asked_is_named(
+    gaia: Gaia, install: Install, words: tuple[str, ...], names: list[str], code: int
+) -> None:
+    """The reason stands on standard error, and in the document."""
+    install(source=VENDOR)
+    lost = ("--set", "providers.studio.is_lost=true", "models", *words)
+    reason = "listing its models failed: No route."
+
+    table, document = gaia(*lost), gaia(*lost, "--json")
+
+    assert (table.exit_code, document.exit_code) == (code, code)
+    assert _first_words(table.stdout) == names
+    assert table.stderr == f"warning: studio could not ask its vendor: {reason}\n"
+    assert json.loads(document.stdout)["errors"] == {"studio": reason}
+    assert [one["id"] for one in json.loads(document.stdout)["models"]] == names
+
+
+@pytest.mark.parametrize("words", [("--search", " "), ("--refresh", "-p", "nobody")])
+def test_asking_for_nothing_is_wrong_usage(
+    gaia: Gaia, install: Install, words: tuple[str, ...]
+) -> None:
+    """No words to look for and no such provider end with the same code."""
+    install(source=VENDOR)
+
+    assert gaia("models", *words).exit_code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",)], ids=["work", "plan"])
+def test_a_model_found_before_can_be_asked_for(
+    gaia: Gaia, install: Install, options: tuple[str, ...]
+) -> None:
+    """Each run is a process of its own: a name in no list is looked for."""
+    install(source=VENDOR)
+
+    found = gaia("generate", "a keep", "--size", 16, "-m", "red-dragon", *options)
+    unknown = gaia("generate", "a keep", "--size", 16, "-m", "green-slime", *options)
+
+    assert found.exit_code == 0
+    assert unknown.exit_code == 4
