@@ -23,6 +23,8 @@ ROOMS = sorted(
 )
 CODE = ["gaia_core", "tests", "benchmarks", "conftest.py", "noxfile.py"]
 
+REMOTE = ["./plugins/gaia-gemini", "./plugins/gaia-parasail", "./plugins/gaia-runware"]
+
 # Their dependencies are gigabytes, and the type checker does not look into them.
 UNINSTALLED_FOR_TYPING = {"gaia-flux"}
 
@@ -120,7 +122,7 @@ def plugin(session: nox.Session, room: str) -> None:
 def docs(session: nox.Session) -> None:
     """Run every example of the documentation."""
     session.install(
-        *(".", "./plugins/gaia-example", "--group", "docs"),
+        *(".", "./plugins/gaia-example", *REMOTE, "--group", "docs"),
         env=ENVIRONMENT,
     )
     session.run(
@@ -141,9 +143,24 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure start-up, calls, the ledger, kept answers, batches and PNG writing."""
+    """Measure start-up, calls, providers, ledger, kept answers, batches, PNG files."""
     session.install(
-        *(".", "./plugins/gaia-offline", "--group", "bench"), env=ENVIRONMENT
+        *(".", "./plugins/gaia-offline", *REMOTE, "--group", "bench"),
+        env=ENVIRONMENT,
     )
+    environment = {**ENVIRONMENT, "GAIA_BENCH_LITELLM": _litellm(session)}
     for path in sorted(pathlib.Path("benchmarks").glob("*.py")):
-        session.run("python", path, env=ENVIRONMENT)
+        session.run("python", path, env=environment)
+
+
+def _litellm(session: nox.Session) -> str:
+    """Install LiteLLM on its own: it wants another release of the openai SDK."""
+    python = pathlib.Path(session.create_tmp()).resolve() / "litellm" / "bin" / "python"
+    if not python.exists():
+        session.run("python", "-m", "venv", str(python.parent.parent))
+        session.run(
+            *(str(python), "-m", "pip", "install", "-q", "litellm"),
+            external=True,
+            env=ENVIRONMENT,
+        )
+    return str(python)
