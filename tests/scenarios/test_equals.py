@@ -14,6 +14,7 @@ from gaia_core.ledger.sql import SqlLedger
 from gaia_core.reliability import StandardReliability
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_core.testing.vendors import Fault, Faults, Vendor, VendorProvider
+from tests.waiting import sharers
 
 from .worlds import ask_all, audited, errors, served, sql_ledger, until
 
@@ -79,14 +80,16 @@ async def test_the_first_caller_may_leave(
     open_gaia: OpenGaia, ledger: SqlLedger, rules: StandardReliability
 ) -> None:
     """When the caller who came first goes away, the 99 others are served."""
-    async with Vendor(delay=1.0) as vendor:
+    async with Vendor(delay=60) as vendor:
         provider = VendorProvider(base_url=vendor.url)
         async with open_gaia(provider, ledger=ledger, reliability=rules) as gaia:
             leader = asyncio.create_task(gaia.generate(_keep(7)))
             await until(lambda: vendor.requests == 1)
             others = asyncio.create_task(ask_all(gaia, [_keep(7)] * 99, at_once=99))
-            await asyncio.sleep(0.05)
+            await until(lambda: sharers(gaia) == 100)
             leader.cancel()
+            await asyncio.wait([leader])
+            vendor.finish_work()
             answers = await others
 
     assert leader.cancelled()

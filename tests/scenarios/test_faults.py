@@ -21,6 +21,7 @@ from gaia_core.testing.vendors import (
     Vendor,
     VendorProvider,
 )
+from tests.waiting import let_pass
 
 from .worlds import (
     Figures,
@@ -34,11 +35,13 @@ from .worlds import (
     percentile,
     served,
     sql_ledger,
+    until,
 )
 
 KEEP = GenerateRequest(prompt="a ruined keep", width=16, height=16)
 PRICE = Decimal("0.04")
 _KNOWN = {OperationState.DONE, OperationState.FAILED, OperationState.CANCELLED}
+_ENDLESS = {Fault.HANG_BEFORE, Fault.HANG_AFTER, Fault.SLOW_AFTER}
 
 sizes = pytest.mark.parametrize(
     ("count", "at_once"),
@@ -343,15 +346,19 @@ async def test_what_may_be_charged_goes_nowhere_else(
     open_gaia: OpenGaia, ledger: SqlLedger, rules: StandardReliability, fault: Fault
 ) -> None:
     """An answer that got lost on whatever way is neither repeated nor taken on."""
-    faults = Faults(script=[fault])
+    faults = Faults(script=[fault], slow_seconds=600)
     async with Vendor(faults=faults) as first, Vendor() as second:
         providers = [
-            VendorProvider(base_url=first.url, name="first", priority=90, timeout=0.4),
+            VendorProvider(base_url=first.url, name="first", priority=90, timeout=30),
             VendorProvider(base_url=second.url, name="second", priority=10),
         ]
         async with open_gaia(*providers, ledger=ledger, reliability=rules) as gaia:
+            asking = asyncio.create_task(gaia.generate(KEEP))
+            await until(lambda: first.requests == 1)
+            if fault in _ENDLESS:
+                let_pass(31)
             with pytest.raises(OutcomeUnknownError) as caught:
-                await gaia.generate(KEEP)
+                await asking
     audit = await audited(ledger)
 
     assert caught.value.operation_id == audit.operations[0].id

@@ -94,12 +94,38 @@ class TestConformance(ProviderConformance):
     """The provider of the vendor passes what every provider passes."""
 
     @pytest.fixture
-    async def provider(self) -> AsyncIterator[VendorProvider]:
-        """Give a provider whose vendor is there."""
+    async def vendor(self) -> AsyncIterator[Vendor]:
+        """Give the vendor."""
         async with Vendor() as vendor:
-            provider = RecoverableVendorProvider(base_url=vendor.url)
-            yield provider
-            await provider.gaia_stop()
+            yield vendor
+
+    @pytest.fixture
+    def provider(self, vendor: Vendor, secret: str) -> RecoverableVendorProvider:
+        """Give a provider whose vendor is there."""
+        return RecoverableVendorProvider(base_url=vendor.url, api_key=secret)
+
+    @pytest.fixture
+    def hurried_provider(
+        self, vendor: Vendor, secret: str
+    ) -> RecoverableVendorProvider:
+        """Give one that does not wait for long."""
+        return RecoverableVendorProvider(
+            base_url=vendor.url, api_key=secret, timeout=1.0
+        )
+
+
+class TestConformanceWithoutLookup(TestConformance):
+    """The one that cannot look lost answers up passes it, too."""
+
+    @pytest.fixture
+    def provider(self, vendor: Vendor, secret: str) -> VendorProvider:
+        """Give a provider whose vendor is there."""
+        return VendorProvider(base_url=vendor.url, api_key=secret)
+
+    @pytest.fixture
+    def hurried_provider(self, vendor: Vendor, secret: str) -> VendorProvider:
+        """Give one that does not wait for long."""
+        return VendorProvider(base_url=vendor.url, api_key=secret, timeout=1.0)
 
 
 @pytest.fixture(name="vendor")
