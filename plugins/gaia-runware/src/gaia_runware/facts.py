@@ -80,11 +80,21 @@ class Sizes:
         return self._rounded(*self._scaled(width, height))
 
     def _scaled(self, width: float, height: float) -> tuple[float, float]:
-        """Bring it between the fewest and the most pixels, in the same shape."""
+        """Bring sides and pixels between their limits, in the same shape."""
+        for limit in (self._pixels, self._longest, self._shortest, self._pixels):
+            factor = limit(width, height)
+            width, height = width * factor, height * factor
+        return width, height
+
+    def _pixels(self, width: float, height: float) -> float:
         pixels = width * height
-        wanted = min(max(pixels, self.min_pixels), self.max_pixels)
-        factor = math.sqrt(wanted / pixels)
-        return width * factor, height * factor
+        return math.sqrt(min(max(pixels, self.min_pixels), self.max_pixels) / pixels)
+
+    def _longest(self, width: float, height: float) -> float:
+        return min(1.0, self.largest / max(width, height))
+
+    def _shortest(self, width: float, height: float) -> float:
+        return max(1.0, self.smallest / min(width, height))
 
     def _rounded(self, width: float, height: float) -> Size:
         """Round to the nearest multiple, away from a limit that it would break."""

@@ -155,7 +155,7 @@ def found(provider: str, hit: Mapping[str, Any]) -> ModelInfo | None:
         return _card(provider, entry)
     words = (hit.get("name"), hit.get("version"))
     name = " ".join(word for word in words if isinstance(word, str) and word)
-    architecture = hit.get("architecture")
+    architecture = str(hit.get("architecture"))
     known = architecture if architecture in architectures() else COMMUNITY
     return _added(provider, model_id, ExtraModel(name=name, architecture=known))
 

@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gaia_core import GaiaError, ProviderRequestError, to_image
+from gaia_core import GaiaError, ProviderRequestError
+from gaia_core.images import to_image
 from gaia_runware.facts import Facts
 from gaia_runware.pictures import data_uri
 

@@ -20,9 +20,9 @@ from gaia_core import (
     Outpaint,
     ProviderRequestError,
     RemoveBackgroundRequest,
-    Request,
     UpscaleRequest,
 )
+from gaia_core.requests import Request
 from gaia_runware.facts import Facts, Size
 from gaia_runware.models import PROMPT_ENHANCER
 from gaia_runware.options import EVERYWHERE, OF_PICTURES, checked
