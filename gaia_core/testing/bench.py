@@ -112,6 +112,10 @@ class Bench:
             pytest.fail(f"No model takes the {request.capability} request: {reasons}.")
         return plan.candidates[0]
 
+    async def takes(self, request: Request) -> bool:
+        """Tell whether any of the provider's models takes a request."""
+        return bool(select(request, await gather_offers(self.plugins)).candidates)
+
     async def ask(self, request: Request, attempt: CallContext | None = None) -> Any:
         """Send a request to the hook it is for, with a model the provider lists."""
         chosen = await self.choose(request)

@@ -41,6 +41,14 @@ OPTIONAL_VALUES: Mapping[str, Any] = {
 }
 """Fields that few providers honour all of."""
 
+OPTION_NAMES = (
+    *("image", "images", "inputImage", "input_image", "inputs", "init_image"),
+    *("seedImage", "maskImage", "mask", "guideImage", "controlNet", "control_image"),
+    *("referenceImages", "reference_images", "ipAdapters", "file", "path", "url"),
+    *("lora", "vae", "model", "extra_body", "extra_headers", "config", "settings"),
+)
+"""Names under which vendors take pictures, files and what may hold them."""
+
 ODD_PROMPTS: Mapping[str, str] = {
     "several lines": "a keep\r\n\tat dusk\n\n",
     "other scripts": "城の上の赤い竜 قلعة 🐉\u202e",

@@ -2,6 +2,7 @@
 """What the tests of the conformance suite are made of."""
 
 import time
+import uuid
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from gaia_core.requests import GenerateRequest
 from gaia_core.results import ImageResult
 from gaia_core.testing import samples
 from gaia_core.testing.bench import Bench, assert_sound, has_size
+from gaia_core.testing.vendors import Shop
 
 
 class Conformance:
@@ -25,12 +27,16 @@ class Conformance:
         patience: How long one request may take here.
         cancel_seconds: How long it may take to notice that nobody waits.
         silence_seconds: How long it may keep the event loop from other work.
+        hurry_seconds: How long `hurried_provider` may take to give a vendor up.
+        option_names: Vendor options that could name a file.
     """
 
     heavy_modules: ClassVar[frozenset[str]] = samples.HEAVY_MODULES
     patience: ClassVar[float] = 60.0
     cancel_seconds: ClassVar[float] = 5.0
     silence_seconds: ClassVar[float] = 1.0
+    hurry_seconds: ClassVar[float] = 20.0
+    option_names: ClassVar[tuple[str, ...]] = samples.OPTION_NAMES
 
     # -- what a subclass gives --------------------------------------------------------
 
@@ -38,6 +44,25 @@ class Conformance:
     def provider(self) -> object:
         """Give a new provider, ready to work; every subclass has its own."""
         pytest.fail(f"{type(self).__name__} lacks the fixture `provider`.")
+
+    @pytest.fixture
+    def vendor(self) -> Shop | None:
+        """
+        Give an open stand-in for the vendor, or None: there is none.
+
+        A suite that gives one makes its `provider` for ``vendor.url``.
+        """
+        return None
+
+    @pytest.fixture
+    def secret(self) -> str:
+        """Give the key that `provider` is to have: whatever tells it, is found out."""
+        return f"sk-canary-{uuid.uuid4().hex}"
+
+    @pytest.fixture
+    def hurried_provider(self, provider: object) -> object:
+        """Give a provider that gives a silent vendor up within a second or two."""
+        return provider
 
     @pytest.fixture
     def context_facts(self) -> Mapping[str, Any]:
@@ -62,6 +87,23 @@ class Conformance:
         return Bench(
             provider=provider,
             facts={"deadline": time.monotonic() + self.patience, **context_facts},
+        )
+
+    @pytest.fixture
+    def shop(self, vendor: Shop | None) -> Shop:
+        """Give the stand-in; a test that needs one is skipped where there is none."""
+        if vendor is None:
+            pytest.skip("gives no stand-in: see the fixture `vendor`")
+        return vendor
+
+    @pytest.fixture
+    def hurried_bench(
+        self, hurried_provider: object, context_facts: Mapping[str, Any]
+    ) -> Bench:
+        """Put the provider that does not wait for long on the bench."""
+        deadline = time.monotonic() + self.patience
+        return Bench(
+            provider=hurried_provider, facts={"deadline": deadline, **context_facts}
         )
 
     # -- for the tests --------------------------------------------------------------

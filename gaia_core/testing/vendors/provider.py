@@ -58,6 +58,7 @@ class VendorProvider:
 
     Attributes:
         base_url: Where the vendor listens.
+        api_key: Sent along; the vendor takes any.
         name: The provider's name.
         price_usd: What it says each picture costs; the bill is the vendor's.
         priority: Its rank.
@@ -68,6 +69,7 @@ class VendorProvider:
     """
 
     base_url: str
+    api_key: str = attrs.field(default="", repr=False)
     name: str = "vendor"
     price_usd: Decimal = attrs.field(default=Decimal("0.04"), converter=to_decimal)
     priority: int = 50
@@ -225,6 +227,7 @@ class VendorProvider:
                 timeout=aiohttp.ClientTimeout(
                     total=None, sock_connect=_CONNECT_SECONDS
                 ),
+                headers={"Authorization": f"Bearer {self.api_key}"},
                 trust_env=False,
             )
         return self._session

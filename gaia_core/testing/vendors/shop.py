@@ -100,6 +100,11 @@ class Shop(Accounts):
         return ChargeBook(path=self.path)
 
     @property
+    def url(self) -> str:
+        """Where it listens: that is for its door to say."""
+        raise NotImplementedError
+
+    @property
     def charges(self) -> Sequence[Charge]:
         """Every charge so far, in order."""
         return self._book.charges
@@ -173,6 +178,11 @@ class Shop(Accounts):
     def find(self, task_id: str) -> Made | None:
         """Look up what a task came to; None: it was never charged."""
         return self._made.get(task_id)
+
+    def made_for(self, prompt: str) -> list[bytes]:
+        """List the pictures that were made, and charged, for a prompt."""
+        made = [one for one in self._made.values() if one.job.prompt == prompt]
+        return [image for one in made for image in one.images]
 
     @contextmanager
     def counted(self) -> Iterator[None]:
