@@ -1,0 +1,162 @@
+"""
+The SDK's clients: one for each event loop, made when first needed.
+
+This is the one place where a client is made, and where it is decided what leaves:
+the key and the headers of the request, and nothing the environment would add. The
+SDK reads ``OPENAI_API_KEY``, ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``,
+``OPENAI_ADMIN_KEY`` and ``OPENAI_CUSTOM_HEADERS`` by itself; none of them is meant
+for the service that is asked here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from gaia_core import AuthenticationError, Secret
+from gaia_parasail.errors import answered
+from gaia_parasail.models import NAME
+
+if TYPE_CHECKING:
+    import httpx2
+    from openai import AsyncOpenAI
+
+CONNECT_SECONDS = 5.0
+# A connection kept longer may be closed already at the other end, and then nobody
+# knows whether what was sent into it was carried out.
+KEEPALIVE_SECONDS = 4.0
+MOST_CONNECTIONS = 1_000
+
+_SENT = frozenset(
+    {
+        *("accept", "accept-encoding", "authorization", "connection", "host"),
+        *("content-length", "content-type", "transfer-encoding"),
+        *("idempotency-key", "user-agent"),
+        "x-stainless-raw-response",  # the SDK reads there what it is to give back
+    }
+)
+"""The headers that leave; the SDK's own tell of this machine and its environment."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Clients:
+    """
+    Makes the SDK's clients, and closes them.
+
+    Attributes:
+        base_url: Where the service is asked.
+        api_key: The key; nothing else is ever sent in its place.
+        timeout: Seconds until an answer is given up.
+    """
+
+    base_url: str
+    api_key: Secret | None = attrs.field(repr=False)
+    timeout: float
+    _clients: "dict[asyncio.AbstractEventLoop, AsyncOpenAI]" = attrs.field(
+        factory=dict, init=False, repr=False
+    )
+
+    def client(self) -> "AsyncOpenAI":
+        """
+        Give the running loop's client.
+
+        Raises:
+            AuthenticationError: If there is no key: the SDK would look for another.
+        """
+        if not self.api_key:
+            message = f"{NAME} has no key: set api_key."
+            raise AuthenticationError(message)
+        loop = asyncio.get_running_loop()
+        if loop not in self._clients:
+            self._forget_closed()
+            self._clients[loop] = self._made(self.api_key.reveal())
+        return self._clients[loop]
+
+    async def ask(
+        self,
+        call: "Callable[[AsyncOpenAI], Awaitable[Any]]",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - seconds as a setting has them
+    ) -> bytes:
+        """
+        Send one request, once, and wait for the body of its answer.
+
+        Args:
+            call: Sends it, by a method of ``with_raw_response``.
+            timeout: Seconds to wait, in place of the usual.
+
+        Raises:
+            ProviderError: Whatever went wrong, in Gaia's words.
+        """
+        answer = await self.waited(call, timeout=timeout)
+        content: bytes = answer.http_response.content
+        return content
+
+    async def waited(
+        self,
+        call: "Callable[[AsyncOpenAI], Awaitable[Any]]",
+        *,
+        timeout: float | None = None,  # noqa: ASYNC109 - as above
+    ) -> Any:
+        """
+        Send one request, once, and wait for what the SDK makes of its answer.
+
+        Raises:
+            ProviderError: Whatever went wrong, in Gaia's words.
+        """
+        patience = self.timeout if timeout is None else timeout
+
+        async def asked() -> Any:
+            async with asyncio.timeout(patience):
+                return await call(self.client())
+
+        return await answered(asked())
+
+    async def close(self) -> None:
+        """Close the running loop's client, and forget those of loops that are gone."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        self._forget_closed()
+        if client is not None:
+            await client.close()
+
+    def _forget_closed(self) -> None:
+        """Drop the clients of loops that are closed: nothing can be awaited there."""
+        for loop in [loop for loop in self._clients if loop.is_closed()]:
+            del self._clients[loop]
+
+    def _made(self, key: str) -> "AsyncOpenAI":
+        """Make a client that sends once, to one host, with one key."""
+        import httpx2  # noqa: PLC0415 - slow
+        from openai import AsyncOpenAI  # noqa: PLC0415 - half a second
+
+        timeout = httpx2.Timeout(
+            self.timeout, connect=min(CONNECT_SECONDS, self.timeout)
+        )
+        return AsyncOpenAI(
+            api_key=key,
+            base_url=self.base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=httpx2.AsyncClient(
+                timeout=timeout,
+                # A redirect would take the request, and what it pays for, elsewhere.
+                follow_redirects=False,
+                limits=httpx2.Limits(
+                    max_connections=MOST_CONNECTIONS,
+                    keepalive_expiry=KEEPALIVE_SECONDS,
+                ),
+                event_hooks={"request": [_only(key)]},
+            ),
+        )
+
+
+def _only(key: str) -> "Callable[[httpx2.Request], Awaitable[None]]":
+    """Make what takes everything out of a request that is not for the service."""
+
+    async def clean(request: "httpx2.Request") -> None:
+        for name in [name for name in request.headers if name.lower() not in _SENT]:
+            del request.headers[name]
+        request.headers["Authorization"] = f"Bearer {key}"
+
+    return clean

@@ -1,0 +1,339 @@
+"""
+The hooks of Parasail, and of other services that speak OpenAI's form.
+
+The SDK is imported in the first hook that works: it takes half a second, and listing
+models needs none of it.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from gaia_core import (
+    CallContext,
+    DescribeImageRequest,
+    DescriptionResult,
+    EnhancePromptRequest,
+    GenerateRequest,
+    Health,
+    HealthLevel,
+    ImageResult,
+    ModelError,
+    ModelInfo,
+    PromptResult,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderInfo,
+    ProviderRequestError,
+    Secret,
+    hookimpl,
+    setting,
+)
+from gaia_parasail import models, payloads, replies
+from gaia_parasail.clients import Clients
+from gaia_parasail.models import BASE_URL, NAME, Endpoint, ModelSettings
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+    from gaia_parasail.payloads import Payload
+    from gaia_parasail.replies import Reply
+
+_PRIORITY = 70
+_ABOVE_ZERO = attrs.validators.gt(0)
+# Reading a larger answer takes long enough to belong into a thread.
+_LARGE = 4 * 1024 * 1024
+
+
+def _check_address(_: object, field: "attrs.Attribute[str]", value: str) -> None:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        message = f"{field.name} must begin with https:// or http://"
+        raise ValueError(message)
+    if parts.username or parts.password:
+        message = f"{field.name} must hold no name or password: use api_key"
+        raise ValueError(message)
+
+
+@attrs.define(eq=False, kw_only=True)
+class ParasailProvider:
+    """
+    Asks Parasail, or another service that speaks OpenAI's form.
+
+    On Parasail's own address OmniGen and a model that looks at pictures are there
+    without a word; at any other address there is what the settings name.
+
+    Attributes:
+        api_key: The key; it is sent to ``base_url`` and nowhere else.
+        base_url: Where the service is asked, version included.
+        timeout: Seconds until an answer is given up.
+        poll_interval: Seconds between two looks at a batch, at first.
+        vision_model: The model that describes pictures, and improves prompts unless
+            ``chat_model`` does; empty: none.
+        chat_model: The model that improves prompts; empty: none.
+        models: Model to what it can do and how it is asked.
+        result_hosts: The only hosts that results given by address are fetched from,
+            beside the service's own; empty: any public host, for the service names
+            none.
+        max_file_mb: Largest file of a batch, in megabytes; more is several batches.
+    """
+
+    api_key: Secret | None = setting(
+        default=None,
+        env=("PARASAIL_API_KEY",),
+        help="Your key: https://www.saas.parasail.io/keys.",
+    )
+    base_url: str = setting(
+        default=BASE_URL,
+        env=("PARASAIL_BASE_URL",),
+        validator=_check_address,
+        help="Where the service is asked, version included.",
+    )
+    timeout: float = setting(
+        default=300.0,
+        validator=_ABOVE_ZERO,
+        help="Seconds until an answer is given up.",
+    )
+    poll_interval: float = setting(
+        default=30.0,
+        validator=_ABOVE_ZERO,
+        help="Seconds between two looks at a batch, at first.",
+    )
+    vision_model: str | None = setting(
+        default=None, help="The model that describes pictures."
+    )
+    chat_model: str | None = setting(
+        default=None, help="The model that improves prompts."
+    )
+    models: Mapping[str, ModelSettings] = setting(
+        factory=dict, help="Model to what it can do and how it is asked."
+    )
+    result_hosts: frozenset[str] = setting(
+        default=frozenset(),
+        converter=frozenset,
+        help="The only hosts results are fetched from.",
+    )
+    max_file_mb: int = setting(
+        default=500,
+        validator=_ABOVE_ZERO,
+        help="Largest file of a batch, in megabytes.",
+    )
+    _offered: dict[str, ModelSettings] = attrs.field(init=False, repr=False)
+    _clients: Clients = attrs.field(init=False, repr=False)
+
+    @_offered.default
+    def _configured(self) -> dict[str, ModelSettings]:
+        return models.offered(
+            self.models,
+            vision=self.vision_model,
+            chat=self.chat_model,
+            is_parasail=self._is_parasail,
+        )
+
+    @_clients.default
+    def _own_clients(self) -> Clients:
+        return Clients(
+            base_url=self.base_url, api_key=self.api_key, timeout=self.timeout
+        )
+
+    # -- who are you ------------------------------------------------------------------
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Say what the models can do that the settings name."""
+        able = [one.capabilities for one in self._offered.values()]
+        return ProviderInfo(
+            name=NAME,
+            display_name="Parasail",
+            capabilities=frozenset().union(*able),
+            priority=_PRIORITY,
+            unavailable=self._problem(),
+            base_url=self.base_url,
+            result_hosts=self.result_hosts,
+        )
+
+    @hookimpl
+    async def gaia_list_models(
+        self,
+        refresh: bool,  # noqa: FBT001  the interface
+        search: str | None,
+    ) -> Sequence[ModelInfo]:
+        """List what the settings name, and what the service lists and is known."""
+        if refresh or search:
+            self._offered = models.listed(await self._names()) | self._offered
+        able = self.gaia_provider_info().capabilities
+        cards = [model.card(name, NAME) for name, model in self._offered.items()]
+        return [
+            card
+            for card in cards
+            if card.capabilities <= able and _is_meant(card, search)
+        ]
+
+    # -- work -------------------------------------------------------------------------
+
+    @hookimpl
+    async def gaia_generate(
+        self, request: GenerateRequest, context: CallContext
+    ) -> ImageResult:
+        """Have pictures made at once, from words or from pictures."""
+        model = self._model(request.model)
+        if model.endpoint.is_batch:
+            message = f"{request.model} answers in batches only: use `gaia batch`."
+            raise ProviderRequestError(message)
+        payload = payloads.generation(request, model)
+        headers = _headers(context)
+        if model.endpoint is Endpoint.EDITS:
+            brought = await asyncio.to_thread(payloads.pictures, request, model)
+            call = partial(_edit, payload, brought, headers)
+        else:
+            call = partial(_generate, payload, headers)
+        content = await self._clients.ask(call)
+        reply = await _read(content)
+        return await replies.collected(reply, payloads.wanted(request, model), context)
+
+    @hookimpl
+    async def gaia_enhance_prompt(
+        self, request: EnhancePromptRequest, context: CallContext
+    ) -> PromptResult:
+        """Have a prompt worked out by a model that chats."""
+        model, payload = self._model(request.model), payloads.enhancement(request)
+        reply = await self._chat(payload, context)
+        return PromptResult(
+            prompt=replies.prompt(reply, request.max_length),
+            provider=NAME,
+            model=request.model or "",
+            cost_usd=replies.cost(reply, model),
+        )
+
+    @hookimpl
+    async def gaia_describe_image(
+        self, request: DescribeImageRequest, context: CallContext
+    ) -> DescriptionResult:
+        """Have a model look at a picture."""
+        model, payload = self._model(request.model), payloads.description(request)
+        reply = await self._chat(payload, context)
+        return DescriptionResult(
+            description=replies.words(reply),
+            provider=NAME,
+            model=request.model or "",
+            cost_usd=replies.cost(reply, model),
+        )
+
+    # -- upkeep -----------------------------------------------------------------------
+
+    @hookimpl
+    async def gaia_check_health(self, level: HealthLevel) -> Health:
+        """Ask for the list of models, which is free."""
+        problem = self._problem()
+        if level is HealthLevel.CONFIGURED or problem is not None:
+            return Health(level=level, is_healthy=problem is None, reason=problem)
+        try:
+            await self._names()
+        except ProviderConnectionError as error:
+            return Health(level=level, is_healthy=False, reason=str(error))
+        except ProviderError as error:
+            is_reached = level is HealthLevel.REACHABLE
+            reason = None if is_reached else str(error)
+            return Health(level=level, is_healthy=is_reached, reason=reason)
+        return Health(level=level, is_healthy=True)
+
+    @hookimpl
+    async def gaia_stop(self) -> None:
+        """Close the connections."""
+        await self._clients.close()
+
+    # -- inside -----------------------------------------------------------------------
+
+    @property
+    def _is_parasail(self) -> bool:
+        """Whether this is Parasail itself, whose models are known."""
+        return urlsplit(self.base_url).hostname == urlsplit(BASE_URL).hostname
+
+    def _problem(self) -> str | None:
+        if not self.api_key:
+            return "PARASAIL_API_KEY is not set"
+        if not self._offered:
+            return f"no models are named for {self.base_url}: set models"
+        return None
+
+    def _model(self, name: str | None) -> ModelSettings:
+        found = self._offered.get(name or "")
+        if found is None:
+            message = f"{NAME} was told of no model {name}: see `gaia models`."
+            raise ModelError(message)
+        return found
+
+    async def _names(self) -> Sequence[str]:
+        """Ask which models the service has; it answers all at once."""
+        content = await self._clients.ask(
+            lambda client: client.models.with_raw_response.list()
+        )
+        return replies.names(replies.read(content))
+
+    async def _chat(self, payload: "Payload", context: CallContext) -> "Reply":
+        call = partial(_say, payload, _headers(context))
+        return await _read(await self._clients.ask(call))
+
+
+def _headers(context: CallContext) -> dict[str, str]:
+    """
+    Name the attempt to the service.
+
+    Parasail documents no such header (2026-11-22), so nothing is repeated because of
+    it; a service that does heed it makes nothing twice.
+    """
+    return {"Idempotency-Key": context.task_id}
+
+
+def _is_meant(card: ModelInfo, search: str | None) -> bool:
+    """Tell whether all words of a search are in a model's names."""
+    known = f"{card.id} {card.name} {card.creator or ''}".lower()
+    return all(word in known for word in (search or "").lower().split())
+
+
+async def _read(content: bytes) -> "Reply":
+    if len(content) < _LARGE:
+        return replies.read(content)
+    return await asyncio.to_thread(replies.read, content)
+
+
+async def _generate(
+    payload: "Payload", headers: Mapping[str, str], client: "AsyncOpenAI"
+) -> Any:
+    # By the body, because a service may know fields that the SDK has no name for.
+    return await client.images.with_raw_response.generate(
+        prompt=payload["prompt"], extra_body=payload, extra_headers=headers
+    )
+
+
+async def _edit(
+    payload: "Payload",
+    brought: payloads.Pictures,
+    headers: Mapping[str, str],
+    client: "AsyncOpenAI",
+) -> Any:
+    from openai import omit  # noqa: PLC0415 - half a second
+
+    images = list(brought.images)
+    return await client.images.with_raw_response.edit(
+        image=images[0] if len(images) == 1 else images,
+        mask=brought.mask or omit,
+        prompt=payload["prompt"],
+        extra_body=payload,
+        extra_headers=headers,
+    )
+
+
+async def _say(
+    payload: "Payload", headers: Mapping[str, str], client: "AsyncOpenAI"
+) -> Any:
+    return await client.chat.completions.with_raw_response.create(
+        model=payload["model"],
+        messages=payload["messages"],
+        extra_body=payload,
+        extra_headers=headers,
+    )
