@@ -1,0 +1,160 @@
+"""Connections to the service: the one place that makes the SDK's client."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+if TYPE_CHECKING:
+    from google.genai import Client
+    from httpx2 import AsyncClient, Request
+
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection."""
+# One kept longer may be closed already at the other end, and then nobody knows
+# whether what was sent into it was carried out.
+_KEEPALIVE_SECONDS = 4.0
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """
+    Who asks, and where.
+
+    Attributes:
+        timeout: Seconds an answer may take.
+        api_key: The key in the clear, or None.
+        base_url: Where to ask; None: where the SDK does.
+        is_vertex: Whether Vertex AI is asked.
+        project: The project on Vertex AI; None: the key names it.
+        location: Where on Vertex AI.
+    """
+
+    timeout: float
+    api_key: str | None = attrs.field(default=None, repr=False)
+    base_url: str | None = None
+    is_vertex: bool = False
+    project: str | None = None
+    location: str = "global"
+
+
+@attrs.frozen(kw_only=True)
+class Connection:
+    """
+    The SDK's client, and the transport it was given.
+
+    Attributes:
+        sdk: The client.
+        http: The transport; who made it closes it.
+    """
+
+    sdk: "Client"
+    http: "AsyncClient"
+
+    async def close(self) -> None:
+        """Close every socket."""
+        await self.sdk.aio.aclose()
+        self.sdk.close()
+        await self.http.aclose()
+
+
+def connect(access: Access) -> Connection:
+    """
+    Make a client that sends whatever it is told exactly once.
+
+    A transport of our own keeps the SDK from switching to aiohttp where that is
+    installed, and aiohttp's path sends a request again when the connection breaks
+    (google-genai 3.4.0, 2026-11). Its own repetitions are switched off as well.
+    """
+    # 0.5 s and more, and `gaia models` asks nobody.
+    import httpx2  # noqa: PLC0415
+    from google import genai  # noqa: PLC0415
+    from google.genai import types  # noqa: PLC0415
+
+    http = httpx2.AsyncClient(
+        limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
+        # Following one would send the request a second time.
+        follow_redirects=False,
+        event_hooks={"request": [_limit_connecting]},
+    )
+    options = types.HttpOptions(
+        base_url=access.base_url,
+        timeout=max(1, round(access.timeout * 1_000)),
+        retry_options=types.HttpRetryOptions(attempts=1),
+        httpx_async_client=http,
+    )
+    account: dict[str, Any] = {"api_key": access.api_key}
+    if access.is_vertex and access.project:
+        account = {"project": access.project, "location": access.location}
+    sdk = genai.Client(vertexai=access.is_vertex, http_options=options, **account)
+    return Connection(sdk=sdk, http=http)
+
+
+async def _limit_connecting(request: "Request") -> None:
+    """Wait less for a connection than for an answer: the SDK knows one limit only."""
+    limits = request.extensions.get("timeout") or {}
+    longest = limits.get("connect")
+    if longest is None or longest > CONNECT_SECONDS:
+        request.extensions["timeout"] = limits | {"connect": CONNECT_SECONDS}
+
+
+@attrs.define(eq=False, kw_only=True)
+class Connections:
+    """
+    One connection for each event loop, made when it is first needed.
+
+    Attributes:
+        make: Makes one; it takes long, and runs in a thread.
+    """
+
+    make: Callable[[], Connection]
+    _held: dict[asyncio.AbstractEventLoop, "asyncio.Future[Connection]"] = attrs.field(
+        factory=dict, init=False
+    )
+    _guard: threading.Lock = attrs.field(factory=threading.Lock, init=False)
+
+    async def get(self) -> Connection:
+        """
+        Give the connection of the running loop.
+
+        Raises:
+            Exception: Whatever making one raises; the next call tries again.
+        """
+        loop = asyncio.get_running_loop()
+        with self._guard:
+            made = self._held.get(loop)
+            if made is None:
+                made = self._held[loop] = asyncio.ensure_future(
+                    asyncio.to_thread(self.make)
+                )
+        try:
+            # Who leaves while it is made leaves it to the others.
+            return await asyncio.shield(made)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            with self._guard:
+                if self._held.get(loop) is made:
+                    del self._held[loop]
+            raise
+
+    async def close(self) -> None:
+        """Close the connections of every loop that still runs; drop the others."""
+        with self._guard:
+            held, self._held = self._held, {}
+        here = asyncio.get_running_loop()
+        for loop, made in held.items():
+            if loop is here:
+                await _close(made)
+            elif loop.is_running():
+                closing = asyncio.run_coroutine_threadsafe(_close(made), loop)
+                await asyncio.wrap_future(closing)
+
+
+async def _close(made: "asyncio.Future[Connection]") -> None:
+    if made.done() and made.exception() is not None:
+        return
+    connection = await made
+    await connection.close()

@@ -1,0 +1,330 @@
+"""
+From what the service answered to Gaia's results; nothing here asks anybody.
+
+Replies are read as the service wrote them. The answer to one call is an `Answer`: a
+picture or an error, and in both cases what it cost.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from gaia_core import (
+    ContentFilteredError,
+    GeneratedImage,
+    GenerateRequest,
+    ImageResult,
+    OutcomeClass,
+    ProviderError,
+    UnusableResultError,
+    UpscaleRequest,
+)
+from gaia_core.catalog import MICRO_DOLLAR
+from gaia_gemini.models import NAME
+from gaia_gemini.prices import Rates
+
+Reply = Mapping[str, Any]
+
+_BLOCKS = frozenset(
+    {
+        *("SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII"),
+        *("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION"),
+        *("MODEL_ARMOR", "ESCALATION", "LANGUAGE", "PUP_LIMITED_DISABLED"),
+    }
+)
+"""Reasons to finish that are refusals; all others are failures of the model."""
+_LONGEST_WORDS = 200
+_TELLING = (
+    OutcomeClass.AMBIGUOUS,
+    OutcomeClass.UNUSABLE,
+    OutcomeClass.REJECTED_FINAL,
+    OutcomeClass.REJECTED_AUTH,
+    OutcomeClass.REJECTED_BUSY,
+)
+"""Which of several errors counts: those first that may have cost something."""
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """
+    What came of one call.
+
+    Attributes:
+        data: The picture, encoded; None: there is an error.
+        error: Why there is none.
+        cost_usd: What it cost, or may have cost; None: nobody knows.
+    """
+
+    data: bytes | None = None
+    error: ProviderError | None = None
+    cost_usd: Decimal | None = None
+
+
+def parsed(body: str | None) -> Reply:
+    """
+    Read the body of an answer.
+
+    Raises:
+        UnusableResultError: If it is no JSON object; it counts as charged.
+    """
+    try:
+        reply = json.loads(body or "")
+    except ValueError as error:
+        message = "Gemini answered what nobody can read."
+        raise UnusableResultError(message) from error
+    if isinstance(reply, dict):
+        return reply
+    message = "Gemini answered what nobody can read."
+    raise UnusableResultError(message)
+
+
+def picture(
+    reply: Reply, rates: Rates | None, *, price_usd: Decimal | None = None
+) -> Answer:
+    """
+    Take the picture out of an answer: the last one, for those before are drafts.
+
+    Args:
+        reply: What the service answered.
+        rates: What tokens cost; None: unknown.
+        price_usd: What a picture costs where the answer counts no tokens.
+    """
+    cost = _cost(reply, rates)
+    try:
+        _check_blocks(reply)
+        data = _last_picture(reply)
+    except ContentFilteredError as error:
+        return Answer(error=error, cost_usd=cost or Decimal(0))
+    except UnusableResultError as error:
+        return Answer(error=error, cost_usd=price_usd if cost is None else cost)
+    return Answer(data=data, cost_usd=price_usd if cost is None else cost)
+
+
+def words(reply: Reply, rates: Rates | None) -> tuple[str, Decimal | None]:
+    """
+    Take the words out of an answer, and what they cost.
+
+    Raises:
+        ContentFilteredError: If the prompt or the answer is blocked.
+        UnusableResultError: If there are no words.
+    """
+    _check_blocks(reply)
+    text = _text(reply)
+    if not text:
+        message = f"Gemini answered without a word{_because(reply)}."
+        raise UnusableResultError(message)
+    cost = _cost(reply, rates)
+    return text, None if cost is None else cost.quantize(MICRO_DOLLAR)
+
+
+def shortened(text: str, limit: int) -> str:
+    """
+    Cut words that are too many, between two of them where there is a place.
+
+    >>> shortened("a keep at dusk", 10)
+    'a keep at'
+    """
+    if len(text) <= limit:
+        return text
+    cut = text[: limit + 1].rsplit(None, 1)[0]
+    return cut if len(cut) <= limit else text[:limit]
+
+
+def upscaled(reply: Any) -> bytes:
+    """
+    Take the enlarged picture out of the SDK's answer.
+
+    Raises:
+        ContentFilteredError: If it was filtered.
+        UnusableResultError: If there is none.
+    """
+    images = reply.generated_images or ()
+    for image in images:
+        data = image.image.image_bytes if image.image is not None else None
+        if data:
+            return bytes(data)
+    reason = next((one.rai_filtered_reason for one in images), None)
+    if reason:
+        message = f"Imagen filtered the picture: {str(reason)[:_LONGEST_WORDS]}"
+        raise ContentFilteredError(message)
+    message = "Imagen answered without a picture."
+    raise UnusableResultError(message)
+
+
+def size_warnings(request: UpscaleRequest, image: GeneratedImage) -> tuple[str, ...]:
+    """Say where an enlarged picture is not as large as asked for."""
+    factor = request.upscale_factor
+    asked = f"{request.image.width * factor}x{request.image.height * factor}"
+    made = f"{image.width}x{image.height}"
+    return () if made == asked else (f"size: made {made}, not {asked}",)
+
+
+# -- several calls --------------------------------------------------------------------
+
+
+def failed(error: ProviderError, price_usd: Decimal | None) -> Answer:
+    """
+    Make the answer of a call that ended with an error.
+
+    Args:
+        error: What ended it.
+        price_usd: What a picture costs; it may be owed after an ambiguous error.
+    """
+    is_owed = error.outcome in {OutcomeClass.AMBIGUOUS, OutcomeClass.UNUSABLE}
+    return Answer(error=error, cost_usd=price_usd if is_owed else Decimal(0))
+
+
+def worst(answers: Sequence[Answer]) -> ProviderError | None:
+    """Choose the most telling of the errors; None: there is none."""
+    errors = [one.error for one in answers if one.error is not None]
+    return min(errors, key=lambda error: _TELLING.index(error.outcome), default=None)
+
+
+def total(answers: Sequence[Answer]) -> Decimal | None:
+    """Add up what calls cost, or may have cost; None: nobody knows."""
+    known = [one.cost_usd for one in answers if one.cost_usd is not None]
+    if len(known) < len(answers):
+        return None
+    return sum(known, Decimal(0)).quantize(MICRO_DOLLAR)
+
+
+def result(
+    request: GenerateRequest,
+    model: str,
+    answers: Sequence[Answer],
+    images: Sequence[GeneratedImage],
+    warnings: Sequence[str] = (),
+) -> ImageResult:
+    """
+    Put the answers of several calls together.
+
+    Args:
+        request: What was asked for.
+        model: The model that drew.
+        answers: What came of each call.
+        images: The pictures among it.
+        warnings: What else is to be said.
+    """
+    return ImageResult(
+        images=images,
+        provider=NAME,
+        model=model,
+        cost_usd=total(answers),
+        warnings=(*warnings, *_losses(answers), *_sizes(request, images)),
+    )
+
+
+def _losses(answers: Sequence[Answer]) -> Iterator[str]:
+    """Say which calls gave no picture, and which of them may be owed."""
+    for error in filter(None, (one.error for one in answers)):
+        said = str(error).removesuffix(".")
+        if error.outcome is OutcomeClass.AMBIGUOUS:
+            yield f"one picture was lost and may have been charged: {said}"
+        else:
+            yield f"one picture was not made: {said}"
+
+
+def _sizes(request: GenerateRequest, images: Sequence[GeneratedImage]) -> Iterator[str]:
+    asked = f"{request.width}x{request.height}"
+    for made in sorted({f"{one.width}x{one.height}" for one in images} - {asked}):
+        yield f"size: made {made}, the nearest the model draws to {asked}"
+
+
+# -- one answer -----------------------------------------------------------------------
+
+
+def _check_blocks(reply: Reply) -> None:
+    """Refuse what the service blocked, although it answered with status 200."""
+    blocked = _mapping(reply.get("promptFeedback")).get("blockReason")
+    if blocked:
+        message = f"Gemini blocks the prompt: {blocked}. Word it differently."
+        raise ContentFilteredError(message)
+    reason = _finish(reply)
+    if reason in _BLOCKS:
+        message = f"Gemini blocks what it made: {reason}. Word the prompt differently."
+        raise ContentFilteredError(message)
+
+
+def _last_picture(reply: Reply) -> bytes:
+    found = [part["inlineData"] for part in _parts(reply) if part.get("inlineData")]
+    if not found:
+        said = _text(reply)
+        words = f', but said: "{said[:_LONGEST_WORDS]}"' if said else ""
+        message = f"Gemini made no picture{_because(reply)}{words}."
+        raise UnusableResultError(message)
+    try:
+        data = base64.b64decode(_mapping(found[-1])["data"], validate=True)
+    except (KeyError, TypeError, ValueError) as error:
+        message = "Gemini answered with a picture that nobody can read."
+        raise UnusableResultError(message) from error
+    GeneratedImage(data=data)  # raises when it is none
+    return data
+
+
+def _text(reply: Reply) -> str:
+    parts = (str(part.get("text") or "") for part in _parts(reply))
+    return "".join(parts).strip()
+
+
+def _parts(reply: Reply) -> list[Reply]:
+    """List the parts of the answer, without what the model only thought."""
+    content = _mapping(_candidate(reply).get("content"))
+    parts = content.get("parts")
+    found = parts if isinstance(parts, list) else []
+    return [
+        part for part in found if isinstance(part, dict) and not part.get("thought")
+    ]
+
+
+def _candidate(reply: Reply) -> Reply:
+    candidates = reply.get("candidates")
+    found = candidates if isinstance(candidates, list) else []
+    return _mapping(found[0]) if found else {}
+
+
+def _finish(reply: Reply) -> str:
+    return str(_candidate(reply).get("finishReason") or "")
+
+
+def _because(reply: Reply) -> str:
+    reason = _finish(reply)
+    return f" ({reason})" if reason else ""
+
+
+def _mapping(value: Any) -> Reply:
+    return value if isinstance(value, dict) else {}
+
+
+def _cost(reply: Reply, rates: Rates | None) -> Decimal | None:
+    """
+    Price an answer by the tokens it counts; None: it counts none, or rates are unknown.
+
+    Words and pictures that come out are told apart by ``candidatesTokensDetails``;
+    what that does not name are words.
+    """
+    usage = _mapping(reply.get("usageMetadata"))
+    if rates is None or "promptTokenCount" not in usage:
+        return None
+    details = usage.get("candidatesTokensDetails")
+    if not details and _count(usage, "candidatesTokenCount"):
+        return None
+    pictures = sum(
+        _count(one, "tokenCount")
+        for one in map(_mapping, details if isinstance(details, list) else ())
+        if one.get("modality") == "IMAGE"
+    )
+    out = _count(usage, "candidatesTokenCount") + _count(usage, "thoughtsTokenCount")
+    return rates.cost(
+        into=_count(usage, "promptTokenCount"),
+        words=max(0, out - pictures),
+        pictures=pictures,
+    )
+
+
+def _count(usage: Reply, name: str) -> int:
+    value = usage.get(name)
+    return value if isinstance(value, int) and value >= 0 else 0
