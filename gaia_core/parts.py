@@ -19,6 +19,7 @@ from gaia_core.reliability import EgressLimits, Reliability, StandardReliability
 from gaia_core.replays import Replays
 from gaia_core.services import Services
 from gaia_core.settings import Settings
+from gaia_core.settings.values import MOST_PACE, PACE_KEYS
 from gaia_core.storage import FileStorage, ImageStorage, Spill
 
 
@@ -116,7 +117,13 @@ def _reliability(
 def _egress_limits(settings: Settings, plugins: Plugins, name: str) -> EgressLimits:
     """Take what the settings say of a provider, and from its card what they leave."""
     section, card = settings.provider(name), plugins.providers[name].info()
-    return EgressLimits(
-        max_concurrent=section.max_concurrent or card.max_concurrent,
-        requests_per_minute=section.requests_per_minute or card.requests_per_minute,
-    )
+    pace = {key: _first(getattr(section, key), getattr(card, key)) for key in PACE_KEYS}
+    for key, most in MOST_PACE.items():
+        # A vendor's own variable may ask for more: that is no reason to refuse it.
+        pace[key] = None if pace[key] is None else min(pace[key], most)
+    return EgressLimits(**pace)
+
+
+def _first(*values: Any) -> Any:
+    """Give the first value that is given at all."""
+    return next((value for value in values if value is not None), None)

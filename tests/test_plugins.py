@@ -752,6 +752,72 @@ def test_sections_make_further_instances(install: Install, load: Load) -> None:
     assert plugins.providers["hello"].info().priority == 5
 
 
+ACCOUNT = """
+import attrs
+from gaia_core import ProviderInfo, Secret, hookimpl, setting
+
+@attrs.define(eq=False, kw_only=True)
+class Provider:
+    api_key: Secret | None = setting(default=None, env=("HELLO_API_KEY",))
+    max_concurrent: int | None = setting(default=None, env=("HELLO_MAX_CONCURRENT",))
+    retry_delay: float | None = setting(default=None, env=("HELLO_RETRY_DELAY",))
+
+    @hookimpl
+    def gaia_provider_info(self):
+        return ProviderInfo(
+            name="hello",
+            capabilities=(),
+            max_concurrent=self.max_concurrent,
+            retry_delay=self.retry_delay,
+        )
+"""
+ACCOUNT_VARIABLES = {
+    "HELLO_API_KEY": CANARY,
+    "HELLO_MAX_CONCURRENT": "8",
+    "HELLO_RETRY_DELAY": "2",
+}
+
+
+def test_accounts_have_their_own_keys_and_pace(install: Install, load: Load) -> None:
+    """What a section says reaches core and class; variables give what it leaves."""
+    install("hello", ACCOUNT)
+
+    plugins = load(
+        studio={"plugin": "hello", "api_key": "sk-studio", "max_concurrent": 2},
+        environ=ACCOUNT_VARIABLES,
+    )
+
+    hello: Any = plugins.providers["hello"].instance
+    studio: Any = plugins.providers["studio"].instance
+    assert (hello.api_key, hello.max_concurrent) == (Secret(CANARY), 8)
+    assert (studio.api_key, studio.max_concurrent) == (Secret("sk-studio"), 2)
+    assert hello.retry_delay == studio.retry_delay == 2.0
+    assert plugins.providers["studio"].settings.max_concurrent == 2
+    assert plugins.providers["hello"].settings.max_concurrent is None
+
+
+def test_every_value_of_an_account_is_listed_once(install: Install, load: Load) -> None:
+    """A provider lists what its section leaves open, and where it has that from."""
+    install("hello", ACCOUNT)
+
+    plugins = load(
+        studio={"plugin": "hello", "max_concurrent": 2}, environ=ACCOUNT_VARIABLES
+    )
+
+    rows = {
+        row.key: (row.value, row.source)
+        for provider in plugins.providers.values()
+        for row in provider.describe()
+    }
+    assert rows == {
+        "providers.hello.api_key": (MASK, "environment: HELLO_API_KEY"),
+        "providers.hello.max_concurrent": ("8", "environment: HELLO_MAX_CONCURRENT"),
+        "providers.hello.retry_delay": ("2.0", "environment: HELLO_RETRY_DELAY"),
+        "providers.studio.api_key": (MASK, "environment: HELLO_API_KEY"),
+        "providers.studio.retry_delay": ("2.0", "environment: HELLO_RETRY_DELAY"),
+    }
+
+
 def test_default_instance_can_be_switched_off(install: Install, load: Load) -> None:
     """With the plugin's own section disabled, only the others are left."""
     install("hello", PROVIDER)
@@ -1082,6 +1148,21 @@ async def test_upkeep_is_called_once_each(load: Load) -> None:
             lambda: ProviderInfo(name="One", capabilities=(), unavailable=True),  # type: ignore[arg-type]
             "gaia_provider_info gave unavailable True, not a reason or None",
             id="reason",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), max_attempts="3"),  # type: ignore[arg-type]
+            "gaia_provider_info gave max_attempts '3', not 1 or more",
+            id="attempts",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), max_concurrent=0),
+            "gaia_provider_info gave max_concurrent 0, not 1 or more",
+            id="no-attempt-at-a-time",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), retry_delay=float("nan")),
+            "gaia_provider_info gave retry_delay nan, not 0 or more",
+            id="no-delay",
         ),
     ],
 )

@@ -53,6 +53,8 @@ api_key = { env = "RUNWARE_API_KEY" }
 fallback_models = ["runware:100@1"]
 max_concurrent = 8
 requests_per_minute = 120
+max_attempts = 3
+retry_delay = 1
 [providers.runware.prices]
 "runware:101@1" = 0.0038
 
@@ -135,6 +137,7 @@ def test_documented_file_loads(file: Path) -> None:
     assert settings.cache == CacheSettings(enabled=False, max_entries=7)
     assert (settings.max_attempts, settings.max_fallbacks) == (2, 0)
     assert (runware.max_concurrent, runware.requests_per_minute) == (8, 120)
+    assert (runware.max_attempts, runware.retry_delay) == (3, 1.0)
     assert settings.server == ServerSettings(host="127.0.0.1", port=8188)
 
 
@@ -629,6 +632,16 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
             "[gaia]\nmax_attempts = 6",
             "[gaia] max_attempts must be 1 to 5, not 6 ({file}).",
             id="too-many-attempts",
+        ),
+        pytest.param(
+            "[providers.runware]\nmax_attempts = 0",
+            "[providers.runware] max_attempts must be 1 to 5, not 0 ({file}).",
+            id="no-attempt",
+        ),
+        pytest.param(
+            "[providers.runware]\nretry_delay = 61",
+            "[providers.runware] retry_delay must be 0 to 60, not 61.0 ({file}).",
+            id="retry-delay",
         ),
         pytest.param(
             "[gaia]\nmax_fallbacks = -1",

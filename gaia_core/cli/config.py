@@ -1,6 +1,5 @@
 """``gaia config``: every setting with where it came from, and a file to start."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -24,7 +23,7 @@ def config() -> None:
 @click.pass_obj
 def show(session: Session, *, is_json: bool) -> None:
     """Show every setting with its value and where that came from."""
-    rows = [*describe(session.settings()), *_own_settings(session)]
+    rows = _rows(session)
     if is_json:
         print_json({"settings": [row._asdict() for row in rows]})
         return
@@ -63,10 +62,17 @@ def init(session: Session, *, force: bool, is_json: bool) -> None:
         print_line(str(target))
 
 
-def _own_settings(session: Session) -> Iterator[SettingRow]:
-    """List what the providers themselves can be told and were not."""
+def _rows(session: Session) -> list[SettingRow]:
+    """
+    List every setting, and what the providers themselves can be told and were not.
+
+    A key that both Gaia and a provider's class have a use for has one row: what the
+    section says holds for both, and what it leaves open the class gives.
+    """
+    rows = {row.key: row for row in describe(session.settings())}
     for provider in session.plugins().providers.values():
-        yield from provider.describe()
+        rows |= {row.key: row for row in provider.describe()}
+    return list(rows.values())
 
 
 def _target(session: Session) -> Path:

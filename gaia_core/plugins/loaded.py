@@ -17,6 +17,14 @@ from gaia_core.settings.showing import row_of
 HookCalls = Mapping[str, Callable[..., Any]]
 """Hook name to what calls it."""
 
+_PACE: tuple[tuple[str, Any, int], ...] = (
+    ("max_concurrent", int, 1),
+    ("requests_per_minute", int, 1),
+    ("max_attempts", int, 1),
+    ("retry_delay", int | float, 0),
+)
+"""Name, type and least of what a card says about pace."""
+
 
 @attrs.frozen(kw_only=True)
 class PluginFailure:
@@ -161,11 +169,17 @@ class Provider:
         return answer[0] if isinstance(answer, list) else answer
 
     def describe(self) -> list[SettingRow]:
-        """List its own settings that its section leaves open, secrets masked."""
+        """
+        List its own settings that its section leaves open, secrets masked.
+
+        A field may bear the name of a key that Gaia itself reads (``max_concurrent``):
+        its value holds where the section gives none.
+        """
+        given = {*self.settings.options, *self.settings.given}
         return [
             row_of(f"providers.{self.name}.{key}", value, self.sources.get(key))
             for key, value in self._values().items()
-            if key not in self.settings.options
+            if key not in given
         ]
 
     def _values(self) -> Mapping[str, Any]:
@@ -173,14 +187,22 @@ class Provider:
 
 
 def _problem_of(info: Any) -> str | None:
-    """Say what is wrong with a card, as far as ranking depends on it."""
+    """Say what is wrong with a card, as far as ranking and pace depend on it."""
     if not isinstance(info, ProviderInfo):
         return f"{type(info).__name__}, not ProviderInfo"
     if not isinstance(info.priority, int):
         return f"priority {info.priority!r}, not a whole number"
     if not isinstance(info.unavailable, str | None):
         return f"unavailable {info.unavailable!r}, not a reason or None"
-    return None
+    return next(filter(None, (_problem_in(info, *one) for one in _PACE)), None)
+
+
+def _problem_in(info: ProviderInfo, name: str, kind: Any, least: int) -> str | None:
+    """Say what is wrong with a number on a card; None there: the settings decide."""
+    value = getattr(info, name)
+    if value is None or (isinstance(value, kind) and value >= least):
+        return None
+    return f"{name} {value!r}, not {least} or more"
 
 
 def _values_of(instance: object) -> Iterator[tuple[str, Any]]:

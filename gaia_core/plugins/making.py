@@ -7,7 +7,7 @@ import attrs
 
 from gaia_core.secrets import Secret, is_secret_name
 from gaia_core.settings.reading import Place, make, settable_fields
-from gaia_core.settings.values import PROVIDER_KEYS, ProviderSettings
+from gaia_core.settings.values import PACE_KEYS, PROVIDER_KEYS, ProviderSettings
 
 Fields = Mapping[str, "attrs.Attribute[Any]"]
 
@@ -41,7 +41,9 @@ def make_instance(
     Make an instance of a class from its section; leave an object as it is.
 
     Variables that the class's fields name (see `setting`) give the values that
-    the section leaves open; every instance of a plugin may fall back on them.
+    the section leaves open; every instance of a plugin may fall back on them. Keys
+    about pace are Gaia's own, and a class with such a field learns them, too: it
+    may size its pool by them.
 
     Args:
         loaded: What the entry point names.
@@ -61,12 +63,13 @@ def make_instance(
         return Made(section=section, value=loaded)
     if not attrs.has(loaded):
         return Made(section=section, value=loaded())
-    variables = _variables_for(fields, section.options, environ)
+    given = {**_pace_of(section, fields), **section.options}
+    variables = _variables_for(fields, given, environ)
     options = {key: _value(name, environ) for key, name in variables.items()}
     origins = {key: f"environment: {name}" for key, name in variables.items()}
-    origins |= {key: (place / key).source or "code" for key in section.options}
+    origins |= {key: (place / key).source or "code" for key in given}
     known = {(place / key).key: origin for key, origin in origins.items()}
-    value = make(loaded, {**options, **section.options}, Place(place.path, known))
+    value = make(loaded, {**options, **given}, Place(place.path, known))
     return Made(section=section, value=value, sources=origins)
 
 
@@ -74,6 +77,12 @@ def _fields_of(loaded: object) -> Fields:
     if isinstance(loaded, type) and attrs.has(loaded):
         return settable_fields(loaded)
     return {}
+
+
+def _pace_of(section: ProviderSettings, fields: Fields) -> Mapping[str, Any]:
+    """Take what the section says about pace, as far as the class has a field for it."""
+    pace = {key: getattr(section, key) for key in PACE_KEYS.intersection(fields)}
+    return {key: value for key, value in pace.items() if value is not None}
 
 
 def _variables_for(

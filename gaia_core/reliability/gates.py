@@ -36,10 +36,15 @@ class EgressLimits:
     Attributes:
         max_concurrent: Most attempts at a time; None: any number.
         requests_per_minute: Most attempts a minute; None: any number.
+        max_attempts: Most tries for one operation; None: as for everybody.
+        retry_delay: Seconds before the first repetition, from which the further
+            waits grow; None: as for everybody.
     """
 
     max_concurrent: int | None = None
     requests_per_minute: int | None = None
+    max_attempts: int | None = None
+    retry_delay: float | None = None
 
 
 class NoTurnError(RateLimitError):

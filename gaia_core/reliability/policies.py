@@ -89,7 +89,7 @@ class Reliability(Protocol):
         self,
         target: Target,
         outcome: OutcomeClass,
-        seconds: float,
+        seconds: float | None,
         *,
         error: Exception | None = None,
         repeats: int = 0,
@@ -100,7 +100,7 @@ class Reliability(Protocol):
         Args:
             target: What was asked.
             outcome: How it ended.
-            seconds: How long it took.
+            seconds: How long it took; None: it says nothing about how long one takes.
             error: What ended it, or None.
             repeats: How often it had been asked again before.
         """
@@ -144,13 +144,13 @@ class SingleTry:
         self,
         target: Target,
         outcome: OutcomeClass,
-        seconds: float,
+        seconds: float | None,
         *,
         error: Exception | None = None,  # noqa: ARG002  the interface
         repeats: int = 0,  # noqa: ARG002  the interface
     ) -> None:
         """Keep a moving average of how long successful attempts took."""
-        if outcome is OutcomeClass.OK:
+        if outcome is OutcomeClass.OK and seconds is not None:
             before = self._latency.get(target.provider, seconds)
             change = _WEIGHT * (seconds - before)
             self._latency[target.provider] = before + change

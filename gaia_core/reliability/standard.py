@@ -84,7 +84,8 @@ class StandardReliability:
     Belongs to one event loop; what it learns ends with it.
 
     Attributes:
-        max_attempts: Most tries at one provider for one operation.
+        max_attempts: Most tries at one provider for one operation, unless its limits
+            say otherwise.
         max_waiting: Most attempts that wait for one provider.
         limits: Gives what a provider can take, when it is first asked.
         metrics: What is told of breakers, repeats and queues.
@@ -169,12 +170,16 @@ class StandardReliability:
         Returns:
             Seconds to wait, or None: do not repeat.
         """
-        if repeats + 1 >= self.max_attempts or classify(error) not in _REPEATABLE:
+        limits = self._gate_of(target.provider).limits
+        max_attempts = limits.max_attempts or self.max_attempts
+        if repeats + 1 >= max_attempts or classify(error) not in _REPEATABLE:
             return None
         if isinstance(error, NoTurnError) or self._is_refused(target):
             return None
         asked = getattr(error, "retry_after", None)
-        wait = wait_for(repeats, retry_after=asked, random=self.random)
+        wait = wait_for(
+            repeats, retry_after=asked, random=self.random, delay=limits.retry_delay
+        )
         cost = TIMEOUT_COST if _is_timeout(error) else REPEAT_COST
         if wait is None or not self._bucket_of(target.provider).take(cost):
             return None
@@ -187,7 +192,7 @@ class StandardReliability:
         self,
         target: Target,
         outcome: OutcomeClass,
-        seconds: float,
+        seconds: float | None,
         *,
         error: Exception | None = None,
         repeats: int = 0,
@@ -198,15 +203,15 @@ class StandardReliability:
         Args:
             target: What was asked.
             outcome: How it ended.
-            seconds: How long it took.
+            seconds: How long it took; None: it says nothing about how long one takes.
             error: What ended it, or None.
             repeats: How often it had been asked again before.
         """
         gate = self._gate_of(target.provider)
-        gate.measure(seconds)
+        if seconds is not None:
+            gate.measure(seconds)
         if outcome is OutcomeClass.OK:
-            before = self._latency.get(target.provider, seconds)
-            self._latency[target.provider] = before + _WEIGHT * (seconds - before)
+            self._note_latency(target.provider, seconds)
             self._bucket_of(target.provider).give(_paid.get() if repeats else REWARD)
         if isinstance(error, RateLimitError):
             pause = asked_for(error.retry_after)
@@ -216,6 +221,11 @@ class StandardReliability:
         giver, ticket = _leave.get() or (None, None)
         breaker.record(judge(outcome, error), ticket if giver is breaker else None)
         self._note_state(target)
+
+    def _note_latency(self, provider: str, seconds: float | None) -> None:
+        if seconds is not None:
+            before = self._latency.get(provider, seconds)
+            self._latency[provider] = before + _WEIGHT * (seconds - before)
 
     def latency(self) -> dict[str, float]:
         """Provider to the seconds it took of late."""

@@ -120,6 +120,9 @@ _EXAMPLE = """\
 # Most requests to it at a time, and most a minute, in place of what it declares.
 #max_concurrent = 8
 #requests_per_minute = 120
+# Most tries at it for one operation, and seconds before the first repetition.
+#max_attempts = 3
+#retry_delay = 1.0
 #api_key = { env = "RUNWARE_API_KEY" }
 
 # US dollars per image, in place of the declared price; or a table of base,

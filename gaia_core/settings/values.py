@@ -12,6 +12,8 @@ import attrs
 from gaia_core.catalog import Price, to_decimal
 from gaia_core.secrets import Secret, is_secret_name, shown
 
+MOST_PACE = {"max_attempts": 5, "retry_delay": 60.0}
+"""The most tries for one operation, and seconds before the first repetition."""
 _HIGHEST_PORT = 65_535
 _SIGNING_BYTES = range(24, 65)
 
@@ -268,6 +270,9 @@ class ProviderSettings:
         prices: Model to price, in place of the one it declares.
         max_concurrent: Most attempts at a time, in place of what it declares.
         requests_per_minute: Most attempts a minute, in place of what it declares.
+        max_attempts: Most tries at it for one operation, in place of what it declares
+            and of what holds for everybody.
+        retry_delay: Seconds before the first repetition, in place of what it declares.
         options: The remaining keys, for the provider's own class.
     """
 
@@ -280,15 +285,34 @@ class ProviderSettings:
     prices: Mapping[str, Price] = attrs.field(factory=dict)
     max_concurrent: int | None = attrs.field(default=None, validator=_number(1))
     requests_per_minute: int | None = attrs.field(default=None, validator=_number(1))
+    max_attempts: int | None = attrs.field(
+        default=None, validator=_number(1, MOST_PACE["max_attempts"])
+    )
+    retry_delay: float | None = attrs.field(
+        default=None, validator=_number(0, MOST_PACE["retry_delay"])
+    )
     options: Mapping[str, Any] = attrs.field(factory=dict, repr=shown)
 
     @plugin.default
     def _own_name(self) -> str:
         return self.name
 
+    @property
+    def given(self) -> frozenset[str]:
+        """The keys of Gaia's own that say something other than nothing at all."""
+        blank = ProviderSettings(name=self.name)
+        values = {key: getattr(self, key) for key in PROVIDER_KEYS}
+        return frozenset(
+            key for key, value in values.items() if value != getattr(blank, key)
+        )
+
 
 PROVIDER_KEYS = frozenset(attrs.fields_dict(ProviderSettings)) - {"name", "options"}
 """The keys of a provider's section that Gaia itself reads."""
+PACE_KEYS = frozenset(
+    {"max_concurrent", "max_attempts", "requests_per_minute", "retry_delay"}
+)
+"""Those of them that a provider's class is given, too, where it has such a field."""
 
 
 @attrs.frozen(kw_only=True)
@@ -328,7 +352,9 @@ class Settings:
     spill: Path | None = None
     keep_prompt: bool = True
     deadline: float = attrs.field(default=120.0, validator=_number(0, above=True))
-    max_attempts: int = attrs.field(default=4, validator=_number(1, 5))
+    max_attempts: int = attrs.field(
+        default=4, validator=_number(1, MOST_PACE["max_attempts"])
+    )
     max_fallbacks: int = attrs.field(default=1, validator=_number(0))
     plugins: PluginSettings = attrs.field(factory=PluginSettings)
     providers: Mapping[str, ProviderSettings] = attrs.field(factory=dict)

@@ -82,6 +82,74 @@ def test_settings_of_providers_are_shown(gaia: Gaia, install: Install) -> None:
     assert given["providers.studio.is_local"] == ("false", "default")
 
 
+PACED = """
+    import attrs
+    from gaia_core import setting
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        max_concurrent: int | None = setting(
+            default=4, env=("STUDIO_MAX_CONCURRENT",)
+        )
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "expected"),
+    [
+        pytest.param((), None, ("4", "default"), id="default"),
+        pytest.param(
+            (), "9", ("9", "environment: STUDIO_MAX_CONCURRENT"), id="variable"
+        ),
+        pytest.param(
+            ("--set", "providers.studio.priority=7"),
+            "9",
+            ("9", "environment: STUDIO_MAX_CONCURRENT"),
+            id="a-section-that-leaves-it-open",
+        ),
+        pytest.param(
+            ("--set", "providers.studio.max_concurrent=2"),
+            "9",
+            ("2", "command line"),
+            id="section",
+        ),
+    ],
+)
+def test_a_key_of_core_and_provider_is_shown_once_and_truly(
+    gaia: Gaia,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    variable: str | None,
+    expected: tuple[str, str],
+) -> None:
+    """The value shown is the one that holds, with where it comes from."""
+    install(source=PACED)
+    if variable is not None:
+        monkeypatch.setenv("STUDIO_MAX_CONCURRENT", variable)
+
+    result = gaia(*words, "config", "show", "--json")
+
+    keys = [row["key"] for row in json.loads(result.stdout)["settings"]]
+    assert keys.count("providers.studio.max_concurrent") == 1
+    assert _rows(result)["providers.studio.max_concurrent"] == expected
+    if "priority" in "".join(words):
+        assert _rows(result)["providers.studio.priority"] == ("7", "command line")
+
+
+def test_pace_of_a_section_is_shown(gaia: Gaia, install: Install) -> None:
+    """How often and how soon a provider is asked again stands there, too."""
+    install()
+
+    rows = _rows(
+        gaia("--set", "providers.studio.retry_delay=1.5", "config", "show", "--json")
+    )
+
+    assert rows["providers.studio.retry_delay"] == ("1.5", "command line")
+    assert rows["providers.studio.max_attempts"] == ("not set", "default")
+
+
 def test_the_path_is_the_file_that_is_read(gaia: Gaia, file: Path) -> None:
     """``gaia config path`` prints the file."""
     result = gaia("--config", file, "config", "path")

@@ -111,6 +111,35 @@ def test_any_number_of_repeats_has_a_wait() -> None:
     assert full_jitter(10_000, random=_dice()) <= 20
 
 
+def test_a_wait_that_somebody_chose_is_about_that_long() -> None:
+    """It lies between half of it and the whole, doubled with every repeat."""
+    dice = _dice()
+
+    waits = [
+        [wait_for(n, retry_after=None, random=dice, delay=3.0) or 0 for _ in range(500)]
+        for n in range(5)
+    ]
+
+    for n, drawn in enumerate(waits):
+        top = min(20, 3 * 2**n)
+        assert 0.5 * top <= min(drawn) < 0.6 * top
+        assert 0.9 * top < max(drawn) <= top
+
+
+@pytest.mark.parametrize(
+    ("delay", "least", "most"),
+    [(0.0, 0, 0), (60.0, 30, 60)],
+    ids=["none", "long"],
+)
+def test_a_chosen_wait_may_be_none_or_long(
+    delay: float, least: float, most: float
+) -> None:
+    """Nothing stays nothing, and one above the usual limit does not grow."""
+    waits = [wait_for(n, retry_after=None, random=_dice(), delay=delay) for n in (0, 3)]
+
+    assert all(wait is not None and least <= wait <= most for wait in waits)
+
+
 def test_provider_is_not_asked_before_it_said() -> None:
     """The wait a provider asks for is kept, and at most exceeded by a tenth."""
     dice = _dice()

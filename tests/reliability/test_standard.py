@@ -319,6 +319,22 @@ def test_number_of_tries_can_be_set() -> None:
     assert rules.wait_before_repeat(MAKING, 0, DOWN) is None
 
 
+def test_tries_and_waits_can_be_set_for_one_provider(clock: Clock) -> None:
+    """What its limits say holds there, and nowhere else."""
+    known = {"p": EgressLimits(max_attempts=2, retry_delay=8.0)}
+    rules = StandardReliability(
+        limits=lambda name: known.get(name, EgressLimits()), clock=clock, random=_dice()
+    )
+
+    there = [rules.wait_before_repeat(MAKING, n, DOWN) for n in range(3)]
+    elsewhere = [rules.wait_before_repeat(ELSEWHERE, n, DOWN) for n in range(4)]
+
+    assert there[0] is not None
+    assert 4 <= there[0] <= 8
+    assert there[1:] == [None, None]
+    assert [wait is None for wait in elsewhere] == [False, False, False, True]
+
+
 @pytest.mark.parametrize(
     ("error", "is_repeated"),
     [
