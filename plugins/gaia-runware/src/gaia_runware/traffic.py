@@ -1,0 +1,61 @@
+"""What passes between the vendor and us about one task."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+Item = Mapping[str, Any]
+"""A result, or an error, as it came."""
+
+CONFLICT = "conflictTaskUUID"
+"""The task is known already: it was sent before, and came through."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Traffic:
+    """
+    What is known of a task that is being asked for.
+
+    Attributes:
+        task_id: Its UUID at the vendor.
+        is_sent: Whether any of it may have reached the vendor.
+        results: The results so far, each once.
+        errors: What the vendor says went wrong with it.
+        is_unnamed: Whether an error came that names no task: it may mean this one.
+        status: The status of an HTTP answer that is no 200.
+        retry_after: Seconds the vendor asked to wait.
+    """
+
+    task_id: str
+    is_sent: bool = False
+    results: list[Item] = attrs.field(factory=list)
+    errors: list[Item] = attrs.field(factory=list)
+    is_unnamed: bool = False
+    status: int | None = None
+    retry_after: float | None = None
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """The vendor's words for what went wrong, in order."""
+        return tuple(str(error.get("code", "")) for error in self.errors)
+
+    def take(self, item: Item) -> None:
+        """Keep a result, or the error of one; the same result comes only once."""
+        if item.get("status") == "error":
+            self.take_error(item.get("error") or item)
+        elif not any(_is_same(item, one) for one in self.results):
+            self.results.append(item)
+
+    def take_error(self, error: object) -> None:
+        """Keep an error, once; one that names no task may mean any."""
+        if not isinstance(error, Mapping):
+            return
+        if error.get("taskUUID") in {None, self.task_id} and error not in self.errors:
+            self.errors.append(error)
+
+
+def _is_same(one: Item, other: Item) -> bool:
+    return one is other or (
+        one.get("imageUUID") is not None and one["imageUUID"] == other.get("imageUUID")
+    )
