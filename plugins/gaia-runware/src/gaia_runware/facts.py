@@ -6,7 +6,7 @@ Where each kind of fact comes from stands at the top of that file.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -102,10 +102,16 @@ class Sizes:
             size = (self._side(width, rounded), self._side(height, rounded))
             if self.min_pixels <= size[0] * size[1] <= self.max_pixels:
                 return size
-        return size
+        return self._widened(*size)
 
-    def _side(self, length: float, rounded: Any) -> int:
-        whole: int = rounded(length / self.multiple) * self.multiple
+    def _widened(self, width: int, height: int) -> Size:
+        """Give up the shape where a longest side leaves too few pixels."""
+        longer = max(width, height)
+        shorter = self._side(self.min_pixels / longer, math.ceil)
+        return (longer, shorter) if width > height else (shorter, longer)
+
+    def _side(self, length: float, rounded: Callable[[float], int]) -> int:
+        whole = rounded(length / self.multiple) * self.multiple
         lowest = math.ceil(self.smallest / self.multiple) * self.multiple
         return min(max(whole, lowest), self.largest // self.multiple * self.multiple)
 
