@@ -13,6 +13,7 @@ from typing import cast
 import attrs
 
 from gaia_core.answers import Result, blame, checked
+from gaia_core.bundles import ONE
 from gaia_core.calls import answer_of, words_of
 from gaia_core.choices import Delivery
 from gaia_core.context import CallContext, Progress, ignore_progress
@@ -58,6 +59,8 @@ class Asking:
         started: When it began, on `time.monotonic`'s clock.
         attempts: What was tried so far, and what it may have cost.
         is_left: Whether nobody waits any more.
+        is_with_others: Whether it was sent together with others, and is not answered:
+            what becomes of it is known by its vendor.
     """
 
     services: Services
@@ -70,6 +73,10 @@ class Asking:
     started: float = attrs.field(factory=time.monotonic, init=False)
     attempts: list[Attempt] = attrs.field(init=False)
     is_left: bool = attrs.field(default=False, init=False)
+    is_with_others: bool = attrs.field(default=False, init=False)
+    # Waiting for others takes no time of those that are waited for.
+    _paused: float = attrs.field(default=0.0, init=False)
+    _since: float | None = attrs.field(default=None, init=False)
 
     @attempts.default
     def _attempts_before(self) -> list[Attempt]:
@@ -88,7 +95,9 @@ class Asking:
 
     def is_over(self, *, after: float = 0.0) -> bool:
         """Tell whether nobody waits any more: then nothing new is begun."""
-        return self.is_left or time.monotonic() + after >= self.started + self.seconds
+        now = time.monotonic()
+        paused = self._paused + (0.0 if self._since is None else now - self._since)
+        return self.is_left or now + after >= self.started + self.seconds + paused
 
     async def ask(self, candidate: Candidate) -> Result:
         """Ask one candidate, again if the reliability rules say so."""
@@ -139,6 +148,9 @@ class Asking:
     async def _attempt(self, candidate: Candidate, repeats: int) -> Result:
         """Ask one provider once; the ledger knows before the provider does."""
         attempt = self._new_attempt(candidate)
+        if self._is_bundled(candidate):
+            # Many of them take one turn together.
+            return await self._attempt_with_others(candidate, attempt)
         held = self.services.reliability.attempt(self._target(candidate), self._asker())
         async with held:
             await self._send(attempt)
@@ -151,6 +163,66 @@ class Asking:
             self._record(candidate, OutcomeClass.OK, start, repeats)
             self._end(OutcomeClass.OK, start, charged=result.cost_usd)
         return result
+
+    def _is_bundled(self, candidate: Candidate) -> bool:
+        """Tell whether this goes to the provider together with others."""
+        if self.operation.batch_id is None:
+            return False
+        provider = self.services.plugins.providers[candidate.provider]
+        hook = HOOK_OF[self.request.capability]
+        return self.services.bundles.takes(provider, hook)
+
+    async def _attempt_with_others(
+        self, candidate: Candidate, attempt: Attempt
+    ) -> Result:
+        """Wait for company, have it sent with that, and wait for the own answer."""
+        tried, start = len(self.attempts), time.monotonic()
+        # Known to the ledger: nothing that it could be looked up by was given yet.
+        attempt = attrs.evolve(attempt, reference="")
+        try:
+            result = await self._call_with_others(candidate, attempt)
+        except Exception as error:
+            if len(self.attempts) == tried:
+                raise
+            self._measure(candidate, classify(error), start)
+            return await self._after_failure(candidate, error, start)
+        self._measure(candidate, OutcomeClass.OK, start)
+        self._end(OutcomeClass.OK, start, charged=result.cost_usd)
+        return result
+
+    async def _call_with_others(self, candidate: Candidate, attempt: Attempt) -> Result:
+        provider = self.services.plugins.providers[candidate.provider]
+        request = cast("GenerateRequest", self._addressed(candidate, provider))
+        bundles, since = self.services.bundles, time.monotonic()
+        self._since = since
+        try:
+            given = await bundles.call(
+                provider,
+                request,
+                self._context(candidate, attempt.task_id),
+                send=partial(self._send_with_others, attempt),
+            )
+        except InvalidImageError as error:
+            self.is_with_others = False
+            await blame(error, request, candidate)
+            raise
+        except Exception:
+            self.is_with_others = False
+            raise
+        finally:
+            self._since = None
+            self._paused += time.monotonic() - since
+        self.is_with_others = False
+        try:
+            return await checked(given, candidate, ONE)
+        except BaseException:
+            bundles.ended(self.operation.id)
+            raise
+
+    async def _send_with_others(self, attempt: Attempt) -> None:
+        """Write down what is about to be sent; from here on it is the vendor's."""
+        await self._send(attempt)
+        self.is_with_others = True
 
     def _new_attempt(self, candidate: Candidate) -> Attempt:
         """Mint the task id: the same for every repetition that cannot pay twice."""
@@ -238,32 +310,20 @@ class Asking:
         hook = HOOK_OF[request.capability]
         try:
             async with asyncio.timeout(context.seconds_left + LISTENING):
-                result = await self._answer(provider, hook, request, context)
+                result = await answer_of(
+                    provider, hook, request=request, context=context
+                )
         except InvalidImageError as error:
             await blame(error, request, candidate)
             raise
         return await checked(result, candidate, hook)
-
-    async def _answer(
-        self, provider: Provider, hook: str, request: Request, context: CallContext
-    ) -> object:
-        """Call the hook; items of batches go together where the provider takes many."""
-        bundles = self.services.bundles
-        is_item = self.operation.batch_id is not None
-        if is_item and bundles.takes(provider, hook):
-            many: object = await bundles.call(
-                provider, cast("GenerateRequest", request), context
-            )
-            return many
-        one: object = await answer_of(provider, hook, request=request, context=context)
-        return one
 
     def _context(self, candidate: Candidate, task_id: str) -> CallContext:
         provider = self.services.plugins.providers[candidate.provider]
         return CallContext(
             operation_id=self.operation.id,
             task_id=task_id,
-            deadline=self.started + self.seconds,
+            deadline=self.started + self.seconds + self._paused,
             logger=get_logger(
                 operation_id=self.operation.id,
                 task_id=task_id,
@@ -305,7 +365,7 @@ class Asking:
         return Asker(
             tenant=one.user_id or one.principal or one.campaign_id or "",
             is_batch=one.batch_id is not None,
-            deadline=self.started + self.seconds,
+            deadline=self.started + self.seconds + self._paused,
         )
 
     def _reporter(self) -> Progress:
@@ -339,6 +399,13 @@ class Asking:
         self.services.reliability.record(
             self._target(candidate), outcome, seconds, error=error, repeats=repeats
         )
+        self._measure(candidate, outcome, start)
+
+    def _measure(
+        self, candidate: Candidate, outcome: OutcomeClass, start: float
+    ) -> None:
+        """Tell whoever counts how an attempt ended."""
+        seconds = time.monotonic() - start
         metrics, provider = self.services.metrics, candidate.provider
         metrics.count("gaia_attempts_total", provider=provider, outcome=str(outcome))
         metrics.observe(

@@ -2,37 +2,68 @@
 Calls that come together go to the provider together.
 
 Some vendors take many requests in one call, and cheaper than one by one. Items of a
-batch that go to such a provider are collected for a moment and handed to its hook
-``gaia_generate_many``; each keeps its own task id, its own place in the ledger and
-its own answer.
+batch that go to such a provider are collected and handed to its hook
+``gaia_generate_many``; each keeps its own task id, its own line in the ledger and
+its own answer, which it gets as soon as the provider has it.
+
+::
+
+    joined > closed > its turn at the gate > on the ledger > the hook > answers
 """
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import Any
 
 import attrs
 
-from gaia_core.calls import answer_of, words_of
+from gaia_core.calls import contained, words_of
+from gaia_core.capabilities import Capability
 from gaia_core.context import CallContext
-from gaia_core.errors import ProviderError
+from gaia_core.errors import PluginError, ProviderError, ProviderTimeoutError
+from gaia_core.observability import get_logger
+from gaia_core.places import Places
 from gaia_core.plugins import Provider
-from gaia_core.requests import Request
+from gaia_core.requests import GenerateRequest
 
 ONE = "gaia_generate"
 """The hook that takes one request."""
 MANY = "gaia_generate_many"
 """The hook that takes several requests."""
-WINDOW = 0.05
-"""How long the first call waits for others, in seconds."""
+WINDOW = 0.25
+"""A bundle is closed when nobody has joined it for so long, in seconds."""
+MOST_HANDED_OUT = 16
+"""How many pictures may be on their way to the store before more are asked for."""
+LISTENING = 600.0
+"""How long answers are waited for beyond the deadline, in seconds: they are paid."""
+
+SENT_AT_ONCE = 32
+"""How many calls are written down at a time."""
+
+Turn = Callable[[Provider, Capability], AbstractAsyncContextManager[object]]
+"""Gives what a call of the hook holds: its turn at the provider."""
 
 
-@attrs.frozen(kw_only=True)
+async def nothing_to_send() -> None:
+    """Write nothing: nobody keeps a book."""
+
+
+def at_any_time(
+    _provider: Provider, _capability: Capability
+) -> AbstractAsyncContextManager[object]:
+    """Let everybody through."""
+    return nullcontext()
+
+
+@attrs.define(eq=False, kw_only=True)
 class _Call:
-    """One attempt that waits for company."""
+    """One attempt that waits for company, then for its answer."""
 
-    request: Request
+    request: GenerateRequest
     context: CallContext
+    send: Callable[[], Awaitable[None]]
     answer: asyncio.Future[Any]
 
 
@@ -40,10 +71,16 @@ class _Call:
 class _Bundle:
     """What goes to one provider in one call."""
 
+    key: Hashable
     provider: Provider
+    capability: Capability
     limit: int
-    timer: asyncio.TimerHandle
-    calls: list[_Call] = attrs.field(factory=list)
+    calls: dict[str, _Call] = attrs.field(factory=dict)
+    joined: float = 0.0
+    timer: asyncio.TimerHandle | None = None
+    task: asyncio.Task[None] | None = None
+    handed_out: set[str] = attrs.field(factory=set)
+    has_room: asyncio.Event = attrs.field(factory=asyncio.Event)
 
 
 @attrs.define(eq=False)
@@ -52,12 +89,18 @@ class Bundles:
     Collects calls that belong together.
 
     Attributes:
-        window: How long the first call waits for others, in seconds.
+        window: Seconds without a newcomer after which a bundle is closed.
+        turn: What each bundle waits for and holds, like a single attempt.
+        places: Who is told that a call waits.
     """
 
     window: float = WINDOW
-    _open: dict[str, _Bundle] = attrs.field(factory=dict, init=False)
+    turn: Turn = attrs.field(default=at_any_time, kw_only=True)
+    places: Places = attrs.field(factory=Places, kw_only=True)
+    _open: dict[Hashable, _Bundle] = attrs.field(factory=dict, init=False)
     _sent: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+    _handed_out: dict[str, _Bundle] = attrs.field(factory=dict, init=False)
+    _expected: set[Hashable] = attrs.field(factory=set, init=False)
 
     @staticmethod
     def takes(provider: Provider, hook: str) -> bool:
@@ -74,94 +117,251 @@ class Bundles:
         )
 
     async def call(
-        self, provider: Provider, request: Request, context: CallContext
+        self,
+        provider: Provider,
+        request: GenerateRequest,
+        context: CallContext,
+        *,
+        send: Callable[[], Awaitable[None]] = nothing_to_send,
     ) -> Any:
         """
-        Ask a provider, together with others who ask it at about the same time.
+        Ask a provider, together with others that ask for the same model.
+
+        Whoever gets pictures says `ended` once they are kept: until then they count
+        among those on their way, and only so many are at a time.
+
+        Args:
+            provider: Whom to ask.
+            request: What for; its model is set.
+            context: The attempt; its deadline is set when the hook is called.
+            send: Writes down that it is sent, right before it is; what it raises is
+                the answer, and nothing is sent.
 
         Returns:
             What the provider gave for this request, unchecked.
 
         Raises:
-            Exception: What the provider gave or raised instead; when its hook fails
-                as a whole, or answers more or less than it was asked, that is the
-                answer to each.
+            Exception: What the provider gave or raised instead.
         """
+        bundle = self._bundle_for(provider, request)
         answer = asyncio.get_running_loop().create_future()
-        call = _Call(request=request, context=context, answer=answer)
-        bundle = self._bundle_for(provider)
-        bundle.calls.append(call)
+        call = _Call(request=request, context=context, send=send, answer=answer)
+        bundle.calls[context.task_id] = call
+        bundle.joined = time.monotonic()
         if len(bundle.calls) >= bundle.limit:
-            self._send(bundle)
+            self._close(bundle)
+        self.places.leave(context.operation_id)
         try:
             return await answer
         finally:
-            # Whoever leaves before it is sent takes the request along.
-            bundle.calls = [one for one in bundle.calls if one is not call]
+            self.places.take(context.operation_id)
+            self._leave(bundle, call)
 
-    def _bundle_for(self, provider: Provider) -> _Bundle:
+    def ended(self, operation_id: str) -> None:
+        """Note that nothing of an operation's pictures is on its way any more."""
+        bundle = self._handed_out.pop(operation_id, None)
+        if bundle is not None:
+            bundle.handed_out.discard(operation_id)
+            bundle.has_room.set()
+
+    def expect(self, source: Hashable, *, more: bool) -> None:
+        """
+        Note that somebody has more to come, or no more: bundles wait for it.
+
+        Args:
+            source: Who it is.
+            more: Whether calls are to be expected at once.
+        """
+        if more:
+            self._expected.add(source)
+        else:
+            self._expected.discard(source)
+
+    async def close(self, patience: float) -> None:
+        """Wait for what was called off to end."""
+        for bundle in list(self._open.values()):
+            self._close(bundle)
+        if self._sent:
+            await asyncio.wait(self._sent, timeout=patience)
+
+    # -- joining ------------------------------------------------------------------
+
+    def _bundle_for(self, provider: Provider, request: GenerateRequest) -> _Bundle:
         """Find the bundle that is open, or open one."""
-        found = self._open.get(provider.name)
+        key = (provider.name, request.model, request.capability)
+        found = self._open.get(key)
         if found is None:
-            loop = asyncio.get_running_loop()
-            timer = loop.call_later(self.window, self._send_open, provider.name)
-            limit = max(1, provider.info().max_batch_size)
-            found = _Bundle(provider=provider, limit=limit, timer=timer)
-            self._open[provider.name] = found
+            found = self._open[key] = _Bundle(
+                key=key,
+                provider=provider,
+                capability=request.capability,
+                limit=max(1, provider.info().max_batch_size),
+            )
+            self._wait_for_more(found, self.window)
         return found
 
-    def _send_open(self, name: str) -> None:
-        self._send(self._open[name])
+    def _wait_for_more(self, bundle: _Bundle, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        bundle.timer = loop.call_later(seconds, self._close_if_quiet, bundle)
 
-    def _send(self, bundle: _Bundle) -> None:
-        """Close a bundle and ask for what is in it."""
-        bundle.timer.cancel()
-        del self._open[bundle.provider.name]
+    def _close_if_quiet(self, bundle: _Bundle) -> None:
+        left = bundle.joined + self.window - time.monotonic()
+        if self._expected:
+            left = self.window
+        if left > 0:
+            self._wait_for_more(bundle, left)
+        else:
+            self._close(bundle)
+
+    def _close(self, bundle: _Bundle) -> None:
+        """Let nobody in any more, and ask for what is in it."""
+        if bundle.timer is not None:
+            bundle.timer.cancel()
+        del self._open[bundle.key]
         if bundle.calls:
-            task = asyncio.create_task(_ask(bundle.provider, tuple(bundle.calls)))
-            self._sent.add(task)
-            task.add_done_callback(self._sent.discard)
+            bundle.task = asyncio.create_task(self._ask(bundle))
+            self._sent.add(bundle.task)
+            bundle.task.add_done_callback(self._sent.discard)
 
+    def _leave(self, bundle: _Bundle, call: _Call) -> None:
+        """Take a call out; where nobody is left, nothing is waited for."""
+        if bundle.calls.get(call.context.task_id) is not call:
+            return
+        del bundle.calls[call.context.task_id]
+        if not bundle.calls and bundle.task is not None:
+            bundle.task.cancel()
 
-async def _ask(provider: Provider, calls: Sequence[_Call]) -> None:
-    """Call the hook once and hand its answers out."""
-    try:
-        answers = await answer_of(
-            provider,
-            MANY,
-            requests=tuple(call.request for call in calls),
-            contexts=tuple(call.context for call in calls),
+    # -- asking -------------------------------------------------------------------
+
+    async def _ask(self, bundle: _Bundle) -> None:
+        """Call the hook once and hand its answers out."""
+        try:
+            async with self.turn(bundle.provider, bundle.capability):
+                await self._send(bundle)
+                if bundle.calls:
+                    await self._listen(bundle)
+        except asyncio.CancelledError:
+            for call in list(bundle.calls.values()):
+                call.answer.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, everybody gets it
+            for call in list(bundle.calls.values()):
+                _answer(call, _copy(error))
+
+    async def _send(self, bundle: _Bundle) -> None:
+        """Have each call written down; one that cannot be goes without."""
+        left = iter(list(bundle.calls.values()))
+
+        async def one_by_one() -> None:
+            for call in left:
+                await self._send_one(bundle, call)
+
+        await asyncio.gather(*(one_by_one() for _ in range(SENT_AT_ONCE)))
+
+    async def _send_one(self, bundle: _Bundle, call: _Call) -> None:
+        if call.answer.done():
+            return
+        try:
+            await call.send()
+        except Exception as error:  # noqa: BLE001  its own caller deals with it
+            self._hand_out(bundle, call, error)
+            return
+        if not call.answer.done():
+            self.places.leave(call.context.operation_id, is_sent=True)
+
+    async def _listen(self, bundle: _Bundle) -> None:
+        """Take answers as they come, not faster than they can be kept."""
+        provider, patience = bundle.provider, bundle.provider.info().batch_timeout
+        calls, deadline = bundle.calls.values(), time.monotonic() + patience
+        requests = tuple(call.request for call in calls)
+        contexts = tuple(attrs.evolve(one.context, deadline=deadline) for one in calls)
+        limit = asyncio.timeout(patience + LISTENING)
+        try:
+            async with limit, _stream(provider, requests, contexts) as stream:
+                await self._hand_all_out(bundle, stream)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            message = f"{provider.name} did not answer within {patience:g} s."
+            raise ProviderTimeoutError(message) from error
+        if bundle.calls:
+            message = f"{provider.name} ended without an answer to this request."
+            raise ProviderError(message)
+
+    async def _hand_all_out(
+        self, bundle: _Bundle, stream: AsyncIterator[object]
+    ) -> None:
+        name = bundle.provider.name
+        while bundle.calls:
+            while len(bundle.handed_out) >= MOST_HANDED_OUT:
+                bundle.has_room.clear()
+                await bundle.has_room.wait()
+            try:
+                given = await contained(lambda: anext(stream), name)
+            except StopAsyncIteration:
+                return
+            self._take(bundle, given)
+
+    def _take(self, bundle: _Bundle, given: object) -> None:
+        """Give an answer to whom it belongs."""
+        is_pair = isinstance(given, tuple) and len(given) == 2  # noqa: PLR2004  a pair
+        task_id, answer = (
+            given if isinstance(given, tuple) and is_pair else (None, None)
         )
-        results = _one_each(provider, calls, answers)
-    except asyncio.CancelledError:
-        for call in calls:
-            call.answer.cancel()
-        raise
-    except Exception as error:  # noqa: BLE001  whatever it is, everybody gets it
-        results = [_copy(error) for _ in calls]
-    for call, result in zip(calls, results, strict=True):
-        _answer(call, result)
+        call = bundle.calls.get(task_id) if isinstance(task_id, str) else None
+        if call is None:
+            # Of a task that nobody asked for, that was answered, or that was left.
+            get_logger(provider=bundle.provider.name).warning(
+                "gaia.answer_ignored", task_id=task_id if is_pair else None
+            )
+            return
+        self._hand_out(bundle, call, answer)
+
+    def _hand_out(self, bundle: _Bundle, call: _Call, answer: object) -> None:
+        operation_id = call.context.operation_id
+        if bundle.calls.pop(call.context.task_id, None) is None or call.answer.done():
+            return
+        if not isinstance(answer, BaseException):
+            bundle.handed_out.add(operation_id)
+            self._handed_out[operation_id] = bundle
+        _answer(call, answer)
 
 
-def _one_each(
-    provider: Provider, calls: Sequence[_Call], answers: object
-) -> Sequence[object]:
+@asynccontextmanager
+async def _stream(
+    provider: Provider,
+    requests: Sequence[GenerateRequest],
+    contexts: Sequence[CallContext],
+) -> AsyncIterator[AsyncIterator[object]]:
     """
-    Check that there is one answer for each call.
+    Call the hook, and see to it that it comes to its end.
 
     Raises:
-        ProviderError: If not: nobody can tell then which is whose.
+        PluginError: If it gives no asynchronous iterator.
     """
-    is_list = isinstance(answers, Sequence) and not isinstance(answers, str | bytes)
-    found = list(answers) if isinstance(answers, Sequence) and is_list else None
-    if found is None:
-        given = type(answers).__name__
-    elif len(found) != len(calls):
-        given = f"{len(found)} answers"
-    else:
-        return found
-    message = f"{provider.name} gave {given} for {len(calls)} requests at once."
-    raise ProviderError(message)
+    given = provider.call(MANY, requests=requests, contexts=contexts)
+    try:
+        if not isinstance(given, AsyncIterator):
+            message = (
+                f"{provider.name} gave {type(given).__name__}: {MANY} must be an "
+                "`async def` that yields task ids and answers."
+            )
+            raise PluginError(message)
+        yield given
+    finally:
+        await _end(given, provider.name)
+
+
+async def _end(stream: object, name: str) -> None:
+    """End a generator; or a coroutine, which was never begun."""
+    if hasattr(stream, "aclose"):
+        try:
+            await contained(stream.aclose, name)
+        except Exception as error:  # noqa: BLE001  its answers were given
+            log = get_logger(provider=name)
+            log.warning("gaia.bundle_not_ended", error=words_of(error))
+    elif hasattr(stream, "close"):
+        stream.close()
 
 
 def _answer(call: _Call, result: object) -> None:

@@ -38,7 +38,8 @@ class CallContext:
         deadline: When nobody waits any more, on `time.monotonic`'s clock.
         logger: A structlog logger bound to operation, task and provider.
         reference: What the provider asked to `remember` about this attempt, when it
-            is looked up; None: nothing.
+            is looked up; None: nothing. Empty: it was on its way to
+            ``gaia_generate_many``, which remembered nothing.
     """
 
     operation_id: str
@@ -88,7 +89,8 @@ class CallContext:
 
         Call it before anything is paid: the name of an uploaded file, of a vendor's
         batch. After an interruption ``gaia_recover`` finds it in `reference`. The
-        latest counts; calls at the same time are written together.
+        latest counts. Calls at the same time are written together: a hook that has
+        many contexts gathers them.
 
         Raises:
             LedgerError: If it cannot be written: send nothing then.

@@ -261,10 +261,13 @@ def gaia_generate_many(  # type: ignore[empty-body]
                 yield key, replies.image_or_error(reply)
 
     Answers are stored as they come, and the next is asked for only when there is
-    room: read them from the vendor one at a time.
+    room: read them from the vendor one at a time. The iterator is closed when every
+    request has its answer, and when nobody waits any more: because the batch is
+    being stopped, to go on later. What the vendor works on is left to it then.
 
     Args:
-        requests: What to make; each ``model`` is one this provider listed.
+        requests: What to make, all of the same capability and with the same
+            ``model``, which is one this provider listed.
         contexts: The attempts, in the same order, each with its own task id.
 
     Returns:

@@ -15,6 +15,7 @@ from gaia_core.plugins import Plugins, Provider
 from gaia_core.references import References
 from gaia_core.reliability import Reliability
 from gaia_core.replays import Replays
+from gaia_core.turns import turn_of
 
 
 @attrs.frozen(kw_only=True)
@@ -45,10 +46,14 @@ class Services:
     fetcher: GuardedFetcher
     metrics: Metrics
     lookup: Lookup = attrs.field(factory=Lookup)
-    bundles: Bundles = attrs.field(factory=Bundles)
+    bundles: Bundles = attrs.field()
     max_fallbacks: int = 1
     backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
     references: References = attrs.field(init=False)
+
+    @bundles.default
+    def _own_bundles(self) -> Bundles:
+        return Bundles(turn=partial(turn_of, self.reliability))
 
     @references.default
     def _own_references(self) -> References:

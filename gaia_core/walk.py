@@ -144,6 +144,8 @@ class Walk:
             if failure is error:
                 raise
             raise failure from error
+        finally:
+            self.services.bundles.ended(self.operation.id)
         self._log(OperationState.DONE, response.provider, response.model)
         return response
 
@@ -370,6 +372,10 @@ class Walk:
             return
         if self._is_free_item:
             await self._leave_open()
+            return
+        if self._asking.is_with_others:
+            # The vendor works on: who comes next asks what became of it.
+            self._log(OperationState.SENT, error="CancelledError")
             return
         is_open = self.may_have_cost
         state = OperationState.UNKNOWN if is_open else OperationState.CANCELLED

@@ -1,5 +1,6 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Self, cast
 
 import attrs
@@ -10,17 +11,22 @@ from gaia_core import (
     GeneratedImage,
     GenerateRequest,
     ImageResult,
+    LedgerError,
     ProviderError,
     ProviderInfo,
+    ProviderTimeoutError,
     RateLimitError,
     Settings,
     UnusableResultError,
     hookimpl,
 )
-from gaia_core.bundles import Bundles
+from gaia_core.bundles import LISTENING, MOST_HANDED_OUT, Bundles
+from gaia_core.places import Places
 from gaia_core.plugins import Provider, load_plugins
 from gaia_core.testing import FakeProvider, png
-from gaia_core.testing.contexts import context
+from gaia_core.testing.contexts import capture_events, context
+
+from .waiting import until
 
 PICTURE = png(16, 16)
 
@@ -31,29 +37,54 @@ class Press(FakeProvider):
 
     name: str = "press"
     max_batch_size: int = 4
+    batch_timeout: float = 60.0
     script: Any = None
+    failure_at_end: BaseException | None = None
+    may_answer: asyncio.Event = attrs.field(factory=asyncio.Event)
     bundles: list[tuple[str, ...]] = attrs.field(factory=list)
     task_ids: list[str] = attrs.field(factory=list)
+    deadlines: list[float] = attrs.field(factory=list)
+    taken: int = 0
+    ended: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        """Answer at once, unless a test clears that."""
+        self.may_answer.set()
 
     @hookimpl
     def gaia_provider_info(self) -> ProviderInfo:
         """Say how much it takes at once."""
         info = FakeProvider.gaia_provider_info(self)
-        return attrs.evolve(info, max_batch_size=self.max_batch_size)
+        return attrs.evolve(
+            info, max_batch_size=self.max_batch_size, batch_timeout=self.batch_timeout
+        )
 
     @hookimpl
     async def gaia_generate_many(
         self, requests: Sequence[GenerateRequest], contexts: Sequence[CallContext]
-    ) -> Sequence[object]:
+    ) -> AsyncIterator[tuple[str, ImageResult | Exception]]:
         """Answer with one picture each, or with what the script gives."""
         self.bundles.append(tuple(request.prompt for request in requests))
         self.task_ids += [one.task_id for one in contexts]
-        await asyncio.sleep(0.01)
-        if isinstance(self.script, Exception):
-            raise self.script
+        self.deadlines += [one.seconds_left for one in contexts]
+        try:
+            await self.may_answer.wait()
+            keys = dict(zip(map(_prompt, requests), contexts, strict=True))
+            for word, answer in self._answers(requests):
+                key = keys[word].task_id if word in keys else word
+                yield key, cast("ImageResult | Exception", answer)
+                self.taken += 1
+            if self.failure_at_end is not None:
+                raise self.failure_at_end
+        finally:
+            self.ended += 1
+
+    def _answers(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Iterable[tuple[str, object]]:
         if self.script is not None:
-            return cast("Sequence[object]", self.script)
-        return [_result(request.prompt) for request in requests]
+            return cast("Iterable[tuple[str, object]]", self.script)
+        return [(one.prompt, _result(one.prompt)) for one in requests]
 
 
 class Wrapper:
@@ -79,17 +110,25 @@ def _result(words: str) -> ImageResult:
     return ImageResult(images=[picture], provider="press", model=words)
 
 
+def _prompt(request: GenerateRequest) -> str:
+    return request.prompt
+
+
 def _loaded(*plugins: object) -> Provider:
     loaded = load_plugins(Settings(), extra=plugins, entry_points=())
     return next(iter(loaded.providers.values()))
 
 
+async def _one(bundles: Bundles, provider: Provider, word: str, **how: Any) -> Any:
+    own = context()
+    answer = await bundles.call(provider, GenerateRequest(prompt=word), own, **how)
+    bundles.ended(own.operation_id)
+    return answer
+
+
 async def _ask(bundles: Bundles, provider: Provider, *words: str) -> list[Any]:
     return await asyncio.gather(
-        *(
-            bundles.call(provider, GenerateRequest(prompt=word), context())
-            for word in words
-        ),
+        *(_one(bundles, provider, word) for word in words),
         return_exceptions=True,
     )
 
@@ -107,10 +146,10 @@ async def test_calls_that_come_together_go_together() -> None:
 async def test_each_call_keeps_its_task_id() -> None:
     """Every request brings the context it was sent with."""
     press, bundles, one, two = Press(), Bundles(), context(), context()
-    provider, request = _loaded(press), GenerateRequest(prompt="a")
+    provider, asked = _loaded(press), [GenerateRequest(prompt=word) for word in "ab"]
 
     await asyncio.gather(
-        bundles.call(provider, request, one), bundles.call(provider, request, two)
+        bundles.call(provider, asked[0], one), bundles.call(provider, asked[1], two)
     )
 
     assert press.task_ids == [one.task_id, two.task_id]
@@ -147,9 +186,9 @@ async def test_two_providers_get_their_own_bundles() -> None:
 
 
 async def test_an_error_is_the_answer_to_its_own_request() -> None:
-    """An error in the list fails one request and no other."""
+    """An error for one request fails no other."""
     error = UnusableResultError("torn")
-    press = Press(script=[_result("a"), error])
+    press = Press(script=[("b", error), ("a", _result("a"))])
 
     first, second = await _ask(Bundles(), _loaded(press), "a", "b")
 
@@ -162,7 +201,7 @@ async def test_an_error_is_the_answer_to_its_own_request() -> None:
 )
 async def test_what_ends_more_than_a_call_ends_one_call(given: BaseException) -> None:
     """What a hook collects of its own parts is an open question, for that one only."""
-    press = Press(script=[given, _result("b")])
+    press = Press(script=[("a", given), ("b", _result("b"))])
 
     one, two = await asyncio.wait_for(_ask(Bundles(), _loaded(press), "a", "b"), 10)
 
@@ -170,18 +209,25 @@ async def test_what_ends_more_than_a_call_ends_one_call(given: BaseException) ->
     assert two.model == "b"
 
 
-async def test_a_hook_that_raises_fails_everybody_with_an_error_each() -> None:
-    """Everybody gets the class, the words and the wait, and an object of its own."""
-    failure = RateLimitError("slow down", retry_after=7.0)
-    press = Press(script=failure)
+@pytest.mark.parametrize(
+    "failure",
+    [RateLimitError("slow down", retry_after=7.0), SystemExit(1)],
+    ids=["refusal", "exit"],
+)
+async def test_a_hook_that_raises_fails_whoever_has_no_answer(
+    failure: BaseException,
+) -> None:
+    """They get the class, the words and the wait, and an object of their own."""
+    press = Press(script=[("b", _result("b"))], failure_at_end=failure)
 
-    errors = await _ask(Bundles(), _loaded(press), "a", "b")
+    one, two, three = await _ask(Bundles(), _loaded(press), "a", "b", "c")
 
-    assert [type(error) for error in errors] == [RateLimitError] * 2
-    assert [(str(error), error.retry_after) for error in errors] == [
-        ("slow down", 7.0)
-    ] * 2
-    assert len({id(error) for error in (failure, *errors)}) == 3
+    expected = type(failure) if isinstance(failure, Exception) else ProviderError
+    assert two.model == "b"
+    assert [type(one), type(three)] == [expected] * 2
+    assert str(one) == str(three)
+    assert getattr(three, "retry_after", None) == getattr(failure, "retry_after", None)
+    assert len({id(failure), id(one), id(three)}) == 3
 
 
 async def test_a_foreign_error_that_cannot_be_copied_is_told_by_its_type() -> None:
@@ -194,7 +240,7 @@ async def test_a_foreign_error_that_cannot_be_copied_is_told_by_its_type() -> No
         def __init__(self, *, made_by: str) -> None:
             super().__init__(f"secret of {made_by}")
 
-    press = Press(script=Odd(made_by="vendor"))
+    press = Press(script=[], failure_at_end=Odd(made_by="vendor"))
 
     errors = await _ask(Bundles(), _loaded(press), "a", "b")
 
@@ -202,36 +248,254 @@ async def test_a_foreign_error_that_cannot_be_copied_is_told_by_its_type() -> No
     assert "secret" not in str(errors[0])
 
 
+async def test_what_is_left_unanswered_is_an_open_question() -> None:
+    """Who gets no answer before the end is told so; the others have theirs."""
+    press = Press(script=[("b", _result("b"))])
+
+    one, two = await _ask(Bundles(), _loaded(press), "a", "b")
+
+    assert type(one) is ProviderError
+    assert "without an answer" in str(one)
+    assert two.model == "b"
+
+
 @pytest.mark.parametrize(
-    "answers",
+    "odd",
     [
-        pytest.param([], id="none"),
-        pytest.param([_result("a")], id="too-few"),
-        pytest.param([_result("a")] * 3, id="too-many"),
-        pytest.param(_result("a"), id="no-list"),
-        pytest.param("ab", id="text"),
+        pytest.param(("nobody", _result("x")), id="unknown"),
+        pytest.param((None, _result("x")), id="no-key"),
     ],
 )
-async def test_another_number_of_answers_leaves_all_unknown(answers: object) -> None:
-    """Nobody can tell whose they are: everybody's outcome is unknown."""
+async def test_answers_that_nobody_asked_for_are_ignored(odd: object) -> None:
+    """An unknown task, or one answered already, changes nothing and is on the log."""
+    answers = [("a", _result("a")), odd, ("a", _result("z")), ("b", _result("b"))]
     press = Press(script=answers)
 
-    errors = await _ask(Bundles(), _loaded(press), "a", "b")
+    with capture_events() as events:
+        one, two = await _ask(Bundles(), _loaded(press), "a", "b")
 
-    assert [type(error) for error in errors] == [ProviderError] * 2
-    assert "2 requests" in str(errors[0])
+    assert (one.model, two.model) == ("a", "b")
+    assert [each["event"] for each in events] == ["gaia.answer_ignored"] * 2
+
+
+class Odd(FakeProvider):
+    """Answers many requests with whatever it is given."""
+
+    given: Any = None
+
+    @hookimpl
+    def gaia_provider_info(self) -> ProviderInfo:
+        """Say that it takes several."""
+        return attrs.evolve(FakeProvider.gaia_provider_info(self), max_batch_size=4)
+
+    @hookimpl
+    def gaia_generate_many(self, requests: object, contexts: object) -> object:  # noqa: ARG002  the hook's
+        """Give something else."""
+        return self.given()
+
+
+@attrs.define
+class Stream:
+    """Yields what is no pair, and has no way to be closed."""
+
+    left: list[object] = attrs.field(factory=lambda: [None, ("a", "b", "c")])
+
+    def __aiter__(self) -> Self:
+        """Be what is gone through."""
+        return self
+
+    async def __anext__(self) -> object:
+        """Give the next one."""
+        if not self.left:
+            raise StopAsyncIteration
+        return self.left.pop()
+
+
+async def _list() -> list[object]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        pytest.param(_list, "gave coroutine", id="coroutine"),
+        pytest.param(tuple, "gave tuple", id="tuple"),
+        pytest.param(Stream, "without an answer", id="no-pairs"),
+    ],
+)
+async def test_a_hook_of_another_kind_is_said_to_be(given: Any, words: str) -> None:
+    """Who answers in another way than by pairs learns how it is done."""
+    odd = Odd(name="odd")
+    odd.given = given
+
+    errors = await _ask(Bundles(), _loaded(odd), "a", "b")
+
+    assert all(words in str(error) for error in errors)
+
+
+async def test_what_takes_longer_than_it_may_is_left() -> None:
+    """A hook that goes on for ever is ended, and everybody is told."""
+    press = Press(batch_timeout=-LISTENING + 0.05)
+    press.may_answer.clear()
+
+    (error,) = await asyncio.wait_for(_ask(Bundles(), _loaded(press), "a"), 10)
+
+    assert isinstance(error, ProviderTimeoutError)
+    assert press.ended == 1
+
+
+async def test_the_hook_has_the_time_its_provider_takes() -> None:
+    """Its deadline counts from the moment it is called, whoever waited how long."""
+    press = Press(batch_timeout=86_400)
+
+    await _ask(Bundles(), _loaded(press), "a")
+
+    assert press.deadlines == [pytest.approx(86_400, abs=600)]
+
+
+# -- not faster than they can be kept -----------------------------------------------
+
+
+def _answered(tasks: Iterable[asyncio.Task[Any]]) -> int:
+    return sum(task.done() for task in tasks)
+
+
+async def test_answers_wait_until_those_before_are_kept() -> None:
+    """Only so many pictures are handed out before some of them are in the store."""
+    press, bundles = Press(max_batch_size=40), Bundles()
+    provider, contexts = _loaded(press), [context() for _ in range(40)]
+    asking = [
+        asyncio.create_task(
+            bundles.call(provider, GenerateRequest(prompt=str(number)), one)
+        )
+        for number, one in enumerate(contexts)
+    ]
+
+    await until(lambda: _answered(asking) >= MOST_HANDED_OUT)
+    await asyncio.sleep(0.05)
+    most = [_answered(asking)]
+    bundles.ended(contexts[0].operation_id)
+    await until(lambda: _answered(asking) > MOST_HANDED_OUT)
+    await asyncio.sleep(0.05)
+    most.append(_answered(asking))
+    while not all(task.done() for task in asking):
+        for one in contexts:
+            bundles.ended(one.operation_id)
+        await asyncio.sleep(0.005)
+
+    assert most[:2] == [MOST_HANDED_OUT, MOST_HANDED_OUT + 1]
+    assert press.ended == 1
+
+
+async def test_errors_need_no_keeping() -> None:
+    """However many requests fail, nobody waits for anything to be stored."""
+    words = [str(number) for number in range(3 * MOST_HANDED_OUT)]
+    press = Press(
+        max_batch_size=len(words),
+        script=[(word, UnusableResultError("torn")) for word in words],
+    )
+
+    errors = await asyncio.wait_for(_ask(Bundles(), _loaded(press), *words), 10)
+
+    assert {type(error) for error in errors} == {UnusableResultError}
+
+
+# -- coming and going ---------------------------------------------------------------
+
+
+async def test_a_bundle_is_open_as_long_as_more_are_expected() -> None:
+    """Whoever has more to come is waited for."""
+    press, bundles = Press(), Bundles(window=0.01)
+    provider = _loaded(press)
+    bundles.expect("run", more=True)
+    asking = [asyncio.create_task(_one(bundles, provider, "a"))]
+
+    await asyncio.sleep(0.1)
+    asking.append(asyncio.create_task(_one(bundles, provider, "b")))
+    await asyncio.sleep(0)
+    before = list(press.bundles)
+    bundles.expect("run", more=False)
+    await asyncio.gather(*asking)
+
+    assert before == []
+    assert press.bundles == [("a", "b")]
+
+
+async def test_other_models_go_in_other_bundles() -> None:
+    """One call of the hook is for one model, and for one kind of work."""
+    press, bundles = Press(), Bundles()
+    provider = _loaded(press)
+    asked = [
+        GenerateRequest(prompt="a", model="one"),
+        GenerateRequest(prompt="b", model="two"),
+        GenerateRequest(prompt="c", model="one"),
+    ]
+
+    await asyncio.gather(*(bundles.call(provider, one, context()) for one in asked))
+
+    assert sorted(press.bundles) == [("a", "c"), ("b",)]
+
+
+async def test_what_cannot_be_written_down_is_not_sent() -> None:
+    """A call that the ledger refuses goes without the others' knowledge."""
+    press, bundles = Press(), Bundles()
+    provider, noted = _loaded(press), []
+
+    async def refuse() -> None:
+        message = "no room"
+        raise LedgerError(message)
+
+    async def note() -> None:
+        noted.append(list(press.bundles))
+
+    answers = await asyncio.gather(
+        _one(bundles, provider, "a", send=refuse),
+        _one(bundles, provider, "b", send=note),
+        return_exceptions=True,
+    )
+
+    assert [type(answer) for answer in answers] == [LedgerError, ImageResult]
+    assert (press.bundles, noted) == ([("b",)], [[]])
+
+
+async def test_nothing_is_sent_where_nothing_can_be_written_down() -> None:
+    """A bundle of which nothing is on the ledger is no call."""
+    press, bundles = Press(), Bundles()
+
+    async def refuse() -> None:
+        message = "no room"
+        raise LedgerError(message)
+
+    with pytest.raises(LedgerError):
+        await _one(bundles, _loaded(press), "a", send=refuse)
+
+    assert press.bundles == []
+
+
+async def test_a_bundle_without_a_turn_writes_nothing_down() -> None:
+    """Where the provider takes nobody, everybody is told, and nothing was sent."""
+    press, sent = Press(), []
+
+    @asynccontextmanager
+    async def nobody(_provider: object, _capability: object) -> AsyncIterator[None]:
+        message = "full"
+        raise RateLimitError(message)
+        yield
+
+    async def note() -> None:
+        sent.append("a")
+
+    with pytest.raises(RateLimitError):
+        await _one(Bundles(turn=nobody), _loaded(press), "a", send=note)
+
+    assert (press.bundles, sent) == ([], [])
 
 
 async def test_who_leaves_in_time_is_not_asked_for() -> None:
     """A call that is cancelled before the bundle is sent is not in it."""
     press, bundles = Press(), Bundles()
     provider = _loaded(press)
-    asking = [
-        asyncio.create_task(
-            bundles.call(provider, GenerateRequest(prompt=word), context())
-        )
-        for word in "ab"
-    ]
+    asking = [asyncio.create_task(_one(bundles, provider, word)) for word in "ab"]
 
     await asyncio.sleep(0)
     asking[0].cancel()
@@ -245,26 +509,37 @@ async def test_who_leaves_too_late_harms_nobody() -> None:
     """A call that is cancelled after the bundle was sent costs no other its answer."""
     press, bundles = Press(max_batch_size=2), Bundles()
     provider = _loaded(press)
-    asking = [
-        asyncio.create_task(
-            bundles.call(provider, GenerateRequest(prompt=word), context())
-        )
-        for word in "ab"
-    ]
+    press.may_answer.clear()
+    asking = [asyncio.create_task(_one(bundles, provider, word)) for word in "ab"]
 
-    await asyncio.sleep(0.005)
+    await until(lambda: bool(press.bundles))
     asking[0].cancel()
+    press.may_answer.set()
 
     assert (await asking[1]).model == "b"
     assert press.bundles == [("a", "b")]
 
 
+async def test_the_hook_ends_when_everybody_has_left() -> None:
+    """Nobody listens to a vendor for calls that are all gone."""
+    press, bundles = Press(max_batch_size=2), Bundles()
+    provider = _loaded(press)
+    press.may_answer.clear()
+    asking = [asyncio.create_task(_one(bundles, provider, word)) for word in "ab"]
+
+    await until(lambda: bool(press.bundles))
+    for one in asking:
+        one.cancel()
+    await asyncio.wait(asking)
+    await bundles.close(10)
+
+    assert press.ended == 1
+
+
 async def test_nothing_is_sent_when_everybody_has_left() -> None:
     """A bundle without calls is no call."""
     press, bundles = Press(), Bundles(window=0.01)
-    asking = asyncio.create_task(
-        bundles.call(_loaded(press), GenerateRequest(prompt="a"), context())
-    )
+    asking = asyncio.create_task(_one(bundles, _loaded(press), "a"))
 
     await asyncio.sleep(0)
     asking.cancel()
@@ -272,6 +547,25 @@ async def test_nothing_is_sent_when_everybody_has_left() -> None:
     await asyncio.sleep(0.05)
 
     assert press.bundles == []
+
+
+async def test_who_waits_needs_no_place() -> None:
+    """A call has left its place from its joining to its answer."""
+    press, places, told = Press(max_batch_size=1), Places(), list[bool]()
+    bundles, own = Bundles(places=places), context()
+    press.may_answer.clear()
+    places.watch(own.operation_id, told.append)
+    request = GenerateRequest(prompt="a")
+
+    asking = asyncio.create_task(bundles.call(_loaded(press), request, own))
+    await until(lambda: bool(press.bundles))
+    meanwhile = (list(told), places.is_sent(own.operation_id))
+    press.may_answer.set()
+    await asking
+
+    assert meanwhile == ([True], True)
+    assert told == [True, False]
+    assert not places.is_left(own.operation_id)
 
 
 @pytest.mark.parametrize(

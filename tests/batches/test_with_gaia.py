@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from decimal import Decimal
 from functools import partial
@@ -68,13 +68,14 @@ class Press(FakeProvider):
     @hookimpl
     async def gaia_generate_many(
         self, requests: Sequence[GenerateRequest], contexts: Sequence[CallContext]
-    ) -> Sequence[object]:
+    ) -> AsyncIterator[tuple[str, ImageResult | Exception]]:
         """Answer each request, some with an error."""
         self.bundles.append(tuple(request.prompt for request in requests))
         self.charges += [one.task_id for one in contexts]
-        return [self._one(request) for request in requests]
+        for request, context in zip(requests, contexts, strict=True):
+            yield context.task_id, self._one(request)
 
-    def _one(self, request: GenerateRequest) -> object:
+    def _one(self, request: GenerateRequest) -> ImageResult | Exception:
         if request.prompt in self.wrong:
             return ContentFilteredError("No.")
         return ImageResult(
