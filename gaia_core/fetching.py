@@ -84,25 +84,26 @@ class Reach:
 
     >>> reach = Reach.of("wss://ws.example.com/v1", {"*.example.net"})
     >>> reach.base, reach.takes("im.example.net"), reach.takes("example.org")
-    (('ws.example.com', 443), True, False)
+    (('https', 'ws.example.com', 443), True, False)
 
     Attributes:
-        base: Host and port of its configured ``base_url``, which may be private.
+        base: Scheme, host and port of its configured ``base_url``, which may be
+            private. A WebSocket's address stands for HTTP at the same place.
         hosts: The only other hosts; ``*.example.net`` stands for every name below
             example.net. Empty: any public host.
     """
 
-    base: tuple[str, int] | None = None
+    base: tuple[str, str, int] | None = None
     hosts: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, base_url: str | None, hosts: Iterable[str]) -> Self:
         """Read it from what a provider's card says; a broken address is none."""
-        return cls(base=_origin(base_url or ""), hosts=frozenset(hosts))
+        return cls(base=_origin(base_url or ""), hosts=frozenset(map(_plain, hosts)))
 
     def takes(self, host: str) -> bool:
         """Tell whether results may be fetched from a host beside the base."""
-        name = host.lower().rstrip(".")
+        name = _plain(host)
         return not self.hosts or any(
             name.endswith(one[1:]) if one.startswith("*.") else name == one
             for one in self.hosts
@@ -112,17 +113,36 @@ class Reach:
 ANYWHERE = Reach()
 """Any public host."""
 
-_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+_SCHEMES = {"http": "http", "ws": "http", "https": "https", "wss": "https"}
+_PORTS = {"http": 80, "https": 443}
 
 
-def _origin(url: str) -> tuple[str, int] | None:
-    """Read host and port of an address, if it has them."""
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Read scheme, host and port of an address, if it has them."""
     try:
         parts = urlsplit(url)
-        port = parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
+        scheme = _SCHEMES[parts.scheme]
+        port = _PORTS[scheme] if parts.port is None else parts.port
+        return (scheme, _plain(parts.hostname or ""), port) if parts.hostname else None
+    except (KeyError, ValueError):
         return None
-    return (parts.hostname, port) if parts.hostname and port else None
+
+
+def _plain(host: str) -> str:
+    """
+    Spell a host as it goes over the wire, without the dot of the root.
+
+    >>> _plain("CDN.Example.com."), _plain("[::0:1]"), _plain("*.bücher.example")
+    ('cdn.example.com', '::1', '*.xn--bcher-kva.example')
+    """
+    star, name = ("*.", host[2:]) if host.startswith("*.") else ("", host)
+    name = name.lower().rstrip(".").strip("[]")
+    try:
+        if not name.isascii():
+            name = (_parse(f"http://{name}").raw_host or "").rstrip(".")
+        return star + (str(ipaddress.ip_address(name)) if ":" in name else name)
+    except ValueError:
+        return star + name  # no host at all: it is never the one that is asked for
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -218,10 +238,13 @@ class GuardedFetcher:
 
     async def _follow(self, start: str, reach: Reach) -> bytes:
         """Go from hop to hop; each one passes the guard anew."""
-        url = _parse(start)
+        url, is_at_base = _parse(start), True
         for _ in range(self.max_redirects + 1):
-            self._check_address(url, reach)
-            session = self._session(is_allowed=self._is_allowed(url, reach))
+            # Who was led away is not led back in: another host chose that address.
+            is_at_base = is_at_base and _origin_of(url) == reach.base
+            is_allowed = is_at_base or (url.host, url.port) in self.allowed_hosts
+            self._check_address(url, reach, is_allowed=is_allowed)
+            session = self._session(is_allowed=is_allowed)
             async with session.get(url, allow_redirects=False) as response:
                 target = response.headers.get("Location")
                 if response.status not in _MOVED or target is None:
@@ -239,19 +262,14 @@ class GuardedFetcher:
             _refuse(len(body) > self.max_bytes, f"over {self.max_bytes} bytes")
         return bytes(body)
 
-    def _is_allowed(self, url: "URL", reach: Reach) -> bool:
-        """Tell whether the address is let through on purpose."""
-        origin = (url.host, url.port)
-        return origin in self.allowed_hosts or origin == reach.base
-
-    def _check_address(self, url: "URL", reach: Reach) -> None:
+    def _check_address(self, url: "URL", reach: Reach, *, is_allowed: bool) -> None:
         """Refuse what can be seen in the address itself."""
         _refuse(url.scheme not in {"http", "https"}, "it is not http or https")
         _refuse(not url.host, "it names no host")
         _refuse(bool(url.user or url.password), "it carries a name or password")
-        if self._is_allowed(url, reach):
+        if is_allowed:
             return
-        _refuse(not reach.takes(url.host or ""), "results never lie on this host")
+        _refuse(not reach.takes(url.raw_host or ""), "results never lie on this host")
         _refuse(url.port not in self.ports, f"port {url.port} is not allowed")
 
     def _session(self, *, is_allowed: bool) -> "ClientSession":
@@ -288,6 +306,11 @@ def _parse(url: str) -> "URL":
     from yarl import URL  # noqa: PLC0415 - comes with aiohttp
 
     return URL(url)
+
+
+def _origin_of(url: "URL") -> tuple[str, str, int | None]:
+    """Give scheme, host and port as they are dialled."""
+    return (url.scheme, _plain(url.raw_host or ""), url.port)
 
 
 def _check_head(response: "ClientResponse") -> None:

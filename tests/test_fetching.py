@@ -21,7 +21,7 @@ from gaia_core.errors import (
     ProviderTimeoutError,
     UnusableResultError,
 )
-from gaia_core.fetching import GuardedFetcher, _guarded_socket, is_public
+from gaia_core.fetching import GuardedFetcher, Reach, _guarded_socket, is_public
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 40
 
@@ -450,6 +450,256 @@ async def test_redirect_loop_ends(site: Site, fetcher: GuardedFetcher) -> None:
         await fetcher.fetch(f"{site.url}/loop")
 
     assert len(site.seen) == 4
+
+
+# -- where a provider's results may lie ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "host", "expected"),
+    [
+        pytest.param("im.example.com", "im.example.com", True, id="same"),
+        pytest.param("im.example.com", "IM.Example.COM", True, id="upper-case"),
+        pytest.param("IM.Example.COM", "im.example.com", True, id="upper-case-card"),
+        pytest.param("im.example.com", "im.example.com.", True, id="root-dot"),
+        pytest.param("im.example.com.", "im.example.com", True, id="root-dot-card"),
+        pytest.param("im.example.com", "a.im.example.com", False, id="below"),
+        pytest.param("im.example.com", "example.com", False, id="above"),
+        pytest.param("im.example.com", "im.example.com.evil.net", False, id="prefix"),
+        pytest.param("im.example.com", "notim.example.com", False, id="suffix"),
+        pytest.param("im.example.com", "im-example.com", False, id="dot-is-no-pattern"),
+        pytest.param("*.example.com", "im.example.com", True, id="wildcard"),
+        pytest.param("*.example.com", "a.b.example.com", True, id="wildcard-deep"),
+        pytest.param("*.Example.com.", "im.example.com", True, id="wildcard-spelling"),
+        pytest.param("*.example.com", "example.com", False, id="wildcard-itself"),
+        pytest.param("*.example.com", "notexample.com", False, id="wildcard-suffix"),
+        pytest.param("*.example.com", "example.com.evil.net", False, id="wildcard-end"),
+        pytest.param("*", "example.com", False, id="a-star-alone"),
+        pytest.param("*.", "example.com", False, id="a-star-and-a-dot"),
+        pytest.param("im.*.com", "im.example.com", False, id="a-star-within"),
+        pytest.param("*example.com", "evilexample.com", False, id="a-star-and-no-dot"),
+        pytest.param("bücher.example", "xn--bcher-kva.example", True, id="unicode"),
+        pytest.param("xn--bcher-kva.example", "BÜCHER.example", True, id="punycode"),
+        pytest.param("*.bücher.example", "a.xn--bcher-kva.example", True, id="both"),
+        pytest.param("ex\u0430mple.com", "example.com", False, id="look-alike"),
+        pytest.param("2001:db8::1", "2001:db8:0:0::1", True, id="ipv6"),
+        pytest.param("[2001:db8::1]", "2001:db8::1", True, id="ipv6-in-brackets"),
+        pytest.param("127.0.0.1", "127.1", False, id="short-ipv4"),
+        pytest.param("", "example.com", False, id="empty"),
+        pytest.param("\u00ad", "example.com", False, id="no-host-at-all"),
+        pytest.param("example.com:8443", "example.com", False, id="with-a-port"),
+        pytest.param("https://example.com", "example.com", False, id="an-address"),
+    ],
+)
+def test_hosts_of_results(pattern: str, host: str, expected: bool) -> None:
+    """A host is taken by its whole name, however either is spelt."""
+    assert Reach.of(None, [pattern]).takes(host) is expected
+
+
+def test_without_hosts_any_is_taken() -> None:
+    """A card that names none leaves it to the guard."""
+    assert Reach.of(None, ()).takes("example.com")
+    assert Reach.of("https://api.example.com", ()).takes("example.com")
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("https://api.example.com/v1", ("https", "api.example.com", 443)),
+        pytest.param("http://api.example.com", ("http", "api.example.com", 80)),
+        pytest.param("wss://api.example.com/v1", ("https", "api.example.com", 443)),
+        pytest.param("ws://127.0.0.1:9000/v1", ("http", "127.0.0.1", 9000)),
+        pytest.param("HTTPS://API.Example.com.:444", ("https", "api.example.com", 444)),
+        pytest.param("http://[::0:1]:8000/v1", ("http", "::1", 8000)),
+        pytest.param("http://user:pw@host:81", ("http", "host", 81)),
+        pytest.param("http://bücher.example", ("http", "xn--bcher-kva.example", 80)),
+        pytest.param("http://host:0", ("http", "host", 0)),
+        pytest.param("http://[::1", None),
+        pytest.param("http://host:99999", None),
+        pytest.param("http://host:port", None),
+        pytest.param("http://", None),
+        pytest.param("http:///v1", None),
+        pytest.param("ftp://host", None),
+        pytest.param("host:8000", None),
+        pytest.param("//host", None),
+        pytest.param("host", None),
+        pytest.param("", None),
+        pytest.param(None, None),
+    ],
+    ids=str,
+)
+def test_base_is_read_from_the_card(
+    url: str | None, expected: tuple[str, str, int] | None
+) -> None:
+    """An address that cannot be read lets nothing through."""
+    assert Reach.of(url, ()).base == expected
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+async def test_results_at_the_base_are_let_through(site: Site, scheme: str) -> None:
+    """A vendor on this machine delivers from where it is asked, and only from there."""
+    reach = Reach.of(f"{scheme}://127.0.0.1:{site.port}/v1", {"cdn.example.com"})
+
+    async with Site({"/": picture()}) as other, GuardedFetcher(timeout=5) as fetcher:
+        taken = await fetcher.fetch(f"{site.url}/", reach)
+        with pytest.raises(UnusableResultError, match="never lie on this host"):
+            await fetcher.fetch(f"{other.url}/", reach)
+
+    assert taken == PICTURE
+    assert other.seen == []
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        pytest.param("https://127.0.0.1:{port}", id="another-scheme"),
+        pytest.param("wss://127.0.0.1:{port}", id="another-web-socket"),
+        pytest.param("http://127.0.0.1", id="another-port"),
+        pytest.param("http://localhost:{port}", id="another-name"),
+        pytest.param("http://[::1]:{port}", id="another-family"),
+        pytest.param("127.0.0.1:{port}", id="no-scheme"),
+        pytest.param("http://127.0.0.1:{port}0000", id="broken"),
+        pytest.param("", id="none"),
+    ],
+)
+async def test_a_base_lets_nothing_else_through(
+    site: Site, guarded: GuardedFetcher, base: str
+) -> None:
+    """What is not the same scheme, host and port passes the guard like any other."""
+    reach = Reach.of(base.format(port=site.port), ())
+
+    with pytest.raises(UnusableResultError, match="the address is not public"):
+        await guarded.fetch(f"{site.url}/", reach)
+
+    assert site.seen == []
+
+
+async def test_the_base_of_one_provider_is_not_open_to_another(site: Site) -> None:
+    """What one fetcher did for one provider it does not do for the next."""
+    own, foreign = Reach.of(site.url, ()), Reach.of("https://api.example.com", ())
+
+    async with GuardedFetcher(ports=frozenset({site.port}), timeout=5) as fetcher:
+        await fetcher.fetch(f"{site.url}/", own)
+        with pytest.raises(UnusableResultError, match="the address is not public"):
+            await fetcher.fetch(f"{site.url}/", foreign)
+        with pytest.raises(UnusableResultError, match="the address is not public"):
+            await fetcher.fetch(f"{site.url}/")
+
+    assert len(site.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        pytest.param("http://example.com/1.png", "never lie on this host", id="name"),
+        pytest.param("http://8.8.8.8/1.png", "never lie on this host", id="address"),
+        pytest.param(
+            "http://cdn.example.org@example.com/", "carries a name", id="userinfo"
+        ),
+        pytest.param(
+            "http://example.com#@cdn.example.org/", "never lie", id="fragment"
+        ),
+        pytest.param("http://example.com?cdn.example.org", "never lie", id="query"),
+        pytest.param(
+            "http://example.com\\.cdn.example.org/", "no address", id="backslash"
+        ),
+        pytest.param(
+            "http://example.com\uff0f.cdn.example.org/", "no address", id="wide-slash"
+        ),
+        pytest.param(
+            "http://cdn.example.org\u3002example.com/", "never lie", id="wide-dot"
+        ),
+        pytest.param(
+            "http://cdn.example.org\t.example.com/", "never lie", id="control"
+        ),
+        pytest.param("http://cdn.example.org:8080/", "port 8080", id="port"),
+        pytest.param("ftp://cdn.example.org/", "not http or https", id="scheme"),
+        pytest.param("http://localhost/", "address is not public", id="named-private"),
+    ],
+)
+async def test_results_elsewhere_are_refused(url: str, reason: str) -> None:
+    """No trick of spelling makes another host one of those the card names."""
+    reach = Reach.of(None, {"cdn.example.org", "*.cdn.example.org", "localhost"})
+
+    async with GuardedFetcher(timeout=5) as fetcher:
+        with pytest.raises(UnusableResultError, match=reason):
+            await fetcher.fetch(url, reach)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        pytest.param("http://example.org/", "never lie on this host", id="elsewhere"),
+        pytest.param("//example.org/", "never lie on this host", id="no-scheme"),
+        pytest.param("http://localhost/", "the address is not public", id="private"),
+        pytest.param("http://127.0.0.1:1/", "never lie on this host", id="port"),
+    ],
+)
+async def test_redirects_out_of_reach_are_refused(
+    site: Site, target: str, reason: str
+) -> None:
+    """Every hop must lie where results may lie."""
+    site.pages["/1"] = redirect(target)
+    reach = Reach.of(site.url, {"localhost"})
+
+    async with GuardedFetcher(timeout=5) as fetcher:
+        with pytest.raises(UnusableResultError, match=reason):
+            await fetcher.fetch(f"{site.url}/1", reach)
+
+
+async def test_redirects_within_the_base_are_followed(site: Site) -> None:
+    """A vendor may send from one of its own pages to another."""
+    site.pages["/1"] = redirect("/2")
+    site.pages["/2"] = redirect(f"{site.url}/")
+    reach = Reach.of(site.url, {"cdn.example.com"})
+
+    async with GuardedFetcher(timeout=5) as fetcher:
+        assert await fetcher.fetch(f"{site.url}/1", reach) == PICTURE
+
+
+@pytest.mark.parametrize(
+    "is_first_at_base", [False, True], ids=["from-out", "and-back"]
+)
+async def test_nobody_else_leads_to_the_base(
+    site: Site, is_first_at_base: bool
+) -> None:
+    """What another host points at inside a private network is not read."""
+    async with Site({}) as other:
+        other.pages["/2"] = redirect(f"{site.url}/")
+        site.pages["/1"] = redirect(f"{other.url}/2")
+        start = f"{site.url}/1" if is_first_at_base else f"{other.url}/2"
+        fetcher = GuardedFetcher(
+            allowed_hosts=frozenset({("127.0.0.1", other.port)}),
+            ports=frozenset({site.port}),
+            timeout=5,
+        )
+
+        async with fetcher:
+            with pytest.raises(UnusableResultError, match="the address is not public"):
+                await fetcher.fetch(start, Reach.of(site.url, ()))
+
+    assert "/" not in [request.path for request in site.seen]
+
+
+async def test_a_host_outside_of_reach_is_not_even_looked_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name that says more than it should leaves no trace at a name server."""
+    asked = []
+
+    async def look_up(*names: object, **_: object) -> list[object]:
+        asked.append(names)
+        return []
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
+
+    async with GuardedFetcher(timeout=5) as fetcher:
+        with pytest.raises(UnusableResultError):
+            await fetcher.fetch(
+                "http://secret.example.com/", Reach.of(None, {"cdn.example.org"})
+            )
+
+    assert asked == []
 
 
 # -- what lies there --------------------------------------------------------------

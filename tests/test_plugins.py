@@ -1160,6 +1160,16 @@ async def test_upkeep_is_called_once_each(load: Load) -> None:
             id="no-attempt-at-a-time",
         ),
         pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), base_url=8000),  # type: ignore[arg-type]
+            "gaia_provider_info gave base_url or result_hosts that are no text",
+            id="base",
+        ),
+        pytest.param(
+            lambda: ProviderInfo(name="One", capabilities=(), result_hosts=[None]),
+            "gaia_provider_info gave base_url or result_hosts that are no text",
+            id="hosts",
+        ),
+        pytest.param(
             lambda: ProviderInfo(name="One", capabilities=(), retry_delay=float("nan")),
             "gaia_provider_info gave retry_delay nan, not 0 or more",
             id="no-delay",

@@ -187,13 +187,17 @@ class Provider:
 
 
 def _problem_of(info: Any) -> str | None:
-    """Say what is wrong with a card, as far as ranking and pace depend on it."""
+    """Say what is wrong with a card, as far as Gaia itself depends on it."""
     if not isinstance(info, ProviderInfo):
         return f"{type(info).__name__}, not ProviderInfo"
     if not isinstance(info.priority, int):
         return f"priority {info.priority!r}, not a whole number"
     if not isinstance(info.unavailable, str | None):
         return f"unavailable {info.unavailable!r}, not a reason or None"
+    if not all(
+        isinstance(one, str) for one in (info.base_url or "", *info.result_hosts)
+    ):
+        return "base_url or result_hosts that are no text"
     return next(filter(None, (_problem_in(info, *one) for one in _PACE)), None)
 
 
