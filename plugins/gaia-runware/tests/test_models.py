@@ -7,6 +7,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cache
 from itertools import product
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,8 @@ def declared() -> SimpleNamespace:
     """What the installed SDK declares: fields by model, and by architecture."""
     from runware.types import task_map
 
-    by_model, by_architecture = {}, {}
+    by_model: dict[str, dict[str, Any]] = {}
+    by_architecture: dict[str, dict[str, Any]] = {}
     for kind in vars(task_map).values():
         words = getattr(kind, "__doc__", None) or ""
         if not isinstance(kind, type) or not words.startswith("Inference params"):
@@ -90,7 +92,7 @@ def offer() -> Offer:
     return Offer(info=info, models=found)
 
 
-def plan(**fields: object) -> Plan:
+def plan(**fields: Any) -> Plan:
     """Plan a picture among the vendor's models alone."""
     return select(GenerateRequest(prompt="a red dragon", **fields), [offer()])
 
@@ -283,7 +285,7 @@ def test_the_names_of_the_owner_and_of_the_host_mean_models_of_today(
     """Each resolves to one model, with a price, limits and supported fields."""
     meant = card(name)
 
-    assert meant.id == model_id
+    assert meant.id == facts_of(name).id == model_id
     assert meant.price is not None
     assert meant.max_width >= 1024
     assert Capability.TEXT_TO_IMAGE in meant.capabilities
@@ -446,14 +448,17 @@ def test_a_hit_that_is_known_gets_its_card() -> None:
     )
 
 
-def test_a_checkpoint_that_was_found_gets_a_card_by_its_architecture() -> None:
+@pytest.mark.parametrize("architecture", ["sd-1-5", "sd1x"])
+def test_a_checkpoint_that_was_found_gets_a_card_by_its_architecture(
+    architecture: str,
+) -> None:
     """It can be asked for at once, and has no price."""
     hit = {
         "air": "civitai:4384@128713",
         "name": "DreamShaper",
         "version": "8",
         "category": "checkpoint",
-        "architecture": "sd-1-5",
+        "architecture": architecture,
     }
 
     checkpoint = found("runware", hit)
@@ -465,8 +470,12 @@ def test_a_checkpoint_that_was_found_gets_a_card_by_its_architecture() -> None:
 
 @pytest.mark.parametrize(
     "hit",
-    [{"air": "civitai:1@2", "category": "lora"}, {"name": "no identifier"}],
-    ids=["layers", "no identifier"],
+    [
+        {"air": "civitai:1@2", "category": "lora"},
+        {"air": "acme:song@1", "category": "checkpoint", "architecture": "songs"},
+        {"name": "no identifier"},
+    ],
+    ids=["layers", "of an unknown kind", "no identifier"],
 )
 def test_a_hit_that_makes_no_pictures_is_left_out(hit: dict[str, str]) -> None:
     """Layers and embeddings are no models of their own."""

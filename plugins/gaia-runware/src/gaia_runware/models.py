@@ -1,6 +1,7 @@
 """The cards of the vendor's models, and of those that the settings add."""
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import attrs
@@ -40,17 +41,32 @@ _CHECKPOINT = frozenset(
     }
 )
 _REFERENCED = frozenset({Capability.TEXT_TO_IMAGE, Capability.IMAGE_TO_IMAGE})
+_COMMUNITIES = ("civitai:",)
+"""Whose models are checkpoints that make pictures, layers apart."""
+_ARCHITECTURES = {
+    "flux1d": "flux-1-dev",
+    "flux1s": "flux-1-schnell",
+    "sd1x": "sd-1-5",
+    "sd1xlcm": "sd-1-5",
+    "sdhyper": "sd-1-5",
+    "sdxldistilled": "sdxl",
+    "sdxlhyper": "sdxl",
+    "sdxllcm": "sdxl",
+    "sdxllightning": "sdxl-lightning",
+    "sdxlturbo": "sdxl-turbo",
+}
+"""What searches call them, or have called them, to what the SDK calls them."""
 _LARGEST = 8_192
 """Longest side of what is worked over: the vendor publishes no limit, Gaia's holds."""
 
 
-def _architecture(_: object, field: "attrs.Attribute[Any]", value: str) -> None:
+def _known(_: object, field: "attrs.Attribute[Any]", value: str) -> None:
     if value not in architectures():
         message = f"{field.name} must be one of {', '.join(architectures())}"
         raise ValueError(message)
 
 
-def _air(model_id: str) -> bool:
+def _is_air(model_id: str) -> bool:
     return ":" in model_id and "@" in model_id
 
 
@@ -72,7 +88,7 @@ class ExtraModel:
 
     name: str = ""
     price: Price | None = None
-    architecture: str = attrs.field(default=COMMUNITY, validator=_architecture)
+    architecture: str = attrs.field(default=COMMUNITY, validator=_known)
     creator: str | None = None
     quality: Quality = Quality.STANDARD
     speed: Speed = Speed.MEDIUM
@@ -97,20 +113,36 @@ def cards(provider: str, extra: Extra | None = None) -> tuple[ModelInfo, ...]:
         ValueError: If an identifier is none of the vendor's, or an alias would
             stand for two models.
     """
-    extra = extra or {}
-    listed = facts_module.entries()
-    known = [
-        _revised(_card(provider, entry), extra.get(model_id))
-        for model_id, entry in listed.items()
-    ]
+    listed = _listed(provider)
+    if not extra:
+        return tuple(listed.values())
+    revised = [_revised(card, extra.get(card.id)) for card in listed.values()]
     added = [
         _added(provider, model_id, model)
         for model_id, model in extra.items()
         if model_id not in listed
     ]
-    found = (*known, *added)
+    found = (*revised, *added)
     _check_names(found)
     return found
+
+
+@cache
+def _listed(provider: str) -> Mapping[str, ModelInfo]:
+    return {
+        model_id: _card(provider, entry)
+        for model_id, entry in facts_module.entries().items()
+    }
+
+
+@cache
+def _ids() -> Mapping[str, str]:
+    """Aliases to the identifiers they stand for."""
+    return {
+        alias: model_id
+        for model_id, card in _listed("").items()
+        for alias in card.aliases
+    }
 
 
 def facts_of(model_id: str, extra: Extra | None = None) -> Facts:
@@ -120,10 +152,10 @@ def facts_of(model_id: str, extra: Extra | None = None) -> Facts:
     An identifier nobody listed counts as a checkpoint of an unknown kind.
 
     Args:
-        model_id: The identifier of the model's card.
+        model_id: The identifier of the model's card, or an alias from this room.
         extra: Models that the settings add.
     """
-    entry = facts_module.entries().get(model_id)
+    entry = facts_module.entries().get(_ids().get(model_id, model_id))
     if entry is not None:
         return facts_of_entry(entry)
     model = (extra or {}).get(model_id, ExtraModel())
@@ -142,22 +174,30 @@ def found(provider: str, hit: Mapping[str, Any]) -> ModelInfo | None:
     Returns:
         The card of this room where the model is known; one of a checkpoint of its
         architecture otherwise, without a price. None for what makes no pictures
-        by itself: layers, embeddings.
+        by itself (layers, embeddings), and for models of the vendor's of which
+        nobody here knows what they make.
     """
-    model_id = hit.get("air")
-    if not isinstance(model_id, str) or hit.get("category", "checkpoint") not in (
-        "checkpoint",
-        None,
-    ):
+    model_id = str(hit.get("air"))
+    category = hit.get("category") or "checkpoint"
+    if not _is_air(model_id) or category != "checkpoint":
         return None
-    entry = facts_module.entries().get(model_id)
-    if entry is not None:
-        return _card(provider, entry)
+    known = _listed(provider).get(model_id)
+    if known is not None:
+        return known
+    architecture = _architecture_of(model_id, str(hit.get("architecture")))
+    if architecture is None:
+        return None
     words = (hit.get("name"), hit.get("version"))
     name = " ".join(word for word in words if isinstance(word, str) and word)
-    architecture = str(hit.get("architecture"))
-    known = architecture if architecture in architectures() else COMMUNITY
-    return _added(provider, model_id, ExtraModel(name=name, architecture=known))
+    model = ExtraModel(name=name, architecture=architecture)
+    return _added(provider, model_id, model)
+
+
+def _architecture_of(model_id: str, word: str) -> str | None:
+    architecture = _ARCHITECTURES.get(word, word)
+    if architecture in architectures():
+        return architecture
+    return COMMUNITY if model_id.startswith(_COMMUNITIES) else None
 
 
 def _card(provider: str, entry: Mapping[str, Any]) -> ModelInfo:
@@ -211,7 +251,7 @@ def _revised(card: ModelInfo, model: ExtraModel | None) -> ModelInfo:
 
 
 def _added(provider: str, model_id: str, model: ExtraModel) -> ModelInfo:
-    if not _air(model_id):
+    if not _is_air(model_id):
         message = (
             f"{model_id} is no identifier of the vendor's: they look like "
             "civitai:4384@128713."
