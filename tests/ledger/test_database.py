@@ -151,14 +151,15 @@ async def test_readers_do_not_wait_for_the_writer(sqlite_address: str) -> None:
     """What is being written keeps nobody from reading what was."""
     database = Database(sqlite_address)
     await database.open()
-    may_end = threading.Event()
+    has_written, may_end = threading.Event(), threading.Event()
 
     def slow(connection: Connection) -> None:
         _note(connection)
-        assert may_end.wait(10)
+        has_written.set()
+        assert may_end.wait(30)
 
     writing = asyncio.create_task(database.write(slow))
-    await asyncio.sleep(0.05)
+    assert await asyncio.to_thread(has_written.wait, 30)
     before = await database.read(_count)
     may_end.set()
     await writing

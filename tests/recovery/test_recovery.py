@@ -17,6 +17,7 @@ import pytest
 
 from gaia_core import Gaia, Operation, OperationState
 from gaia_core.lookups import Lookup
+from tests.waiting import HeldProvider
 
 DYING = Path(__file__).with_name("dying.py")
 PRICE = Decimal("0.04")
@@ -155,14 +156,15 @@ async def test_recovering_twice_changes_nothing(tmp_path: Path) -> None:
 async def test_living_process_keeps_its_work(tmp_path: Path) -> None:
     """What another process is working on is left alone."""
     settings = dying.settings_in(tmp_path)
-    slow = dying.FakeProvider(price_usd="0.04", delay=0.5)
+    slow = HeldProvider(price_usd="0.04")
     busy = Gaia.open(settings, plugins=[slow], discover=False)
     idle = Gaia.open(settings, plugins=[_provider(tmp_path)], discover=False)
 
     async with busy, idle:
         work = asyncio.create_task(busy.generate(dying.DRAGON))
-        await asyncio.sleep(0.2)
+        await slow.called()
         adopted = await idle.recover()
+        slow.go.set()
         response = await work
 
     assert adopted == 0

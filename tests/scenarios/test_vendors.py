@@ -55,6 +55,7 @@ from gaia_core.testing.vendors import (
 )
 from gaia_core.testing.vendors.charges import read_book
 from gaia_core.testing.vendors.errors import refused
+from tests.waiting import let_pass
 
 from .worlds import until
 
@@ -467,12 +468,16 @@ async def test_health_costs_nothing(vendor: Vendor, provider: VendorProvider) ->
 
 async def test_work_goes_on_when_nobody_waits(vendor: Vendor) -> None:
     """A client that goes away is charged all the same, as at any vendor."""
-    vendor.delay = 1.0
-    provider = VendorProvider(base_url=vendor.url, timeout=0.5)
+    vendor.delay = 60
+    provider = VendorProvider(base_url=vendor.url, timeout=30)
 
+    asking = asyncio.create_task(provider.gaia_generate(KEEP, context(task_id=TASK)))
+    await until(lambda: vendor.requests == 1)
+    let_pass(31)
     with pytest.raises(ProviderTimeoutError):
-        await provider.gaia_generate(KEEP, context(task_id=TASK))
+        await asking
     await provider.gaia_stop()
+    vendor.finish_work()
     await until(lambda: vendor.charged(TASK) == 1)
 
     assert vendor.requests == 1
@@ -480,11 +485,14 @@ async def test_work_goes_on_when_nobody_waits(vendor: Vendor) -> None:
 
 async def test_it_counts_what_comes_at_once(vendor: Vendor) -> None:
     """The most requests at the same time are known."""
-    vendor.delay = 0.3
+    vendor.delay = 60
     provider = VendorProvider(base_url=vendor.url)
 
     calls = [provider.gaia_generate(KEEP, context()) for _ in range(10)]
-    await asyncio.gather(*calls)
+    asking = asyncio.gather(*calls)
+    await until(lambda: vendor.requests == 10)
+    vendor.finish_work()
+    await asking
     await provider.gaia_stop()
 
     assert vendor.most_at_once == 10
