@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import signal
 import traceback
 import warnings
@@ -54,11 +55,16 @@ class Load:
 
 
 async def until(is_so: Callable[[], bool], *, patience: float) -> bool:
-    """Wait for what is about to be so; tell whether it came to that."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(patience):
-            while not is_so():  # noqa: ASYNC110  what is waited for sets no event
-                await asyncio.sleep(_TICK)
+    """
+    Wait for what is about to be so; tell whether it came to that.
+
+    Looks are counted, not seconds: a process that was stopped for a while looks as
+    often as any.
+    """
+    for _ in range(math.ceil(patience / _TICK)):
+        if is_so():
+            return True
+        await asyncio.sleep(_TICK)
     return is_so()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
@@ -218,17 +218,29 @@ class Vendor(Shop):
         body = json.dumps(self.reply(made)).encode()
         facts = {"Content-Type": "application/json", "Content-Length": str(len(body))}
         response = web.StreamResponse(headers=facts)
-        if request.transport is None:  # the client gave up before the answer began
-            return response
+        with suppress(ConnectionResetError):  # the client gave up meanwhile
+            await self._write(request, response, body, fault)
+        return response
+
+    async def _write(
+        self,
+        request: "web.Request",
+        response: "web.StreamResponse",
+        body: bytes,
+        fault: Fault | None,
+    ) -> None:
+        """Write an answer piece by piece, as far as it comes."""
+        if request.transport is None:
+            return
         await response.prepare(request)
         if fault is Fault.TRUNCATED_AFTER:
             await response.write(body[: len(body) // 2])
-            return _cut(request)
+            _cut(request)
+            return
         size = -(-len(body) // _PIECES)
         for start in range(0, len(body), size):
             await self.pause(self.faults.slow_seconds / _PIECES)
             await response.write(body[start : start + size])
-        return response
 
     def _refused(
         self, status: int, code: str, headers: dict[str, str] | None = None

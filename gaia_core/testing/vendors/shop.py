@@ -184,6 +184,11 @@ class Shop(Accounts):
         made = [one for one in self._made.values() if one.job.prompt == prompt]
         return [image for one in made for image in one.images]
 
+    @property
+    def at_once(self) -> int:
+        """How many requests for paid work there are at this moment."""
+        return self._at_once
+
     @contextmanager
     def counted(self) -> Iterator[None]:
         """Keep count of how much is asked for at the same time."""
