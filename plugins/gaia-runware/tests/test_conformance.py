@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from gaia_core import Secret
 from gaia_core.fetching import GuardedFetcher, Reach
@@ -13,38 +12,53 @@ from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider
 
 
-class Suite(ProviderConformance):
-    """The suite, with a provider for the stand-in and a fetcher for its results."""
+class TestOverTheWebSocket(ProviderConformance):
+    """The provider keeps its side of the contract over the WebSocket."""
 
-    @pytest_asyncio.fixture
-    async def context_facts(
-        self, vendor: RunwareVendor
-    ) -> AsyncIterator[Mapping[str, Any]]:
-        """Let results be fetched, from where the card says."""
-        async with GuardedFetcher() as fetcher:
-            reach = Reach.of(vendor.url, ())
+    @pytest.fixture
+    async def vendor(self, secret: str) -> AsyncIterator[RunwareVendor]:
+        """Give a stand-in that lets in one key."""
+        async with RunwareVendor(key=secret) as vendor:
+            yield vendor
 
-            async def fetch(url: str) -> bytes:
+    @pytest.fixture
+    def context_facts(self, vendor: RunwareVendor) -> Mapping[str, Any]:
+        """Let results be fetched from where the vendor is, on any event loop."""
+        reach = Reach.of(vendor.url, ())
+
+        async def fetch(url: str) -> bytes:
+            async with GuardedFetcher() as fetcher:
                 return await fetcher.fetch(url, reach)
 
-            yield {"fetch": fetch}
-
-
-class TestOverTheWebSocket(Suite):
-    """Everything over the WebSocket."""
+        return {"fetch": fetch}
 
     @pytest.fixture
     def provider(self, vendor: RunwareVendor) -> RunwareProvider:
         """Give a provider for the stand-in."""
-        return RunwareProvider(api_key=Secret(vendor.key or ""), base_url=vendor.url)
+        return _provider(vendor, vendor.url)
+
+    @pytest.fixture
+    def hurried_provider(self, vendor: RunwareVendor) -> RunwareProvider:
+        """Give a provider that does not wait for long."""
+        return _provider(vendor, vendor.url, timeout=1.0)
 
 
-class TestOverRest(Suite):
-    """Everything over REST."""
+class TestOverRest(TestOverTheWebSocket):
+    """The provider keeps its side of the contract over REST."""
 
     @pytest.fixture
     def provider(self, vendor: RunwareVendor) -> RunwareProvider:
         """Give a provider for the stand-in."""
-        return RunwareProvider(
-            api_key=Secret(vendor.key or ""), base_url=vendor.http_url
-        )
+        return _provider(vendor, vendor.http_url)
+
+    @pytest.fixture
+    def hurried_provider(self, vendor: RunwareVendor) -> RunwareProvider:
+        """Give a provider that does not wait for long."""
+        return _provider(vendor, vendor.http_url, timeout=1.0)
+
+
+def _provider(
+    vendor: RunwareVendor, url: str, timeout: float = 60.0
+) -> RunwareProvider:
+    key = Secret(vendor.key or "")
+    return RunwareProvider(api_key=key, base_url=url, timeout=timeout)
