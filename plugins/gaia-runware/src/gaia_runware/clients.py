@@ -102,7 +102,7 @@ class Client:
         failure = await asyncio.shield(self._opening)
         if failure is not None:
             # Everybody who waits gets an error of his own.
-            raise type(failure)(str(failure))
+            raise type(failure)(str(failure), retry_after=failure.retry_after)
 
     async def ask(self, payload: Payload, traffic: Traffic) -> None:
         """

@@ -97,6 +97,9 @@ _WORDS: Mapping[Failure, str] = {
 _BROKEN_OFF = "Runware broke off before it had answered."
 _UNREACHED = "Runware cannot be reached."
 _UNNAMED = "Runware reported an error without saying which task it is about."
+_AT_ONCE = frozenset({"validation", "auth", "quota", "rateLimit"})
+_AT_THE_COUNTER = frozenset({"auth", "quota", "rateLimit"})
+_OF_QUESTIONS = frozenset({"taskUUID", "taskType", "apiKey"})
 _LOCAL = frozenset({ProviderRequestError, ModelError})
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_.\[\]-]{0,63}")
 
@@ -134,6 +137,34 @@ def refusal(
     code = str(error.get("code", ""))
     failure = BY_CODE.get(code) or BY_KIND.get(kind_of(code), ProviderError)
     return failure(_said(failure, error), retry_after=retry_after)
+
+
+def in_doubt(failure: ProviderError) -> ProviderError:
+    """Say the same of a task whose outcome nobody knows: it may be charged."""
+    return ProviderError(str(failure))
+
+
+def is_about_all(error: Mapping[str, Any]) -> bool:
+    """
+    Tell a refusal of the whole task from an error about one of its pictures.
+
+    These kinds come before there are any results (README of runware-sdk 1.8.0).
+    """
+    return kind_of(str(error.get("code", ""))) in _AT_ONCE
+
+
+def is_about_asking(traffic: Traffic) -> bool:
+    """
+    Tell that a question failed from what it was asked about having failed.
+
+    Where the key is refused, or the question itself, nothing is known of the task.
+    """
+    errors = traffic.errors
+    return not errors or any(
+        error.get("parameter") in _OF_QUESTIONS
+        or kind_of(str(error.get("code", ""))) in _AT_THE_COUNTER
+        for error in errors
+    )
 
 
 def connecting_failed(

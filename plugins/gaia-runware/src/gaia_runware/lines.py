@@ -7,12 +7,23 @@ from typing import Any
 
 import attrs
 
-from gaia_core import ProviderError, TaskRunningError
+from gaia_core import (
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    TaskRunningError,
+)
 from gaia_runware.clients import Address, Client, Payload
-from gaia_runware.errors import failure_of, refusal
+from gaia_runware.errors import (
+    failure_of,
+    in_doubt,
+    is_about_all,
+    is_about_asking,
+    refusal,
+)
 from gaia_runware.payloads import search
 from gaia_runware.pool import Pool
-from gaia_runware.traffic import CONFLICT, Item, Traffic
+from gaia_runware.traffic import Item, Traffic
 
 NEVER_SEEN = "taskNotFound"
 """
@@ -99,13 +110,12 @@ class Line:
         """
         traffic = Traffic(task_id=payload["taskUUID"])
         patience = min(patience, self.timeout)
-        loop = asyncio.get_running_loop()
-        end = loop.time() + patience
+        end = asyncio.get_running_loop().time() + patience
         failure = await _asked(self._pool, payload, traffic, patience)
         if failure is None:
             return traffic.results
-        if CONFLICT in traffic.codes or traffic.is_unnamed:
-            return await self._awaited(traffic, end - loop.time(), failure)
+        if _may_go_on(traffic, failure, payload.get("numberResults", 1)):
+            return await self._awaited(traffic, failure, end)
         if traffic.results and traffic.errors:
             return traffic.results
         raise failure
@@ -145,48 +155,69 @@ class Line:
             return
         client = Client(address=self.address)
         try:
-            # It is no longer than a client takes to connect.
-            await client.ready()
+            async with asyncio.timeout(self.timeout):
+                await client.ready()
+        except TimeoutError:
+            message = "Runware did not answer in time."
+        else:
+            return
         finally:
             await client.close()
+        raise ProviderConnectionError(message)
 
     # -- inside -----------------------------------------------------------------------
 
     async def _awaited(
-        self, traffic: Traffic, patience: float, failure: ProviderError
+        self, traffic: Traffic, failure: ProviderError, end: float
     ) -> Sequence[Item]:
-        """Fetch what a task comes to that is known to the vendor, or may be."""
-        wait, loop = _FIRST_POLL_SECONDS, asyncio.get_running_loop()
-        end = loop.time() + patience
-        while loop.time() + wait < end:
+        """
+        Fetch what a task comes to that the vendor goes on with, or may.
+
+        Whoever shared a lost connection with others, or was told of an error that is
+        not his, still gets his pictures.
+        """
+        found, is_unseen = None, False
+        try:
+            async with asyncio.timeout_at(end):
+                found = await self._ended(traffic)
+                is_unseen = found is None
+        except (ProviderError, TimeoutError):
+            pass  # it stays as it was: nobody knows
+        if found is not None:
+            return _results_of(found)
+        if traffic.results and traffic.errors:
+            return traffic.results
+        raise failure if is_unseen and traffic.errors else in_doubt(failure)
+
+    async def _ended(self, traffic: Traffic) -> Found | None:
+        """Ask about a task until it has ended, or is known to nobody."""
+        wait = _FIRST_POLL_SECONDS
+        while True:
             try:
                 found = await self.look_up(traffic.task_id)
             except TaskRunningError:
-                await asyncio.sleep(wait)
-                wait = min(wait * _SLOWER, _LONGEST_POLL_SECONDS)
-            except ProviderError:
-                break
+                found = None
             else:
-                if found is None:
-                    break
-                return _results_of(found)
-        raise _in_doubt(failure)
+                # A task that is refused as known may be too young to be found.
+                if found is not None or not traffic.is_known:
+                    return found
+            await asyncio.sleep(wait)
+            wait = min(wait * _SLOWER, _LONGEST_POLL_SECONDS)
 
     async def _response(self, task_id: str) -> Found | None:
         """Ask for the results of a task; the vendor keeps them for a while."""
         traffic = Traffic(task_id=task_id)
         payload = {"taskType": "getResponse", "taskUUID": task_id}
         failure = await _asked(self._free, payload, traffic, self._brief)
-        if failure is not None and not traffic.errors:
-            raise _in_doubt(failure)
         if any(code.endswith(("NotFound", "Expired")) for code in traffic.codes):
             return None
+        if failure is not None and is_about_asking(traffic):
+            raise in_doubt(failure)
         if any(item.get("status") == "processing" for item in traffic.results):
             message = "Runware is still at work on it."
             raise TaskRunningError(message)
         if not traffic.results and not traffic.errors:
             return None
-        _raise_if_asking_failed(traffic)
         return Found(results=traffic.results, errors=traffic.errors)
 
     async def _details(self, task_id: str) -> Found | None:
@@ -197,7 +228,7 @@ class Line:
         if NEVER_SEEN in traffic.codes:
             return None
         if failure is not None:
-            raise _in_doubt(failure)
+            raise in_doubt(failure)
         found = _recalled(traffic.results)
         if not found.results and not found.errors:
             message = "Runware cannot say what became of it."
@@ -233,21 +264,26 @@ async def _asked(
     return None
 
 
+def _may_go_on(traffic: Traffic, failure: ProviderError, wanted: int) -> bool:
+    """
+    Tell whether more may come of a task than was heard.
+
+    It may after an error about one of several pictures, about nobody in particular,
+    or about a task that is there already; and after a connection that was lost. It is
+    asked about until nobody waits any more.
+    """
+    if traffic.is_known or traffic.is_unnamed:
+        return True
+    if traffic.errors:
+        heard = len(traffic.results) + len(traffic.errors)
+        return heard < wanted and not is_about_all(traffic.errors[-1])
+    return traffic.is_sent and not isinstance(failure, ProviderTimeoutError)
+
+
 def _results_of(found: Found) -> Sequence[Item]:
     if not found.results and found.errors:
         raise refusal(found.errors[-1])
     return found.results
-
-
-def _raise_if_asking_failed(traffic: Traffic) -> None:
-    """Tell an error about the question from one about the task."""
-    if traffic.status is not None and not traffic.results:
-        raise _in_doubt(refusal(traffic.errors[-1]))
-
-
-def _in_doubt(failure: ProviderError) -> ProviderError:
-    """Say the same of a task whose outcome nobody knows: it may be charged."""
-    return ProviderError(str(failure))
 
 
 def _recalled(items: Sequence[Item]) -> Found:

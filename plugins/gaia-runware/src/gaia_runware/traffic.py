@@ -40,6 +40,11 @@ class Traffic:
         """The vendor's words for what went wrong, in order."""
         return tuple(str(error.get("code", "")) for error in self.errors)
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the vendor had the task already when it was sent."""
+        return CONFLICT in self.codes
+
     def take(self, item: Item) -> None:
         """Keep a result, or the error of one; the same result comes only once."""
         if item.get("status") == "error":
