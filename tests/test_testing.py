@@ -1,9 +1,12 @@
 """The kit that tests of hosts and providers are made of."""
 
 import asyncio
+import logging
 import os
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -36,7 +39,16 @@ from gaia_core.testing import (
     jpeg,
     png,
 )
+from gaia_core.testing.probes import (
+    Load,
+    everything_logged,
+    host_state,
+    open_sockets,
+    shown_by,
+    until,
+)
 from gaia_core.testing.pytest_plugin import OpenGaia
+from gaia_core.testing.watching import opened
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=32)
 
@@ -283,6 +295,118 @@ async def test_memory_storage_can_fail() -> None:
         )
     with pytest.raises(StorageError, match="no picture"):
         await storage.read("nothing")
+
+
+# -- what can be seen of a process --------------------------------------------------
+
+
+def _translated(error: Exception, *, cause: Exception | None = None) -> Exception:
+    """Make an error that was raised ``from`` a cause, or from None."""
+    error.__context__ = KeyError("sk-within")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_shown"),
+    [
+        pytest.param(
+            _translated(OSError("no"), cause=OSError("sk-1")), True, id="cause"
+        ),
+        pytest.param(_translated(OSError("no")), False, id="cut-off"),
+        pytest.param(_translated(OSError(5, {"key": "sk-1"})), True, id="arguments"),
+        pytest.param(
+            ExceptionGroup("two", [OSError("no"), OSError("sk-1")]), True, id="group"
+        ),
+    ],
+)
+def test_what_an_error_shows_is_what_a_traceback_shows(
+    error: Exception, *, is_shown: bool
+) -> None:
+    """Causes, arguments and groups are searched; what is cut off is not."""
+    assert ("sk-1" in shown_by(error)) is is_shown
+    assert ("sk-within" in shown_by(error)) is False
+
+
+def test_an_error_shows_what_was_going_on_and_what_was_noted() -> None:
+    """The error that was handled meanwhile shows, and so do attributes and notes."""
+    error = OSError("no")
+    error.add_note("sk-noted")
+    error.headers = {"key": "sk-kept"}  # type: ignore[attr-defined]
+    error.__context__ = KeyError("sk-within")
+
+    shown = shown_by(error)
+
+    assert all(key in shown for key in ("sk-noted", "sk-kept", "sk-within"))
+
+
+def test_every_logger_is_heard_and_put_back() -> None:
+    """Loggers that are silent, alone or off are heard, and then as they were."""
+    alone, silent = logging.getLogger("probe.alone"), logging.getLogger("probe.silent")
+    alone.propagate = False
+    silent.setLevel(logging.CRITICAL)
+    before = host_state()
+
+    with everything_logged() as lines:
+        alone.debug("one %s", "sk-1")
+        silent.info("two")
+        logging.getLogger("probe.new").debug("three")
+    alone.error("four")
+
+    written = [line for line in lines if line.startswith("probe.")]
+    assert written == [
+        "probe.alone DEBUG one sk-1",
+        "probe.silent INFO two",
+        "probe.new DEBUG three",
+    ]
+    assert host_state() == before
+
+
+def test_the_state_of_the_host_is_taken_down() -> None:
+    """A logger that is made changes nothing; one that is touched does."""
+    before = host_state()
+    logger = logging.getLogger("probe.touched")
+    logger.addHandler(logging.NullHandler())
+    after_making = host_state()
+    logger.setLevel(logging.ERROR)
+    after_touching = host_state()
+    logger.setLevel(logging.NOTSET)
+
+    assert after_making == before
+    assert set(after_touching) - set(before) == {"logger probe.touched"}
+
+
+async def test_tasks_and_sockets_are_counted() -> None:
+    """What is under way is counted, and seen to end."""
+    before = Load.now()
+
+    with socket.socket():
+        task = asyncio.create_task(asyncio.Event().wait())
+        during = Load.now()
+        has_settled = before.has_settled()
+    task.cancel()
+
+    assert during.tasks == before.tasks + 1
+    assert during.sockets == before.sockets + (1 if open_sockets() else 0)
+    assert not has_settled or not open_sockets()
+    assert await until(before.has_settled, patience=5.0)
+    assert not await until(lambda: False, patience=0.05)
+
+
+def test_whoever_opens_a_file_is_seen(tmp_path: Path) -> None:
+    """A file that is opened in another thread, or in vain, is seen, too."""
+    canary = tmp_path / "seen-canary.txt"
+    canary.write_text("here")
+    reader = threading.Thread(target=canary.read_bytes)
+
+    with opened("seen-canary.txt") as paths:
+        reader.start()
+        reader.join()
+        with pytest.raises(OSError, match="nowhere"):
+            Path("nowhere/seen-canary.txt").read_bytes()
+        (tmp_path / "other.txt").write_text("")
+
+    assert paths == [str(canary), "nowhere/seen-canary.txt"]
 
 
 # -- the fixtures -------------------------------------------------------------------
