@@ -82,6 +82,7 @@ def generation(payload: Payload, *, model: str, task_id: str, number: int) -> Ge
     Raises:
         ValueError: If the model could not take it.
     """
+    payload = _spelt(payload)
     parts = [part for content in payload["contents"] for part in content["parts"]]
     prompt = " ".join(part["text"] for part in parts if "text" in part)
     inputs = [_input(part) for part in parts if "inlineData" in part]
@@ -111,7 +112,7 @@ def upscaling(payload: Payload, *, model: str, task_id: str, number: int) -> Gem
     """
     (instance,) = payload["instances"]
     parameters = payload["parameters"]
-    image = Image.from_bytes(base64.b64decode(instance["image"]["bytesBase64Encoded"]))
+    image = Image.from_bytes(_bytes(instance["image"]["bytesBase64Encoded"]))
     factor = {"x2": 2, "x4": 4}[parameters["upscaleConfig"]["upscaleFactor"]]
     if image.width * image.height * factor**2 > _MOST_UPSCALED:
         message = "the upscaled image is too large"
@@ -243,12 +244,31 @@ def _in_words(
     )
 
 
+def _spelt(value: Any) -> Any:
+    """Spell keys in one way: the service takes camelCase and snake_case alike."""
+    if isinstance(value, list):
+        return [_spelt(item) for item in value]
+    if isinstance(value, dict):
+        return {_camel(key): _spelt(item) for key, item in value.items()}
+    return value
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return "".join([first, *(part.capitalize() for part in others)])
+
+
 def _input(part: Mapping[str, Any]) -> bytes:
-    data = base64.b64decode(part["inlineData"]["data"])
+    data = _bytes(part["inlineData"]["data"])
     if Image.from_bytes(data).media_type != part["inlineData"]["mimeType"]:
         message = "the MIME type is not the picture's"
         raise ValueError(message)
     return data
+
+
+def _bytes(text: str) -> bytes:
+    """Decode base64 in either alphabet, as Google's services do."""
+    return base64.b64decode(text.replace("-", "+").replace("_", "/"), validate=True)
 
 
 def _bounds(data: bytes) -> str:

@@ -139,8 +139,8 @@ class GeminiProvider:
     @hookimpl
     async def gaia_list_models(
         self,
-        refresh: bool = False,  # noqa: FBT001, FBT002  hooks are called by keyword
-        search: str | None = None,
+        refresh: bool,  # noqa: FBT001  hooks are called by keyword
+        search: str | None,
     ) -> Sequence[ModelInfo]:
         """List what is known, or what the service says it has today."""
         cards = listing.known(self._cards(), search)

@@ -257,12 +257,20 @@ def _last_picture(reply: Reply) -> bytes:
         message = f"Gemini made no picture{_because(reply)}{words}."
         raise UnusableResultError(message)
     try:
-        data = base64.b64decode(_mapping(found[-1])["data"], validate=True)
+        data = _decoded(_mapping(found[-1])["data"])
     except (KeyError, TypeError, ValueError) as error:
         message = "Gemini answered with a picture that nobody can read."
         raise UnusableResultError(message) from error
     GeneratedImage(data=data)  # raises when it is none
     return data
+
+
+def _decoded(text: str) -> bytes:
+    """Decode base64 in either alphabet: Google's services accept and write both."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return base64.b64decode(text, b"-_", validate=True)
 
 
 def _text(reply: Reply) -> str:
