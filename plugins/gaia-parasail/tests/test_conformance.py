@@ -1,12 +1,11 @@
 """What Gaia relies on in every provider."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from gaia_core import Capability, Price, Secret
-from gaia_core.fetching import GuardedFetcher, Reach
 from gaia_core.testing.conformance import ProviderConformance
 from gaia_core.testing.vendors.openai import OpenAIVendor
 from gaia_parasail import Endpoint, ModelSettings, ParasailProvider

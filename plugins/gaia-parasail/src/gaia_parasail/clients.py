@@ -16,6 +16,7 @@ import attrs
 
 from gaia_core import AuthenticationError, Secret
 from gaia_parasail.errors import answered
+from gaia_parasail.loops import PerLoop
 from gaia_parasail.models import NAME
 
 if TYPE_CHECKING:
@@ -53,9 +54,11 @@ class Clients:
     base_url: str
     api_key: Secret | None = attrs.field(repr=False)
     timeout: float
-    _clients: "dict[asyncio.AbstractEventLoop, AsyncOpenAI]" = attrs.field(
-        factory=dict, init=False, repr=False
-    )
+    _clients: "PerLoop[AsyncOpenAI]" = attrs.field(init=False, repr=False)
+
+    @_clients.default
+    def _none_yet(self) -> "PerLoop[AsyncOpenAI]":
+        return PerLoop(self._made)
 
     def client(self) -> "AsyncOpenAI":
         """
@@ -64,14 +67,7 @@ class Clients:
         Raises:
             AuthenticationError: If there is no key: the SDK would look for another.
         """
-        if not self.api_key:
-            message = f"{NAME} has no key: set api_key."
-            raise AuthenticationError(message)
-        loop = asyncio.get_running_loop()
-        if loop not in self._clients:
-            self._forget_closed()
-            self._clients[loop] = self._made(self.api_key.reveal())
-        return self._clients[loop]
+        return self._clients.here()
 
     async def ask(
         self,
@@ -114,22 +110,20 @@ class Clients:
         return await answered(asked())
 
     async def close(self) -> None:
-        """Close the running loop's client, and forget those of loops that are gone."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        self._forget_closed()
+        """Close the running loop's client."""
+        client = self._clients.leave()
         if client is not None:
             await client.close()
 
-    def _forget_closed(self) -> None:
-        """Drop the clients of loops that are closed: nothing can be awaited there."""
-        for loop in [loop for loop in self._clients if loop.is_closed()]:
-            del self._clients[loop]
-
-    def _made(self, key: str) -> "AsyncOpenAI":
+    def _made(self) -> "AsyncOpenAI":
         """Make a client that sends once, to one host, with one key."""
         import httpx2  # noqa: PLC0415 - slow
         from openai import AsyncOpenAI  # noqa: PLC0415 - half a second
 
+        if not self.api_key:
+            message = f"{NAME} has no key: set api_key."
+            raise AuthenticationError(message)
+        key = self.api_key.reveal()
         timeout = httpx2.Timeout(
             self.timeout, connect=min(CONNECT_SECONDS, self.timeout)
         )

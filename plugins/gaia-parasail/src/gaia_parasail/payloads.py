@@ -105,8 +105,7 @@ def wanted(request: GenerateRequest, model: ModelSettings) -> Wanted:
     return Wanted(
         model=request.model or "",
         count=request.num_images,
-        width=request.width,
-        height=request.height,
+        size=(request.width, request.height),
         seed=request.seed if "seed" in model.supported_fields else None,
     )
 

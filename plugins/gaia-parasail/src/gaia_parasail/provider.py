@@ -6,9 +6,9 @@ models needs none of it.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,6 +18,7 @@ from gaia_core import (
     DescribeImageRequest,
     DescriptionResult,
     EnhancePromptRequest,
+    GaiaError,
     GenerateRequest,
     Health,
     HealthLevel,
@@ -33,13 +34,18 @@ from gaia_core import (
     hookimpl,
     setting,
 )
-from gaia_parasail import models, payloads, replies
+from gaia_parasail import calls, models, payloads, replies
+from gaia_parasail.batch_files import MOST_LINES
+from gaia_parasail.batches import Answer, BatchRun
 from gaia_parasail.clients import Clients
+from gaia_parasail.desks import Desk, Reference
+from gaia_parasail.downloads import Downloads
+from gaia_parasail.lookups import Lookups
+from gaia_parasail.loops import PerLoop
+from gaia_parasail.merging import merged
 from gaia_parasail.models import BASE_URL, NAME, Endpoint, ModelSettings
 
 if TYPE_CHECKING:
-    from openai import AsyncOpenAI
-
     from gaia_parasail.payloads import Payload
     from gaia_parasail.replies import Reply
 
@@ -47,6 +53,11 @@ _PRIORITY = 70
 _ABOVE_ZERO = attrs.validators.gt(0)
 # Reading a larger answer takes long enough to belong into a thread.
 _LARGE = 4 * 1024 * 1024
+_MEGABYTE = 1_000_000
+_DAY = 86_400.0
+_HOUR = 3_600.0
+# Items of batches for a model that answers at once take one turn together.
+_AT_ONCE = 8
 
 
 def _check_address(_: object, field: "attrs.Attribute[str]", value: str) -> None:
@@ -124,6 +135,7 @@ class ParasailProvider:
     )
     _offered: dict[str, ModelSettings] = attrs.field(init=False, repr=False)
     _clients: Clients = attrs.field(init=False, repr=False)
+    _lookups: PerLoop[Lookups] = attrs.field(init=False, repr=False)
 
     @_offered.default
     def _configured(self) -> dict[str, ModelSettings]:
@@ -140,6 +152,10 @@ class ParasailProvider:
             base_url=self.base_url, api_key=self.api_key, timeout=self.timeout
         )
 
+    @_lookups.default
+    def _none_yet(self) -> PerLoop[Lookups]:
+        return PerLoop(self._new_lookups)
+
     # -- who are you ------------------------------------------------------------------
 
     @hookimpl
@@ -152,6 +168,8 @@ class ParasailProvider:
             capabilities=frozenset().union(*able),
             priority=_PRIORITY,
             unavailable=self._problem(),
+            max_batch_size=MOST_LINES if self._has_batches else 1,
+            batch_timeout=_DAY + _HOUR,
             base_url=self.base_url,
             result_hosts=self.result_hosts,
         )
@@ -185,12 +203,11 @@ class ParasailProvider:
             message = f"{request.model} answers in batches only: use `gaia batch`."
             raise ProviderRequestError(message)
         payload = payloads.generation(request, model)
-        headers = _headers(context)
         if model.endpoint is Endpoint.EDITS:
             brought = await asyncio.to_thread(payloads.pictures, request, model)
-            call = partial(_edit, payload, brought, headers)
+            call = calls.edit(payload, brought, context)
         else:
-            call = partial(_generate, payload, headers)
+            call = calls.generation(payload, context)
         content = await self._clients.ask(call)
         reply = await _read(content)
         return await replies.collected(reply, payloads.wanted(request, model), context)
@@ -223,6 +240,31 @@ class ParasailProvider:
             cost_usd=replies.cost(reply, model),
         )
 
+    @hookimpl
+    async def gaia_generate_many(
+        self,
+        requests: Sequence[GenerateRequest],
+        contexts: Sequence[CallContext],
+    ) -> AsyncIterator[Answer]:
+        """Have items of batches made by the service's batches, where it has them."""
+        async with aclosing(self._many(requests, contexts)) as answers:
+            async for answer in answers:
+                yield answer
+
+    @hookimpl
+    async def gaia_recover(
+        self, task_id: str, context: CallContext
+    ) -> ImageResult | None:
+        """Look up a request that went out in a batch; others leave no trace."""
+        if context.reference == "":
+            # Sent with others, and nothing remembered: so nothing was ordered.
+            return None
+        reference = Reference.read(context.reference or "")
+        if reference is None or reference.file is None:
+            message = f"{NAME} keeps no record of requests that are answered at once."
+            raise ProviderError(message)
+        return await self._lookups.here().find(reference, task_id, context)
+
     # -- upkeep -----------------------------------------------------------------------
 
     @hookimpl
@@ -243,10 +285,17 @@ class ParasailProvider:
 
     @hookimpl
     async def gaia_stop(self) -> None:
-        """Close the connections."""
+        """Close the connections, and throw away what was fetched."""
+        lookups = self._lookups.leave()
+        if lookups is not None:
+            await lookups.close()
         await self._clients.close()
 
     # -- inside -----------------------------------------------------------------------
+
+    @property
+    def _has_batches(self) -> bool:
+        return any(one.endpoint.is_batch for one in self._offered.values())
 
     @property
     def _is_parasail(self) -> bool:
@@ -267,6 +316,70 @@ class ParasailProvider:
             raise ModelError(message)
         return found
 
+    def _new_lookups(self) -> Lookups:
+        return Lookups(
+            desk=Desk(clients=self._clients),
+            downloads=self._downloads,
+            interval=self.poll_interval,
+        )
+
+    @property
+    def _downloads(self) -> Downloads:
+        return Downloads(
+            clients=self._clients,
+            base_url=self.base_url,
+            result_hosts=self.result_hosts,
+        )
+
+    def _many(
+        self, requests: Sequence[GenerateRequest], contexts: Sequence[CallContext]
+    ) -> AsyncGenerator[Answer, None]:
+        """Put requests for the same model together: not every service mixes them."""
+        groups: dict[str | None, list[int]] = {}
+        for place, request in enumerate(requests):
+            groups.setdefault(request.model, []).append(place)
+        streams = [
+            self._stream(
+                name, [requests[n] for n in places], [contexts[n] for n in places]
+            )
+            for name, places in groups.items()
+        ]
+        return merged(streams)
+
+    def _stream(
+        self,
+        name: str | None,
+        requests: Sequence[GenerateRequest],
+        contexts: Sequence[CallContext],
+    ) -> AsyncGenerator[Answer, None]:
+        """Have requests for one model made, as that is asked."""
+        model = self._model(name)
+        if not model.endpoint.is_batch:
+            left = iter(list(zip(requests, contexts, strict=True)))
+            return merged(self._in_turn(left) for _ in range(_AT_ONCE))
+        run = BatchRun(
+            desk=Desk(clients=self._clients),
+            downloads=self._downloads,
+            model=model,
+            requests=requests,
+            contexts=contexts,
+            max_bytes=self.max_file_mb * _MEGABYTE,
+            poll_interval=self.poll_interval,
+        )
+        return run.answers()
+
+    async def _in_turn(
+        self, left: Iterator[tuple[GenerateRequest, CallContext]]
+    ) -> AsyncGenerator[Answer, None]:
+        """Ask for items of batches whose model answers at once, one after another."""
+        for request, context in left:
+            try:
+                reference = Reference(model=request.model or "")
+                await context.remember(reference.written())
+                yield context.task_id, await self.gaia_generate(request, context)
+            except GaiaError as error:
+                yield context.task_id, error
+
     async def _names(self) -> Sequence[str]:
         """Ask which models the service has; it answers all at once."""
         content = await self._clients.ask(
@@ -275,18 +388,8 @@ class ParasailProvider:
         return replies.names(replies.read(content))
 
     async def _chat(self, payload: "Payload", context: CallContext) -> "Reply":
-        call = partial(_say, payload, _headers(context))
-        return await _read(await self._clients.ask(call))
-
-
-def _headers(context: CallContext) -> dict[str, str]:
-    """
-    Name the attempt to the service.
-
-    Parasail documents no such header (2026-11-22), so nothing is repeated because of
-    it; a service that does heed it makes nothing twice.
-    """
-    return {"Idempotency-Key": context.task_id}
+        content = await self._clients.ask(calls.chat(payload, context))
+        return await _read(content)
 
 
 def _is_meant(card: ModelInfo, search: str | None) -> bool:
@@ -299,41 +402,3 @@ async def _read(content: bytes) -> "Reply":
     if len(content) < _LARGE:
         return replies.read(content)
     return await asyncio.to_thread(replies.read, content)
-
-
-async def _generate(
-    payload: "Payload", headers: Mapping[str, str], client: "AsyncOpenAI"
-) -> Any:
-    # By the body, because a service may know fields that the SDK has no name for.
-    return await client.images.with_raw_response.generate(
-        prompt=payload["prompt"], extra_body=payload, extra_headers=headers
-    )
-
-
-async def _edit(
-    payload: "Payload",
-    brought: payloads.Pictures,
-    headers: Mapping[str, str],
-    client: "AsyncOpenAI",
-) -> Any:
-    from openai import omit  # noqa: PLC0415 - half a second
-
-    images = list(brought.images)
-    return await client.images.with_raw_response.edit(
-        image=images[0] if len(images) == 1 else images,
-        mask=brought.mask or omit,
-        prompt=payload["prompt"],
-        extra_body=payload,
-        extra_headers=headers,
-    )
-
-
-async def _say(
-    payload: "Payload", headers: Mapping[str, str], client: "AsyncOpenAI"
-) -> Any:
-    return await client.chat.completions.with_raw_response.create(
-        model=payload["model"],
-        messages=payload["messages"],
-        extra_body=payload,
-        extra_headers=headers,
-    )

@@ -36,16 +36,14 @@ class Wanted:
 
     Attributes:
         model: The model that was named.
-        count: How many pictures.
-        width: Width in pixels.
-        height: Height in pixels.
+        count: How many pictures; None: nobody remembers.
+        size: Width and height in pixels; None: nobody remembers.
         seed: The seed that was sent, or None.
     """
 
     model: str
-    count: int
-    width: int
-    height: int
+    count: int | None = None
+    size: tuple[int, int] | None = None
     seed: int | None = None
 
 
@@ -73,8 +71,7 @@ def places(reply: Reply) -> Sequence[bytes | str]:
     Raises:
         UnusableResultError: If there is none.
     """
-    entries = _entries(reply)
-    found = [place for one in entries if (place := _place(one)) is not None]
+    found = [place for one in entries(reply) if (place := _place(one)) is not None]
     if not found:
         raise UnusableResultError(_PICTURELESS)
     return found
@@ -82,7 +79,7 @@ def places(reply: Reply) -> Sequence[bytes | str]:
 
 def names(reply: Reply) -> tuple[str, ...]:
     """Take the identifiers out of a list of models."""
-    found = [one.get("id") for one in _entries(reply)]
+    found = [one.get("id") for one in entries(reply)]
     return tuple(name for name in found if isinstance(name, str) and name)
 
 
@@ -203,10 +200,12 @@ def _seed(wanted: Wanted) -> int | None:
 
 
 def _warnings(images: Sequence[GeneratedImage], wanted: Wanted) -> list[str]:
-    asked = f"{wanted.width}x{wanted.height}"
-    sizes = {f"{one.width}x{one.height}" for one in images} - {asked}
-    found = [f"size {asked} was asked for, {size} came" for size in sorted(sizes)]
-    if len(images) < wanted.count:
+    found = []
+    if wanted.size is not None:
+        asked = "{}x{}".format(*wanted.size)
+        sizes = {f"{one.width}x{one.height}" for one in images} - {asked}
+        found += [f"size {asked} was asked for, {size} came" for size in sorted(sizes)]
+    if wanted.count is not None and len(images) < wanted.count:
         found.append(f"{len(images)} of {wanted.count} pictures came")
     return found
 
@@ -216,8 +215,8 @@ def _first(choices: object) -> Mapping[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _entries(reply: Reply) -> list[Reply]:
+def entries(reply: Reply) -> list[Reply]:
     """Take the objects out of the list that an answer has under ``data``."""
     data = reply.get("data")
-    entries = data if isinstance(data, list) else []
-    return [one for one in entries if isinstance(one, dict)]
+    given = data if isinstance(data, list) else []
+    return [one for one in given if isinstance(one, dict)]
