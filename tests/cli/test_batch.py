@@ -51,6 +51,7 @@ SLOW = """
     @attrs.define(eq=False, kw_only=True)
     class Plugin(FakeProvider):
         marker: str = ""
+        gate: str = ""
         max_concurrent: int = 1
 
         @hookimpl
@@ -63,6 +64,8 @@ SLOW = """
             with Path(self.marker).open("a") as file:
                 file.write(request.prompt + "\\n")
             await asyncio.sleep(0.5)
+            while self.gate and not Path(self.gate).exists():
+                await asyncio.sleep(0.02)
             return await FakeProvider.gaia_generate(self, request, context)
 """
 
@@ -614,6 +617,14 @@ def _slow(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return marker
 
 
+@pytest.fixture(name="gate")
+def _gate(slow: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the file without which the slow provider answers nothing."""
+    gate = slow.with_name("gate")
+    monkeypatch.setenv("GAIA_PROVIDERS__STUDIO__GATE", str(gate))
+    return gate
+
+
 def _begin(*words: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [*GAIA, *map(str, words)],
@@ -631,13 +642,14 @@ def _wait_for(marker: Path) -> None:
 
 
 def test_ctrl_c_says_how_to_go_on(
-    gaia: Gaia, slow: Path, write: Write, tmp_path: Path
+    gaia: Gaia, slow: Path, gate: Path, write: Write, tmp_path: Path
 ) -> None:
     """What was sent is kept, what was not is made after ``resume``, nothing twice."""
     process = _begin("batch", write(*SCENES))
     _wait_for(slow)
 
     process.send_signal(signal.SIGINT)
+    gate.touch()
     _, stderr = process.communicate(timeout=30)
     batch_id = _latest(gaia)[0]["batch_id"]
     resumed = gaia("batch", "resume", batch_id, "-o", tmp_path / "out")
@@ -651,7 +663,7 @@ def test_ctrl_c_says_how_to_go_on(
 
 
 def test_what_to_type_comes_last(
-    gaia: Gaia, slow: Path, write: Write, tmp_path: Path
+    gaia: Gaia, slow: Path, gate: Path, write: Write, tmp_path: Path
 ) -> None:
     """The advice keeps the options, and how far the batch is stands before it."""
     out = tmp_path / "the pictures"
@@ -659,6 +671,7 @@ def test_what_to_type_comes_last(
     _wait_for(slow)
 
     process.send_signal(signal.SIGINT)
+    gate.touch()
     _, stderr = process.communicate(timeout=30)
     batch_id = _latest(gaia)[0]["batch_id"]
     *_, tally, advice = stderr.decode().splitlines()
@@ -672,27 +685,33 @@ def test_what_to_type_comes_last(
 
 
 def test_an_interrupted_document_names_the_batch(
-    gaia: Gaia, slow: Path, write: Write
+    gaia: Gaia, slow: Path, gate: Path, write: Write
 ) -> None:
     """A program learns which batch was interrupted."""
     process = _begin("batch", write(*SCENES), "--json")
     _wait_for(slow)
 
     process.send_signal(signal.SIGINT)
+    gate.touch()
     stdout, _ = process.communicate(timeout=30)
 
     assert json.loads(stdout)["batch_id"] == _latest(gaia)[0]["batch_id"]
 
 
-def test_what_was_begun_anew_goes_on(gaia: Gaia, slow: Path, write: Write) -> None:
+def test_what_was_begun_anew_goes_on(
+    gaia: Gaia, slow: Path, gate: Path, write: Write
+) -> None:
     """Interrupted, a batch made anew is found by its file, with --again and without."""
     file = write(*SCENES)
+    gate.touch()
     gaia("batch", file)
+    gate.unlink()
     before = slow.read_text().count("scene")
     process = _begin("batch", file, "--again")
     while slow.read_text().count("scene") == before and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
+    gate.touch()
     process.communicate(timeout=30)
 
     again = gaia("batch", file, "--again")
@@ -744,13 +763,14 @@ def test_the_list_fits_the_terminal(
 
 
 def test_a_batch_is_called_off_from_elsewhere(
-    gaia: Gaia, slow: Path, write: Write
+    gaia: Gaia, slow: Path, gate: Path, write: Write
 ) -> None:
     """Another process calls it off; the one at work ends with what it has."""
     process = _begin("batch", write(*SCENES))
     _wait_for(slow)
 
     cancelled = gaia("batch", "cancel", _latest(gaia)[0]["batch_id"])
+    gate.touch()
     stdout, _ = process.communicate(timeout=30)
     again = gaia("batch", write(*SCENES))
 

@@ -38,6 +38,8 @@ SLOW = """
             Path(self.marker).touch()
             await asyncio.sleep(60)
 """
+MANY = 30
+"""More items than two at a time are made in while a signal is on its way."""
 HEAVY = (
     *("PIL", "aiohttp", "aiosqlite", "cattrs", "fastapi", "openai", "pydantic"),
     *("rich", "sqlalchemy", "structlog", "torch"),
@@ -235,7 +237,7 @@ def _begin_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BeginBatch:
     """Give a function that begins a batch, and waits until the vendor was asked."""
     scenes = tmp_path / "scenes.jsonl"
     line = '{"prompt": "a keep", "width": 16, "height": 16}\n'
-    scenes.write_text(line * 8, encoding="utf-8")
+    scenes.write_text(line * MANY, encoding="utf-8")
     monkeypatch.setenv("GAIA_DATABASE", f"sqlite:///{tmp_path / 'gaia.db'}")
     monkeypatch.setenv("GAIA_PLUGINS__ALLOW", "vendor")
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
@@ -275,7 +277,7 @@ def test_sigterm_leaves_no_open_question(
         (batch,) = json.loads(shell("batch", "status", "--json").stdout)["batches"]
         sums = json.loads(shell("usage", "--json").stdout)["total"]
         made = len(vendor.charges)
-        resumed = shell("batch", "resume", batch["batch_id"])
+        resumed = shell("batch", "resume", batch["batch_id"], "--max-concurrent", MANY)
         charges = len(vendor.charges)
 
     assert process.returncode == 143
@@ -283,9 +285,9 @@ def test_sigterm_leaves_no_open_question(
     assert b"gaia batch resume" in stderr
     assert b"Traceback" not in stderr
     assert (sums["unknown"], sums["done"]) == (0, made)
-    assert 0 < made < 8
+    assert 0 < made < MANY
     assert resumed.returncode == 0
-    assert charges == 8
+    assert charges == MANY
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to heed")
@@ -384,7 +386,7 @@ def test_terminals_get_progress_and_a_summary(
     shown = _on_terminal([*GAIA, "generate", "a dragon", "--size", "16"])
 
     assert "Generating" in shown
-    assert "studio/fake, free, 0." in shown
+    assert re.search(r"studio/fake, free, \d+\.\d", shown)
 
 
 def _on_terminal(command: list[str], columns: int = 120) -> str:
