@@ -1,12 +1,8 @@
-"""The catalogue, against the SDK's own types, the published prices and the host."""
+"""The catalogue: who makes what, under which names, at which prices."""
 
-import re
 import subprocess
 import sys
 from decimal import ROUND_HALF_UP, Decimal
-from functools import cache
-from itertools import product
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,27 +24,7 @@ from gaia_core.selection import Offer, Plan, select
 from gaia_core.settings.reading import Place, read
 from gaia_core.testing import png
 from gaia_runware import facts, models
-from gaia_runware.facts import Facts, Sizes
 from gaia_runware.models import ExtraModel, cards, facts_of, found
-
-COMMON = {
-    "advancedFeatures",
-    "deliveryMethod",
-    "includeCost",
-    "model",
-    "numberResults",
-    "outputFormat",
-    "outputQuality",
-    "outputType",
-    "routing",
-    "safety",
-    "taskType",
-    "taskUUID",
-    "ttl",
-    "uploadEndpoint",
-    "webhookURL",
-}
-"""What every task of a kind may carry; ``models.json`` leaves it out."""
 
 CREATORS = (
     "Runware",
@@ -63,25 +39,6 @@ CREATORS = (
     "Vidu",
 )
 HEAVY = ("PIL", "aiohttp", "pydantic", "runware", "structlog", "websockets")
-
-
-@cache
-def declared() -> SimpleNamespace:
-    """What the installed SDK declares: fields by model, and by architecture."""
-    from runware.types import task_map
-
-    by_model: dict[str, dict[str, Any]] = {}
-    by_architecture: dict[str, dict[str, Any]] = {}
-    for kind in vars(task_map).values():
-        words = getattr(kind, "__doc__", None) or ""
-        if not isinstance(kind, type) or not words.startswith("Inference params"):
-            continue
-        key = words.split("`")[1]
-        where = by_architecture if "architecture" in words else by_model
-        where[key] = dict(kind.__annotations__)
-    return SimpleNamespace(
-        models=task_map.models, fields=by_model, architectures=by_architecture
-    )
 
 
 def offer() -> Offer:
@@ -101,96 +58,6 @@ def card(name: str) -> ModelInfo:
     """The one model that answers to a name."""
     (only,) = (card for card in cards("runware") if card.answers_to(name))
     return only
-
-
-# -- against the SDK -------------------------------------------------------------------
-
-
-def test_every_model_is_one_the_sdk_knows_under_this_task_and_name() -> None:
-    """A model that the vendor takes away is noticed with the next SDK."""
-    ours = {
-        model_id: (entry["task"], entry["slug"])
-        for model_id, entry in facts.entries().items()
-    }
-
-    theirs = {
-        model_id: (known.task_type, known.id)
-        for model_id, known in declared().models.items()
-        if model_id in ours
-    }
-
-    assert ours == theirs
-
-
-def test_every_field_is_one_the_sdk_declares() -> None:
-    """A field that the vendor renames, adds or drops is noticed."""
-    ours = {
-        model_id: set(entry["fields"].split())
-        for model_id, entry in facts.entries().items()
-        if "fields" in entry
-    }
-
-    theirs = {
-        model_id: set(declared().fields[model_id]) - COMMON - {"inputs"}
-        | _inputs(fields)
-        for model_id, fields in ours.items()
-    }
-
-    assert ours == theirs
-
-
-def _inputs(fields: set[str]) -> set[str]:
-    return {"inputs"} & fields
-
-
-def test_pictures_go_only_to_models_that_declare_inputs() -> None:
-    """The SDK has ``inputs`` for each model that this room sends pictures to."""
-    wrong = [
-        model_id
-        for model_id, entry in facts.entries().items()
-        if entry.get("inputs") and "inputs" not in declared().fields[model_id]
-    ]
-
-    assert wrong == []
-
-
-def test_needing_pictures_is_what_the_sdk_says() -> None:
-    """A model needs a picture when its ``inputs`` are required."""
-    ours = {
-        model_id: entry.get("needs_inputs", False)
-        for model_id, entry in facts.entries().items()
-        if "fields" in entry
-    }
-
-    theirs = {
-        model_id: "inputs" in declared().fields[model_id]
-        and not str(declared().fields[model_id]["inputs"]).count("NotRequired")
-        for model_id in ours
-    }
-
-    assert ours == theirs
-
-
-def test_architectures_take_what_the_sdk_declares() -> None:
-    """Community checkpoints are judged by their architecture."""
-    ours = {
-        name: facts.facts_of_checkpoint("a:1@1", architecture=name).fields
-        for name in facts.architectures()
-        if name != facts.COMMUNITY
-    }
-
-    theirs = {name: declared().architectures[name].keys() - COMMON for name in ours}
-
-    assert ours == theirs
-
-
-def test_upscaling_factors_are_those_the_sdk_allows() -> None:
-    """Where the SDK lists the factors, the card has them all and no others."""
-    for model_id, entry in facts.entries().items():
-        declared_as = str(declared().fields.get(model_id, {}).get("upscaleFactor", ""))
-        listed = re.search(r"Literal\[([\d, ]+)\]", declared_as)
-        if entry["task"] == "upscale" and listed:
-            assert entry["factors"] == [int(word) for word in listed[1].split(",")]
 
 
 # -- who makes what --------------------------------------------------------------------
@@ -480,75 +347,6 @@ def test_a_checkpoint_that_was_found_gets_a_card_by_its_architecture(
 def test_a_hit_that_makes_no_pictures_is_left_out(hit: dict[str, str]) -> None:
     """Layers and embeddings are no models of their own."""
     assert found("runware", hit) is None
-
-
-# -- sizes -----------------------------------------------------------------------------
-
-SIDES = (16, 100, 512, 1000, 1024, 1920, 4096)
-
-
-def _sized() -> list[Facts]:
-    return [
-        facts_of(model_id)
-        for model_id, entry in facts.entries().items()
-        if "size" in entry
-    ]
-
-
-@pytest.mark.parametrize("known", _sized(), ids=lambda known: known.id)
-def test_every_size_that_is_made_is_one_the_model_makes(known: Facts) -> None:
-    """Whatever is asked for, sides, multiples and pixels are within the limits."""
-    sizes = known.sizes
-
-    made = {sizes.fit(*asked) for asked in product(SIDES, SIDES)}
-
-    if sizes.fixed:
-        assert made <= set(sizes.fixed)
-        return
-    for width, height in made:
-        assert sizes.smallest <= width <= sizes.largest
-        assert sizes.smallest <= height <= sizes.largest
-        assert width % sizes.multiple == height % sizes.multiple == 0
-        assert sizes.min_pixels <= width * height <= sizes.max_pixels
-
-
-@pytest.mark.parametrize("known", _sized(), ids=lambda known: known.id)
-def test_a_size_the_model_makes_stays_as_it_is(known: Facts) -> None:
-    """Fitting twice changes nothing more."""
-    for asked in product(SIDES, SIDES):
-        made = known.sizes.fit(*asked)
-
-        assert known.sizes.fit(*made) == made
-
-
-@pytest.mark.parametrize(
-    ("model_id", "asked", "made"),
-    [
-        ("runware:101@1", (1024, 1024), (1024, 1024)),
-        ("runware:101@1", (1000, 600), (1024, 576)),
-        ("runware:400@1", (256, 256), (512, 512)),
-        ("openai:1@1", (1920, 1080), (1536, 1024)),
-        ("openai:1@1", (512, 512), (1024, 1024)),
-        ("google:4@2", (1920, 1080), (1376, 768)),
-        ("google:4@2", (2560, 1440), (2752, 1536)),
-        ("bytedance:seedream@4.5", (1024, 1024), (1920, 1920)),
-        ("bfl:2@1", (2048, 1152), (1440, 800)),
-    ],
-)
-def test_the_nearest_size_keeps_the_shape(
-    model_id: str, asked: tuple[int, int], made: tuple[int, int]
-) -> None:
-    """The shape counts more than the number of pixels."""
-    assert facts_of(model_id).sizes.fit(*asked) == made
-
-
-def test_the_fewest_pixels_are_reached_where_rounding_would_miss_them() -> None:
-    """Rounding goes up where rounding to the nearest falls short."""
-    sizes = Sizes(smallest=16, largest=4096, multiple=16, min_pixels=655_360)
-
-    width, height = sizes.fit(700, 700)
-
-    assert width * height >= 655_360
 
 
 # -- manners ---------------------------------------------------------------------------

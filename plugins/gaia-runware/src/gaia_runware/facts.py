@@ -29,6 +29,7 @@ _COMMON = ("sd-1-5", "sdxl", "flux-1-dev")
 """What all of these take, a checkpoint of an unknown kind is believed to take."""
 _BY_REFERENCE = frozenset({"flux-1-kontext-dev", "krea-2-raw-oss", "krea-2-turbo-oss"})
 """Architectures that take pictures as references only."""
+_SEEDED = frozenset({"seedImage", "maskImage"})
 _SMALL = "sd-1-5"
 _SMALL_SIDE = 1_024
 
@@ -223,9 +224,6 @@ def facts_of_checkpoint(
         sizes=Sizes(largest=largest),
         max_steps=50,
     )
-
-
-_SEEDED = frozenset({"seedImage", "maskImage"})
 
 
 def _fields_of(architecture: str) -> frozenset[str]:

@@ -7,13 +7,13 @@ from typing import Any
 import attrs
 
 from gaia_core import Capability, ModelInfo, Price, Quality, Speed
-from gaia_runware import facts as facts_module
 from gaia_runware.facts import (
     COMMUNITY,
     PICTURES,
     VIDEOS,
     Facts,
     architectures,
+    entries,
     facts_of_checkpoint,
     facts_of_entry,
 )
@@ -129,10 +129,7 @@ def cards(provider: str, extra: Extra | None = None) -> tuple[ModelInfo, ...]:
 
 @cache
 def _listed(provider: str) -> Mapping[str, ModelInfo]:
-    return {
-        model_id: _card(provider, entry)
-        for model_id, entry in facts_module.entries().items()
-    }
+    return {model_id: _card(provider, entry) for model_id, entry in entries().items()}
 
 
 @cache
@@ -155,7 +152,7 @@ def facts_of(model_id: str, extra: Extra | None = None) -> Facts:
         model_id: The identifier of the model's card, or an alias from this room.
         extra: Models that the settings add.
     """
-    entry = facts_module.entries().get(_ids().get(model_id, model_id))
+    entry = entries().get(_ids().get(model_id, model_id))
     if entry is not None:
         return facts_of_entry(entry)
     model = (extra or {}).get(model_id, ExtraModel())
