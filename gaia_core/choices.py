@@ -21,11 +21,14 @@ class PlanChoices(TypedDict, total=False):
         policy: What comes first.
         max_cost_usd: Ceiling of the operation; the settings' ceiling holds as well.
         allowed_providers: The only ones to ask.
+        is_batch: Whether it is an item of a batch; only a plan heeds it, a single
+            request is none.
     """
 
     policy: Policy | str | None
     max_cost_usd: Decimal | float | None
     allowed_providers: Iterable[str] | None
+    is_batch: bool
 
 
 class Delivery(StrEnum):
@@ -83,6 +86,7 @@ def preferences_of(
         allowed_providers=_names(choices.get("allowed_providers")),
         needs_price=settings.budgets.is_set,
         latency=latency,
+        is_batch=choices.get("is_batch", False),
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, Unpack, cast
 
 import attrs
 
+from gaia_core.bookings import key_of, operation_of, settled_as, timed
 from gaia_core.cache import ResultCache
 from gaia_core.calls import words_of
 from gaia_core.choices import (
@@ -27,7 +28,6 @@ from gaia_core.choices import (
     delivery_of,
 )
 from gaia_core.context import Progress, ignore_progress
-from gaia_core.endings import answer_in
 from gaia_core.errors import (
     BudgetExceededError,
     GaiaError,
@@ -39,14 +39,15 @@ from gaia_core.errors import (
     RequestLimitError,
 )
 from gaia_core.flights import Flights
-from gaia_core.ledger import IdempotencyKey, Operation, Settlement
+from gaia_core.hookspecs import HOOK_OF
+from gaia_core.ledger import IdempotencyKey, Operation
 from gaia_core.limits import RequestLimits
 from gaia_core.observability import get_logger
 from gaia_core.records import fingerprint, result_key, to_record
 from gaia_core.reliability.gates import NoTurnError
 from gaia_core.replays import reused
 from gaia_core.requests import Request
-from gaia_core.responses import ImageResponse, Response
+from gaia_core.responses import Response
 from gaia_core.selection import Candidate, Plan
 from gaia_core.services import Services
 from gaia_core.settings import Settings
@@ -117,6 +118,10 @@ class Door:
     _flights: Flights = attrs.field(factory=Flights, init=False)
     _walks: dict[asyncio.Task[Any], Walk] = attrs.field(factory=dict, init=False)
     _leading: dict[str, Walk] = attrs.field(factory=dict, init=False)
+    # Operation to the walks that carry it out: one, but for a moment.
+    _carried_out: dict[str, dict[Walk, asyncio.Task[Any]]] = attrs.field(
+        factory=dict, init=False
+    )
     _is_closed: bool = attrs.field(default=False, init=False)
 
     async def serve(self, request: Request, **choices: Unpack[Choices]) -> Response:
@@ -148,11 +153,12 @@ class Door:
             GaiaError: If it fails; the ledger knows by then, unless nothing was
                 sent for this item: it may be served later.
         """
-        plan, best = self._planned(request)
+        plan, best = self._planned(request, is_batch=True)
         key = self._result_key(
             to_record(request), best, operation.principal, reuse=None
         )
         seconds = self.settings.deadline
+        is_bundled = self._may_be_bundled(plan)
 
         def begin() -> Walk:
             return Walk(
@@ -170,22 +176,30 @@ class Door:
             start=_carry_out,
             result_key=key,
         )
+        places = self.services.bundles.places
+        if is_bundled and flight.name in self._flights:
+            # Whoever waits for the same one has left its place as well.
+            places.leave(operation.id)
         try:
-            found, is_leader = await self._wait_for(flight, seconds)
+            # A vendor's batch takes a day: then it is the walk that knows the time.
+            limit = None if is_bundled else seconds
+            found, is_leader = await self._wait_for(flight, limit)
         except LeaseLostError as error:
             if error.operation_id in (None, operation.id):
                 raise
             # The lease of an equal item was lost, not this one's.
             raise LedgerError(str(error)) from error
+        finally:
+            places.take(operation.id)
         if is_leader and not found.is_reused:
             return found
-        settlement = _shared(found)
+        settlement = settled_as(found)
         await self.services.ledger.settle(operation.id, settlement)
         return reused(found)
 
     def let_go(self, operation_id: str) -> bool:
         """Leave an item of a batch to its walk; False: it is not on its way here."""
-        own = [one for one in self._walks.values() if one.operation.id == operation_id]
+        own = self._carried_out.get(operation_id, ())
         for walk in own:
             walk.is_let_go = True
         return bool(own)
@@ -195,18 +209,25 @@ class Door:
         self._is_closed = False
 
     async def close(self, patience: float) -> None:
-        """Begin nothing new, wait for what was sent, and cancel what takes longer."""
+        """
+        Begin nothing new, wait for what was sent, and cancel what takes longer.
+
+        What a vendor has in a batch of its own is left to it at once: whoever comes
+        next asks for it.
+        """
         self._is_closed = True
-        for walk in self._walks.values():
+        for task, walk in self._walks.items():
             walk.is_left = True
+            if walk.is_with_others:
+                task.cancel()
         waiting = set(self._walks)
-        if not waiting:
-            return
-        _, late = await asyncio.wait(waiting, timeout=patience)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=CANCEL_GRACE)
+        if waiting:
+            _, late = await asyncio.wait(waiting, timeout=patience)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=CANCEL_GRACE)
+        await self.services.bundles.close(CANCEL_GRACE)
 
     # -- before it costs anything -----------------------------------------------------
 
@@ -235,14 +256,15 @@ class Door:
         deadline = self.settings.deadline
         seconds = deadline if timeout is None else min(timeout, deadline)
         record = to_record(request)
-        named = _key(idempotency_key, principal, record)
+        named = key_of(idempotency_key, principal, record)
         if named is not None and (known := await self._known(named, record, seconds)):
             return known
+        choices["is_batch"] = False
         plan, best = self._planned(request, **choices)
         key = self._result_key(record, best, principal, reuse=reuse)
 
         def begin() -> Walk:
-            operation = _operation(
+            operation = operation_of(
                 request,
                 record,
                 principal=principal,
@@ -275,7 +297,7 @@ class Door:
             self.services.metrics.count("gaia_flights_total", role=role)
         if is_leader and not response.is_reused:
             return response
-        return _timed(reused(response), start)
+        return timed(reused(response), start)
 
     async def _known(
         self, key: IdempotencyKey, record: Mapping[str, Any], seconds: float
@@ -295,6 +317,14 @@ class Door:
             return None
         self.services.metrics.count("gaia_idempotent_replays_total")
         return await self.services.replays.repeated(standing)
+
+    def _may_be_bundled(self, plan: Plan) -> bool:
+        """Tell whether anybody who may be asked takes many requests at once."""
+        bundles, providers = self.services.bundles, self.services.plugins.providers
+        hook = HOOK_OF[plan.request.capability]
+        return any(
+            bundles.takes(providers[one.provider], hook) for one in plan.in_turn()
+        )
 
     def _planned(
         self, request: Request, **choices: Unpack[PlanChoices]
@@ -348,7 +378,9 @@ class Door:
 
     # -- waiting ----------------------------------------------------------------------
 
-    async def _wait_for(self, flight: _Flight, seconds: float) -> tuple[Response, bool]:
+    async def _wait_for(
+        self, flight: _Flight, seconds: float | None
+    ) -> tuple[Response, bool]:
         """
         Wait for a flight; what was sent goes on when nobody waits any more.
 
@@ -368,7 +400,7 @@ class Door:
             walk = self._leading.get(name)
             await self._called_off(name)
             if walk is None:
-                raise _nobody_asked(seconds) from None
+                raise _nobody_asked(seconds or 0.0) from None
             raise walk.too_late() from None
 
     async def _joined(self, flight: _Flight) -> tuple[Response, bool] | None:
@@ -406,6 +438,8 @@ class Door:
         """Walk, known to those who may leave or close the door meanwhile."""
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         walk = self._walks[task] = self._leading[flight.name] = flight.begin()
+        own = self._carried_out.setdefault(walk.operation.id, {})
+        own[walk] = task
         try:
             response = await flight.start(walk)
             if flight.result_key is not None and walk.result_key is not None:
@@ -418,7 +452,9 @@ class Door:
         finally:
             if self._leading.get(flight.name) is walk:
                 del self._leading[flight.name]
-            del self._walks[task]
+            del self._walks[task], own[walk]
+            if not own:
+                self._carried_out.pop(walk.operation.id, None)
         return response
 
     def _leave(self, task: asyncio.Task[Any]) -> None:
@@ -432,13 +468,11 @@ class Door:
     async def _called_off(self, key: str) -> None:
         """Wait until a walk that was cancelled is off the book."""
         walk = self._leading.get(key)
-        tasks = [
-            task
-            for task, one in self._walks.items()
-            if one is walk and task.cancelling()
-        ]
-        if tasks:
-            await asyncio.wait(tasks, timeout=CANCEL_GRACE)
+        if walk is None:
+            return
+        task = self._carried_out.get(walk.operation.id, {}).get(walk)
+        if task is not None and task.cancelling():
+            await asyncio.wait([task], timeout=CANCEL_GRACE)
 
     def _count_refusal(self, error: GaiaError) -> None:
         metrics = self.services.metrics
@@ -453,44 +487,7 @@ def _nobody_asked(seconds: float) -> ProviderTimeoutError:
     return ProviderTimeoutError(f"Nobody could be asked within {seconds:g} s.")
 
 
-def _timed(response: Response, start: float) -> Response:
-    """Say how long this caller waited, not who made it."""
-    return attrs.evolve(response, duration_ms=(time.monotonic() - start) * 1_000)
-
-
 async def _carry_out(walk: Walk) -> Response:
     """Carry out an operation that is accepted already, if there is room for it."""
     await walk.check_room()
     return await walk.carry_out()
-
-
-def _key(
-    words: str | None, principal: str, record: Mapping[str, Any]
-) -> IdempotencyKey | None:
-    if words is None:
-        return None
-    return IdempotencyKey(key=words, principal=principal, route=record["operation"])
-
-
-def _operation(request: Request, record: Mapping[str, Any], **facts: Any) -> Operation:
-    """Put a request on the book's terms; it is digested where a key asks for it."""
-    return Operation(
-        id=uuid.uuid4().hex,
-        capability=request.capability,
-        campaign_id=request.campaign_id,
-        user_id=request.user_id,
-        request=record,
-        fingerprint=fingerprint(record) if facts["key"] else "",
-        **facts,
-    )
-
-
-def _shared(response: Response) -> Settlement:
-    """Settle an item with the answer to an equal one: nothing is paid."""
-    return Settlement(
-        provider=response.provider,
-        model=response.model,
-        cost_usd=Decimal(0),
-        images=response.images if isinstance(response, ImageResponse) else (),
-        answer=answer_in(response),
-    )

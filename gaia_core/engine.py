@@ -121,6 +121,7 @@ class Gaia:
             prepare=self._prepared,
             adopt=self._recovery.run_once,
             ready=self._get_ready,
+            bundles=self._parts.services.bundles,
             metrics=self.metrics,
         )
 
@@ -474,7 +475,7 @@ class Gaia:
 
     def _estimate(self, request: Request) -> Decimal:
         """Tell what to hold for an item of a batch."""
-        best = self._plan(request).best
+        best = self._plan(request, is_batch=True).best
         return (best and best.price_usd) or Decimal(0)
 
     def _earliest(self, request: Request) -> float | None:

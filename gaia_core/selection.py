@@ -92,6 +92,7 @@ class Preferences:
         needs_price: Whether a model of unknown price is passed over: nothing could
             be held for it in a budget.
         latency: Provider to its measured seconds, for policy ``fastest``.
+        is_batch: Whether it is an item of a batch, which may take hours.
     """
 
     policy: Policy = Policy.PRIORITY
@@ -99,6 +100,7 @@ class Preferences:
     allowed_providers: frozenset[str] | None = None
     needs_price: bool = False
     latency: Mapping[str, float] = attrs.field(factory=dict)
+    is_batch: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -378,6 +380,11 @@ def _reject_model(
         return f"makes {model.kind}, not pictures"
     if request.capability not in model.capabilities:
         return f"cannot do {request.capability}"
+    if model.is_batch_only and not preferences.is_batch:
+        return (
+            "answers in batches only, within hours: put it in a file and run "
+            "`gaia batch`"
+        )
     return (
         _reject_size(request, model)
         or _reject_fields(request, model)

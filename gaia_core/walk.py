@@ -101,6 +101,11 @@ class Walk:
         return any(attempt.cost_usd != 0 for attempt in self.attempts)
 
     @property
+    def is_with_others(self) -> bool:
+        """Whether a vendor has it together with others, and has not answered."""
+        return self.may_have_cost and self._asking.is_with_others
+
+    @property
     def is_left(self) -> bool:
         """Whether nobody waits any more: then nothing new is begun."""
         return self._asking.is_left
@@ -373,7 +378,7 @@ class Walk:
         if self._is_free_item:
             await self._leave_open()
             return
-        if self._asking.is_with_others:
+        if self.is_with_others:
             # The vendor works on: who comes next asks what became of it.
             self._log(OperationState.SENT, error="CancelledError")
             return

@@ -1,7 +1,7 @@
 """What batches are worked on with, and what becomes of one item."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 import attrs
 
@@ -58,6 +58,8 @@ class Desk:
     let_go: Callable[[str], bool]
     metrics: Metrics
     pace: Pace
+    # What somebody else puts back, all of it together.
+    _put_aside: set[str] = attrs.field(factory=set, init=False)
 
     async def do(self, item: Operation) -> None:
         """
@@ -70,8 +72,20 @@ class Desk:
         try:
             await self._do(item)
         except asyncio.CancelledError:
-            await self.put_back(item)
+            if item.id not in self._put_aside:
+                await self.put_back(item)
             raise
+
+    def put_aside(self, operation_ids: Iterable[str]) -> None:
+        """Take over from `do` to put items back that are cancelled now."""
+        self._put_aside.update(operation_ids)
+
+    async def put_all_back(self, operation_ids: Iterable[str]) -> None:
+        """Put back what was put aside, as far as nothing is on its way for it."""
+        left = [one for one in operation_ids if not self.let_go(one)]
+        if left:
+            await self.book.release_all(left)
+        self._put_aside.difference_update(operation_ids)
 
     async def is_unsent(self, operation_id: str) -> bool:
         """Tell whether an item was taken, and nothing is on its way for it."""

@@ -1,11 +1,13 @@
 """One process's work on one batch."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
 
 import attrs
 
 from gaia_core.batches.desk import Desk, Halt
+from gaia_core.bundles import Bundles
 from gaia_core.calls import words_of
 from gaia_core.errors import GaiaError, LedgerError
 from gaia_core.ledger import BatchEvent, BatchState, Operation
@@ -29,13 +31,16 @@ class Run:
         max_concurrent: Most items at a time; none is leased before there is room.
         desk: What carries an item out.
         adopt: Takes care of items whose process is gone.
+        bundles: What items wait in for company; those take nobody's place.
     """
 
     batch_id: str
     max_concurrent: int
     desk: Desk
     adopt: Callable[[], Awaitable[object]]
-    _under_way: dict[asyncio.Task[None], str] = attrs.field(factory=dict, init=False)
+    bundles: Bundles = attrs.field(factory=Bundles)
+    _under_way: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
+    _waiting: set[str] = attrs.field(factory=set, init=False)
     _is_stopping: bool = attrs.field(default=False, init=False)
     _reason: BaseException | None = attrs.field(default=None, init=False)
     _room: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
@@ -69,17 +74,23 @@ class Run:
                 work.exception()
 
     async def stop(self) -> None:
-        """Lease nothing more, put back what was not sent, wait for what was."""
+        """
+        Lease nothing more, put back what was not sent, wait for what was.
+
+        What a vendor works on for hours is not waited for: it is left to itself.
+        """
         self._is_stopping = True
         self._room.set()
+        self.bundles.expect(self, more=False)
         adopting = set() if self._adopting is None else {self._adopting}
         for task in adopting:
             task.cancel()
         while True:
             # What was sent may be refused meanwhile, and wait to be sent again.
+            await self._leave_waiting(self._waiting)
             await self._leave_unsent()
             adopting = {task for task in adopting if not task.done()}
-            if not (waiting := {*self._under_way, *adopting}):
+            if not (waiting := {*self._under_way.values(), *adopting}):
                 return
             await asyncio.wait(waiting, timeout=POLL)
 
@@ -121,10 +132,12 @@ class Run:
 
     async def _lease(self) -> bool:
         """Lease items; tell whether the batch goes on."""
-        free = self.max_concurrent - len(self._under_way)
+        free = self.max_concurrent - len(self._under_way) + len(self._waiting)
         if free <= 0 or self.desk.pace.left() > 0:
+            self.bundles.expect(self, more=False)
             return True
         items = await self.desk.book.lease(self.batch_id, free)
+        self.bundles.expect(self, more=bool(items) and not self._is_stopping)
         for item in items:
             await self._begin(item)
         if items or self._under_way:
@@ -133,18 +146,29 @@ class Run:
         return batch is not None and batch.ended < batch.total
 
     async def _begin(self, item: Operation) -> None:
-        if item.id in self._under_way.values():
+        if item.id in self._under_way:
             # Others took this process for gone, and put it back: it is ours again.
             return
         if self._is_stopping:
             await self.desk.put_back(item)
             return
+        self.bundles.places.watch(item.id, partial(self._moved, item.id))
         task = asyncio.create_task(self.desk.do(item))
-        self._under_way[task] = item.id
-        task.add_done_callback(self._finished)
+        self._under_way[item.id] = task
+        task.add_done_callback(partial(self._finished, item.id))
 
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        del self._under_way[task]
+    def _moved(self, operation_id: str, has_left: bool) -> None:  # noqa: FBT001  as it is told
+        """Hear that an item needs no place for now, or one again."""
+        if has_left:
+            self._waiting.add(operation_id)
+            self._room.set()
+        else:
+            self._waiting.discard(operation_id)
+
+    def _finished(self, operation_id: str, task: asyncio.Task[None]) -> None:
+        self.bundles.places.unwatch(operation_id)
+        self._waiting.discard(operation_id)
+        del self._under_way[operation_id]
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._is_stopping = True
@@ -189,10 +213,31 @@ class Run:
 
     async def _leave_unsent(self) -> None:
         """Take the hands off what was leased and not sent."""
-        for task, operation_id in list(self._under_way.items()):
+        places = self.bundles.places
+        await self._leave_waiting(
+            one for one in self._waiting if not places.is_sent(one)
+        )
+        for operation_id, task in list(self._under_way.items()):
             # Who is putting an item back must not be disturbed at it.
-            if not task.cancelling() and await self._is_unsent(operation_id):
+            is_free = operation_id not in self._waiting and not task.cancelling()
+            if is_free and await self._is_unsent(operation_id):
                 task.cancel()
+
+    async def _leave_waiting(self, operation_ids: Iterable[str]) -> None:
+        """Take the hands off what waits for company, or has its vendor at work."""
+        under_way = {one: self._under_way[one] for one in operation_ids}
+        if not under_way:
+            return
+        self.desk.put_aside(under_way)
+        for task in under_way.values():
+            task.cancel()
+        await asyncio.wait(under_way.values())
+        try:
+            await self.desk.put_all_back(under_way)
+        except LedgerError as error:
+            # Whoever comes next finds them, when this process is gone.
+            log = get_logger(batch_id=self.batch_id)
+            log.warning("gaia.ledger_failed", error=words_of(error))
 
     async def _is_unsent(self, operation_id: str) -> bool:
         try:

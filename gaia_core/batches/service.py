@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from gaia_core.bundles import Bundles
 from gaia_core.errors import InvalidRequestError, LedgerError, SettingsError
 from gaia_core.ledger import (
     Batch,
@@ -89,6 +90,7 @@ class Batches:
             waits; tells whether it is.
         adopt: Takes care of items whose process is gone.
         ready: Gets the ledger ready; called before each use.
+        bundles: What items wait in for company.
         metrics: What is told of items that ended.
     """
 
@@ -100,6 +102,7 @@ class Batches:
     let_go: Callable[[str], bool] = nowhere
     adopt: Callable[[], Awaitable[object]] = nothing
     ready: Callable[[], Awaitable[object]] = nothing
+    bundles: Bundles = attrs.field(factory=Bundles)
     metrics: Metrics = attrs.field(factory=NoMetrics)
     _runs: "set[Run]" = attrs.field(factory=set, init=False)
 
@@ -230,6 +233,7 @@ class Batches:
             max_concurrent=max_concurrent,
             desk=self._desk(),
             adopt=self.adopt,
+            bundles=self.bundles,
         )
         self._runs.add(run)
         events = run.events(after)

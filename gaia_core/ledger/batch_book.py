@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from sqlalchemy import (
@@ -39,6 +39,8 @@ from gaia_core.ledger.tables import attempts, batches, events, operations
 from gaia_core.settings import BudgetSettings
 
 __all__ = ["ROUTE", "SqlBatchBook", "note_end"]
+
+T = TypeVar("T")
 
 ROUTE = "batch"
 """What the idempotency keys of batches are for."""
@@ -122,6 +124,12 @@ class SqlBatchBook:
         if batch is not None and batch.state == BatchState.CANCELLED:
             await self.cancel(batch.id)
         return batch is not None
+
+    async def release_all(self, operation_ids: Sequence[str]) -> None:
+        """Put items back that were taken and not sent; see `BatchBook.release_all`."""
+        work = partial(_release_all, ids=operation_ids, worker=self.database.worker)
+        for batch_id in await self.database.write(work):
+            await self.cancel(batch_id)
 
     async def cancel(self, batch_id: str) -> Batch | None:
         """Call a batch off: items not begun end as cancelled, their money free."""
@@ -242,7 +250,7 @@ class _Opening:
         }
 
 
-def _chunks(items: Iterable[Operation]) -> Iterator[list[Operation]]:
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
     following = iter(items)
     while chunk := list(islice(following, CHUNK)):
         yield chunk
@@ -305,6 +313,34 @@ def _release(
     # Locked, so that whoever calls it off at this moment finds the item waiting.
     query = select(batches).where(batches.c.id == batch_id)
     return connection.execute(query.with_for_update()).one_or_none()
+
+
+def _release_all(
+    connection: Connection, *, ids: Sequence[str], worker: str
+) -> list[str]:
+    """Put items back; give their batches, as far as those were called off."""
+    item, concerned = operations.c, set[str]()
+    for chunk in _chunks(ids):
+        given = connection.scalars(
+            update(operations)
+            .where(
+                item.id.in_(chunk),
+                item.owner == worker,
+                item.state == OperationState.LEASED,
+            )
+            .values(
+                state=OperationState.QUEUED.value,
+                owner=None,
+                leases=item.leases - 1,
+                updated_at=rows.now(),
+            )
+            .returning(item.batch_id)
+        )
+        concerned.update(given)
+    # Locked, so that whoever calls it off at this moment finds the items waiting.
+    query = select(batches).where(batches.c.id.in_(sorted(concerned)))
+    found = connection.execute(query.order_by(batches.c.id).with_for_update())
+    return [row.id for row in found if row.state == BatchState.CANCELLED]
 
 
 # -- reading ------------------------------------------------------------------------

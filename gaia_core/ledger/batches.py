@@ -146,6 +146,9 @@ class BatchBook(Protocol):
             already.
         """
 
+    async def release_all(self, operation_ids: Sequence[str]) -> None:
+        """Put items back that were taken and not sent, all at once; see `release`."""
+
     async def cancel(self, batch_id: str) -> Batch | None:
         """Call a batch off: items not begun end as cancelled, their money free."""
 
