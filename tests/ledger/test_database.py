@@ -441,7 +441,8 @@ async def test_deadlocks_are_run_again(postgres_address: str) -> None:
     await database.close()
 
     assert list(touched) == [3, 3]
-    assert len(runs) == 3
+    # Run again, one may meet the other once more: the server decides who waits.
+    assert len(runs) >= 3
 
 
 async def test_dead_connections_are_replaced(postgres_address: str) -> None:
