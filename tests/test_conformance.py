@@ -406,7 +406,8 @@ def _folder(tmp_path: Path) -> Path:
 
 def _verdicts(folder: Path, *tests: str) -> dict[str, str]:
     """Run some tests of a folder in a process of their own; test to its verdict."""
-    command = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider"]
+    options = ["-q", "-rA", "--tb=no", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options]
     done = subprocess.run(
         [*command, *tests], cwd=folder, capture_output=True, text=True, check=False
     )
