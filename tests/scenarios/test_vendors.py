@@ -281,13 +281,17 @@ async def test_who_gives_up_leaves_no_traceback(
     vendor: Vendor, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A client that is gone before the answer begins is no error of the vendor's."""
-    vendor.delay = 0.3
+    vendor.delay = 60
     vendor.inject(Faults(script=[Fault.SLOW_AFTER], slow_seconds=0.0))
-    provider = VendorProvider(base_url=vendor.url, timeout=0.1)
+    provider = VendorProvider(base_url=vendor.url, timeout=30)
 
+    asking = asyncio.create_task(provider.gaia_generate(KEEP, context(task_id=TASK)))
+    await until(lambda: vendor.requests == 1)
+    let_pass(31)
     with pytest.raises(ProviderTimeoutError):
-        await provider.gaia_generate(KEEP, context(task_id=TASK))
+        await asking
     await provider.gaia_stop()
+    vendor.finish_work()
     await until(lambda: vendor.charged(TASK) == 1)
     await asyncio.sleep(0.05)
 
