@@ -230,12 +230,14 @@ async def test_cancelled_work_stops(gaia: Gaia) -> None:
     drawn = await gaia.generate(
         GenerateRequest(prompt="a map", width=640, height=640, seed=1)
     )
+    has_begun = asyncio.Event()
     task = asyncio.create_task(
         gaia.upscale(
-            UpscaleRequest(image=drawn.images[0], model="offline:upscale-fast")
+            UpscaleRequest(image=drawn.images[0], model="offline:upscale-fast"),
+            progress=lambda *_: has_begun.set(),
         )
     )
-    await asyncio.sleep(0.2)
+    await has_begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
