@@ -1,7 +1,7 @@
 """A stand-in for the service, and a provider that asks it."""
 
-from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -36,13 +36,6 @@ MODELS = {
 }
 
 
-class Make(Protocol):
-    """What the fixture `make` gives."""
-
-    def __call__(self, **settings: Any) -> ParasailProvider:
-        """Make a provider with some settings of its own."""
-
-
 @pytest.fixture
 async def vendor() -> AsyncIterator[OpenAIVendor]:
     """Give an open stand-in."""
@@ -51,11 +44,11 @@ async def vendor() -> AsyncIterator[OpenAIVendor]:
 
 
 @pytest.fixture
-def make(vendor: OpenAIVendor) -> Make:
+def make(vendor: OpenAIVendor) -> Callable[..., ParasailProvider]:
     """Give what makes a provider that asks the stand-in, and looks at it often."""
 
     def made(**settings: Any) -> ParasailProvider:
-        usual = {
+        usual: dict[str, Any] = {
             "api_key": Secret(KEY),
             "base_url": vendor.url,
             "models": MODELS,
@@ -68,7 +61,9 @@ def make(vendor: OpenAIVendor) -> Make:
 
 
 @pytest.fixture
-async def provider(make: Make) -> AsyncIterator[ParasailProvider]:
+async def provider(
+    make: Callable[..., ParasailProvider],
+) -> AsyncIterator[ParasailProvider]:
     """Give a provider that asks the stand-in, and close it."""
     provider = make()
     yield provider

@@ -9,7 +9,7 @@ print the key they refuse. For the same reason no error is chained to the SDK's.
 import json
 import math
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -167,17 +167,16 @@ def refused_line(
     return ProviderError(f"{NAME} did not carry this request of the batch out.")
 
 
-def refused_batch(errors: object) -> ProviderError:
+def refused_batch(errors: Iterable[object]) -> ProviderError:
     """
     Choose the error for a batch that was refused as a whole, before any work.
 
     Args:
-        errors: What the batch says about it, as a list of objects.
+        errors: What the batch says about it, one object for each reason.
     """
-    entries = errors if isinstance(errors, list) else []
     said = " ".join(
         str(one.get(key) or "").lower()
-        for one in entries
+        for one in errors
         if isinstance(one, dict)
         for key in ("code", "message")
     )

@@ -6,7 +6,7 @@ models needs none of it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -245,7 +245,7 @@ class ParasailProvider:
         self,
         requests: Sequence[GenerateRequest],
         contexts: Sequence[CallContext],
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncGenerator[Answer, None]:
         """Have items of batches made by the service's batches, where it has them."""
         async with aclosing(self._many(requests, contexts)) as answers:
             async for answer in answers:
