@@ -3,9 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 
 import pytest
-import pytest_asyncio
 
-from gaia_core import Secret
+from gaia_core import CallContext, Secret
+from gaia_core.fetching import GuardedFetcher, Reach
+from gaia_core.testing import context
 from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider
 
@@ -13,16 +14,17 @@ KEY = "canary-8c1f5b"
 """What must show nowhere."""
 
 Made = Callable[..., RunwareProvider]
+Attempt = Callable[..., CallContext]
 
 
-@pytest_asyncio.fixture(name="vendor")
+@pytest.fixture(name="vendor")
 async def _vendor() -> AsyncIterator[RunwareVendor]:
     """Give an open stand-in that lets in one key, and repeats it in every error."""
     async with RunwareVendor(key=KEY, echo=KEY) as vendor:
         yield vendor
 
 
-@pytest_asyncio.fixture(name="made")
+@pytest.fixture(name="made")
 async def _made(vendor: RunwareVendor) -> AsyncIterator[Made]:
     """Give a function that makes providers; they are stopped at the end."""
     providers: list[RunwareProvider] = []
@@ -41,3 +43,18 @@ async def _made(vendor: RunwareVendor) -> AsyncIterator[Made]:
 def _provider(made: Made) -> RunwareProvider:
     """Give a provider over the WebSocket."""
     return made()
+
+
+@pytest.fixture(name="attempt")
+def _attempt(vendor: RunwareVendor) -> Attempt:
+    """Give a function that makes contexts whose `fetch` reaches the stand-in."""
+    reach = Reach.of(vendor.url, ())
+
+    async def fetch(url: str) -> bytes:
+        async with GuardedFetcher() as fetcher:
+            return await fetcher.fetch(url, reach)
+
+    def make(**changes: object) -> CallContext:
+        return context(**{"fetch": fetch, **changes})
+
+    return make
