@@ -193,7 +193,8 @@ async def test_a_dead_provider_is_stood_in_for(
             kept_out = await ask_all(gaia, keeps(1), allowed_providers=["first"])
     audit = await audited(ledger)
 
-    extra = percentile(after, 0.5) - percentile(alone, 0.5)
+    # What it costs is in the quickest, too; how busy the machine is, is not.
+    extra = min(one.seconds for one in after) - min(one.seconds for one in alone)
     figures("extra_ms", 1_000 * extra)
     answered = served([*before, *after])
     assert [one.provider for one in answered] == ["second"] * 100
