@@ -24,6 +24,7 @@ from gaia_core.errors import (
     OutcomeClass,
     ProviderConnectionError,
     ProviderTimeoutError,
+    TaskRunningError,
 )
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
@@ -122,7 +123,7 @@ class Asking:
 
     def _may_repeat(self, candidate: Candidate, error: Exception) -> bool:
         """Tell whether asking again can make or charge nothing twice."""
-        if isinstance(error, LedgerError | BudgetExceededError):
+        if isinstance(error, LedgerError | BudgetExceededError | TaskRunningError):
             return False
         outcome = classify(error)
         if outcome is not OutcomeClass.AMBIGUOUS:
@@ -184,11 +185,20 @@ class Asking:
         except Exception as error:
             if len(self.attempts) == tried:
                 raise
-            self._measure(candidate, classify(error), start)
+            outcome = classify(error)
+            self._measure(candidate, outcome, start)
+            if outcome is OutcomeClass.AMBIGUOUS and self._is_known_there(candidate):
+                message = f"{candidate.provider} may still make it: it is asked later."
+                raise TaskRunningError(message) from error
             return await self._after_failure(candidate, error, start)
         self._measure(candidate, OutcomeClass.OK, start)
         self._end(OutcomeClass.OK, start, charged=result.cost_usd)
         return result
+
+    def _is_known_there(self, candidate: Candidate) -> bool:
+        """Tell whether it is asked for later, a few at a time: it is one of many."""
+        provider = self.services.plugins.providers[candidate.provider]
+        return candidate.price_usd != 0 and can_look_up(provider)
 
     async def _call_with_others(self, candidate: Candidate, attempt: Attempt) -> Result:
         provider = self.services.plugins.providers[candidate.provider]

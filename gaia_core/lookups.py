@@ -1,7 +1,8 @@
 """Asking a provider what became of an attempt whose answer was lost."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import attrs
 
@@ -34,10 +35,21 @@ class Lookup:
     patience: float = 60.0
 
     async def find(
-        self, provider: Provider, candidate: Candidate, context: CallContext
+        self,
+        provider: Provider,
+        candidate: Candidate,
+        context: CallContext,
+        *,
+        aside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> Result | None:
         """
         Find what an attempt made.
+
+        Args:
+            provider: Whom to ask.
+            candidate: What was asked for.
+            context: The attempt.
+            aside: Lets others go on while nothing is done but waiting.
 
         Returns:
             What it made, or None: the vendor has certainly never seen it.
@@ -47,7 +59,8 @@ class Lookup:
         """
         found = await self._ask(provider, context)
         if found is None:
-            await asyncio.sleep(self.spacing)
+            async with aside():
+                await asyncio.sleep(self.spacing)
             found = await self._ask(provider, context)
         return None if found is None else await checked(found, candidate, HOOK)
 

@@ -11,17 +11,18 @@ Settling what was left behind: by a crash, a lost answer, a full disk.
 """
 
 import asyncio
+import itertools
 import math
 import time
 import uuid
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 
 from gaia_core.answers import Result
 from gaia_core.calls import words_of
-from gaia_core.catalog import ModelInfo
 from gaia_core.context import CallContext
 from gaia_core.endings import (
     answer_in,
@@ -30,18 +31,29 @@ from gaia_core.endings import (
     public,
     response_of,
 )
-from gaia_core.errors import GaiaError, LeaseLostError, LedgerError, OutcomeClass
-from gaia_core.images import Image
+from gaia_core.errors import (
+    GaiaError,
+    LeaseLostError,
+    LedgerError,
+    OutcomeClass,
+    TaskRunningError,
+)
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.ledger.operations import with_ended
+from gaia_core.leftovers import (
+    answered_of,
+    candidate_of,
+    expected_of,
+    request_of,
+    served_of,
+    to_its_end,
+)
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
-from gaia_core.records import from_record
 from gaia_core.reliability import classify, cost_in_all, cost_of, lost_attempt
-from gaia_core.requests import Request
 from gaia_core.responses import Attempt, StoredImage
 from gaia_core.results import ImageResult
-from gaia_core.selection import Candidate
+from gaia_core.running import Running
 from gaia_core.services import Services
 from gaia_core.storage import Spill
 
@@ -49,7 +61,7 @@ PAUSE = 60.0
 """How often what others left behind is looked for, in seconds."""
 SHORT_PAUSE = 5.0
 """The same while something waits to be stored, written or taken over."""
-AT_MOST = 100
+AT_MOST = 500
 """How many operations are taken over at a time."""
 ASKABLE = 1_000
 """Among how many unknown outcomes those are looked for that somebody can tell."""
@@ -61,15 +73,21 @@ PATIENCE = 10 * 60.0
 _WITH_OTHERS = frozenset({OperationState.QUEUED, OperationState.LEASED})
 
 
+def _gate() -> asyncio.Semaphore:
+    return asyncio.Semaphore(AT_ONCE)
+
+
 @attrs.define(eq=False, kw_only=True)
 class Recovery:
     """Settles operations that nobody works on any more."""
 
     services: Services
+    running: Running = attrs.field(factory=Running)
     _asked: dict[str, float] = attrs.field(factory=dict, init=False)
     # What was taken over and has not come to an end: nobody else may do it now.
     _taken: dict[str, Operation] = attrs.field(factory=dict, init=False)
     _has_more: bool = attrs.field(default=False, init=False)
+    _gate: asyncio.Semaphore = attrs.field(factory=_gate, init=False)
     # What one run has taken over, another would neither see nor wait for.
     _running: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
@@ -80,29 +98,52 @@ class Recovery:
                 await self.run_once()
             except Exception as error:  # noqa: BLE001  it must come again, whatever is
                 get_logger().warning("gaia.recovery_failed", error=words_of(error))
-            await asyncio.sleep(SHORT_PAUSE if self._is_waiting else PAUSE)
+            is_soon = self._is_waiting or self.running or self.services.left_open
+            await asyncio.sleep(SHORT_PAUSE if is_soon else PAUSE)
 
     async def run_once(self) -> int:
         """Settle what is found now; say how many operations came to an end."""
         async with self._running:
-            return await self._settle_found()
+            ended = await self._settle_found()
+            while self._has_more:
+                ended += await self._settle_found()
+            return ended + await self._settle_running()
 
     async def _settle_found(self) -> int:
-        ledger = self.services.ledger
+        ledger, left_open = self.services.ledger, self.services.left_open
         await self._write_backlog()
-        left = await self._left([*self._spill.waiting, *self._taken])
-        self._taken = {one: left[one] for one in self._taken if one in left}
-        await _to_its_end(self._take_over())
+        handed_over = list(itertools.islice(left_open, AT_MOST))
+        known = dict.fromkeys((*self._taken, *handed_over))
+        left = await self._left([*self._spill.waiting, *known])
+        self._taken = {one: left[one] for one in known if one in left}
+        left_open.difference_update(handed_over)
+        await to_its_end(self._take_over())
         found = {**left, **self._taken}
         states = await self._settle_all(found.values())
         await ledger.expire_holds()
         return sum(state.is_final for state in states)
 
+    async def _settle_running(self) -> int:
+        """Ask what became of what vendors were at work on, one of each batch first."""
+        ended = 0
+        for batch in self.running.due():
+            most = 1
+            while ids := self.running.of(batch, most):
+                left = await self._left(ids)
+                self.running.drop(ids)
+                self._taken.update(left)
+                states = await self._settle_all(left.values())
+                ended += sum(state.is_final for state in states)
+                if self.running.are_waiting(ids):
+                    break
+                most = AT_MOST
+        return ended
+
     async def _take_over(self) -> None:
         """Take over what others left, and what a provider may tell by now."""
         ledger = self.services.ledger
         adopted = await ledger.adopt(AT_MOST)
-        self._has_more = len(adopted) >= AT_MOST
+        self._has_more = len(adopted) >= AT_MOST or bool(self.services.left_open)
         self._taken.update({one.id: one for one in adopted})
         for one in await self._askable():
             reopened = await ledger.reopen(one.id)
@@ -112,13 +153,11 @@ class Recovery:
     async def _left(self, ids: Iterable[str]) -> dict[str, Operation]:
         """Look up what waits to be stored here, or could not be settled before."""
         found = [await self.services.ledger.get(one) for one in ids]
-        left = {
+        return {
             one.id: one
             for one in found
             if one is not None and one.state not in _WITH_OTHERS
         }
-        self._taken = {id_: left[id_] for id_ in self._taken if id_ in left}
-        return left
 
     @property
     def _spill(self) -> Spill:
@@ -131,6 +170,7 @@ class Recovery:
         try:
             await self._write_backlog()
             left = await self._left(tuple(self._spill.waiting))
+            self._taken = {one: left[one] for one in self._taken if one in left}
             await self._settle_all(left.values())
         except GaiaError as error:
             get_logger().warning("gaia.recovery_failed", error=words_of(error))
@@ -148,7 +188,7 @@ class Recovery:
         stored = sorted(
             await keeper.storage.recover(operation.id), key=lambda one: one.created_at
         )
-        if stored and len(stored) >= _expected(operation):
+        if stored and len(stored) >= expected_of(operation):
             return await self._done(operation, stored, "stored")
         spilled = keeper.spill.find(operation.id)
         if spilled is not None:
@@ -167,12 +207,7 @@ class Recovery:
         try:
             found = await self._look_up(operation, lost)
         except Exception as error:  # noqa: BLE001  a plugin may raise anything
-            if is_definite(error):
-                return await self._failed(operation, lost, error)
-            self._note_silence(operation, lost, error)
-            if stored:
-                return await self._done(operation, stored, "stored")
-            return await self._unknown(operation, lost)
+            return await self._not_found(operation, lost, stored, error)
         if found is not None:
             return await self._keep(operation, found, stored, "found")
         ended = attrs.evolve(
@@ -185,14 +220,33 @@ class Recovery:
         attempts = with_ended(operation.attempts, ended)
         return await self._give_back(attrs.evolve(operation, attempts=attempts))
 
+    async def _not_found(
+        self,
+        operation: Operation,
+        lost: Attempt,
+        stored: Sequence[StoredImage],
+        error: Exception,
+    ) -> OperationState:
+        """Go by what the provider says instead of giving pictures."""
+        if isinstance(error, TaskRunningError):
+            return self._wait_for(operation, lost)
+        if is_definite(error):
+            return await self._failed(operation, lost, error)
+        self._note_silence(operation, lost, error)
+        if stored:
+            return await self._done(operation, stored, "stored")
+        return await self._unknown(operation, lost)
+
     async def _fetch_again(
         self, operation: Operation, stored: Sequence[StoredImage]
     ) -> OperationState:
         """Ask for what was answered already, and lost before it was stored."""
         found = None
-        if (answered := _answered(operation)) is not None:
+        if (answered := answered_of(operation)) is not None:
             try:
                 found = await self._look_up(operation, answered)
+            except TaskRunningError:
+                return self._wait_for(operation, answered)
             except Exception as error:  # noqa: BLE001  as above
                 self._note_silence(operation, answered, error)
         if found is not None:
@@ -200,6 +254,13 @@ class Recovery:
         if stored:
             return await self._done(operation, stored, "stored")
         return await self._give_back(operation)
+
+    def _wait_for(self, operation: Operation, attempt: Attempt) -> OperationState:
+        """Leave it as it is, held by this process, and ask again later."""
+        self.running.note(operation, attempt)
+        log = get_logger(operation_id=operation.id)
+        log.debug("gaia.task_running", provider=attempt.provider)
+        return operation.state
 
     def _note_silence(
         self, operation: Operation, attempt: Attempt, error: Exception
@@ -221,8 +282,19 @@ class Recovery:
             fetch=self.services.fetch_for(provider),
             reference=reference_of(operation.attempts, lost.task_id),
         )
-        candidate = _candidate(operation, lost)
-        return await self.services.lookup.find(provider, candidate, context)
+        candidate = candidate_of(operation, lost)
+        return await self.services.lookup.find(
+            provider, candidate, context, aside=self._aside
+        )
+
+    @asynccontextmanager
+    async def _aside(self) -> AsyncIterator[None]:
+        """Let others be settled while this one only waits."""
+        self._gate.release()
+        try:
+            yield
+        finally:
+            await self._gate.acquire()
 
     async def _askable(self) -> Sequence[Operation]:
         """Choose the unknown outcomes a provider may be asked about again."""
@@ -260,8 +332,8 @@ class Recovery:
             images = await self.services.keeper.keep(
                 result,
                 operation=operation,
-                provider=_served(operation).provider,
-                request=await self._request(operation),
+                provider=served_of(operation).provider,
+                request=request_of(operation),
                 known=stored,
             )
         return await self._done(operation, images, how, result)
@@ -273,7 +345,7 @@ class Recovery:
         how: str,
         result: Result | None = None,
     ) -> OperationState:
-        served = _served(operation)
+        served = served_of(operation)
         charged = result.cost_usd if result is not None else None
         cost = cost_of(OutcomeClass.OK, served.cost_usd, charged)
         attempt = attrs.evolve(served, outcome=OutcomeClass.OK, cost_usd=cost)
@@ -281,7 +353,7 @@ class Recovery:
         answer = result or ImageResult(
             images=(), provider=served.provider, model=served.model
         )
-        short = _expected(operation) - len(images)
+        short = expected_of(operation) - len(images)
         missing = [f"{short} of the pictures were lost"] if images and short > 0 else []
         response = response_of(
             answer,
@@ -371,10 +443,8 @@ class Recovery:
     async def _settle_all(
         self, operations: Iterable[Operation]
     ) -> Sequence[OperationState]:
-        gate = asyncio.Semaphore(AT_ONCE)
-
         async def one(operation: Operation) -> OperationState:
-            async with gate:
+            async with self._gate:
                 try:
                     state = await self.settle(operation)
                 except LeaseLostError:
@@ -409,17 +479,6 @@ class Recovery:
         waiting = self.services.backlog or self._spill.waiting or self._taken
         return bool(waiting) or self._has_more
 
-    async def _request(self, operation: Operation) -> Request | None:
-        """Read what was asked for, where its pictures are at hand."""
-
-        def none(_sha256: str) -> Image:
-            raise LedgerError
-
-        try:
-            return from_record(operation.request or {}, none)
-        except GaiaError:
-            return None
-
     def _note(
         self, operation: Operation, state: OperationState, how: str
     ) -> OperationState:
@@ -430,48 +489,6 @@ class Recovery:
         return state
 
 
-def _expected(operation: Operation) -> int:
-    """Tell how many pictures an operation was to make."""
-    number = (operation.request or {}).get("num_images", 1)
-    return number if isinstance(number, int) else 1
-
-
-def _answered(operation: Operation) -> Attempt | None:
-    """Find the attempt that was answered, of an operation that kept no picture."""
-    answered = (one for one in operation.attempts if one.outcome is OutcomeClass.OK)
-    return next(answered, None)
-
-
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do what must not be left halfway: who is cancelled is told when it is done."""
-    task = asyncio.create_task(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        if not task.cancelled():
-            task.exception()
-        raise
-
-
 def _warn(operation_id: str, error: Exception) -> None:
     log = get_logger(operation_id=operation_id)
     log.warning("gaia.recovery_failed", error=words_of(error))
-
-
-def _served(operation: Operation) -> Attempt:
-    """Find the attempt that made it: others may have been turned away since."""
-    return lost_attempt(operation.attempts) or operation.attempts[-1]
-
-
-def _candidate(operation: Operation, lost: Attempt) -> Candidate:
-    """Name what was asked, as far as it is on record."""
-    model = ModelInfo(
-        id=lost.model,
-        name=lost.model,
-        provider=lost.provider,
-        capabilities={operation.capability},
-    )
-    return Candidate(
-        provider=lost.provider, model=model, priority=0, price_usd=lost.cost_usd
-    )

@@ -36,6 +36,7 @@ class Services:
         metrics: What is told of everything.
         max_fallbacks: How many further providers may be asked.
         backlog: Operation to how it ended, where the ledger could not be written.
+        left_open: Items of batches of which only their vendor knows what becomes.
     """
 
     plugins: Plugins
@@ -49,6 +50,7 @@ class Services:
     bundles: Bundles = attrs.field()
     max_fallbacks: int = 1
     backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
+    left_open: set[str] = attrs.field(factory=set)
     references: References = attrs.field(init=False)
 
     @bundles.default

@@ -33,6 +33,7 @@ from gaia_core.errors import (
     LedgerError,
     ProviderTimeoutError,
     StorageError,
+    TaskRunningError,
 )
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.observability import get_logger
@@ -339,6 +340,11 @@ class Walk:
         if self._is_received:
             self._log(OperationState.RECEIVED, error=type(error).__name__)
             return self._signed(cast("GaiaError", error))
+        if isinstance(error, TaskRunningError) and self.operation.batch_id is not None:
+            # Whoever settles what was left behind asks what becomes of it.
+            self.services.left_open.add(self.operation.id)
+            self._log(OperationState.SENT, error=type(error).__name__)
+            return self._signed(error)
         failure = public(error, self.operation.id, self.attempts)
         is_later = self._is_free_item and is_put_off(error, self._tried)
         if self._is_unsent_item or is_later:

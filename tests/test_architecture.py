@@ -63,6 +63,8 @@ LAYERS = (
     "asking",
     "walk",
     "doors",
+    "running",
+    "leftovers",
     "recovery",
     "batches",
     "upkeep",

@@ -14,6 +14,7 @@ from gaia_core.errors import (
     LedgerError,
     OutcomeClass,
     StorageError,
+    TaskRunningError,
 )
 from gaia_core.ledger import (
     BatchBook,
@@ -155,6 +156,9 @@ class Desk:
             # No room for pictures, or no book: that is no fault of the item's.
             await self.put_back(item)
             raise Halt from error
+        if isinstance(error, TaskRunningError):
+            # An equal item waits for its vendor: this one has its own turn later.
+            is_put_off = True
         if self.pace.refused(error, is_put_off=is_put_off):
             await self.put_back(item)
         else:
