@@ -213,6 +213,8 @@ class ModelInfo:
         speed: Declared speed.
         creator: Who trained it.
         aliases: Other identifiers it answers to.
+        retired: Those of its aliases that name models which are gone: whoever asks for
+            one is told what stands in for it.
         suits: Takes a prompt and tells whether this model comes before the
             provider's others for it; it must depend on the prompt alone.
         kind: What it makes. Only ``image`` models serve requests; ``video``
@@ -244,6 +246,7 @@ class ModelInfo:
     speed: Speed = attrs.field(default=Speed.MEDIUM, converter=Speed)
     creator: str | None = None
     aliases: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
+    retired: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
     suits: Callable[[str], bool] | None = attrs.field(default=None, repr=False)
     kind: str = attrs.field(
         default="image", validator=attrs.validators.in_(("image", "video"))

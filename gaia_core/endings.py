@@ -80,8 +80,9 @@ def warnings_of(
         for lost in [lost_attempt(attempts)]
         if lost is not None
     )
+    gone = _stand_ins(request, candidate)
     short = _shortfalls(request, result)
-    return (*failed, *twice, *ignored, *short, *map(str, result.warnings))
+    return (*failed, *twice, *gone, *ignored, *short, *map(str, result.warnings))
 
 
 def _clause(sentence: str | None) -> str:
@@ -160,6 +161,12 @@ def _may_try_anew(error: GaiaError) -> bool:
     if isinstance(error, ProviderError):
         return classify(error) in _TRY_ANEW
     return not isinstance(error, ValueError)
+
+
+def _stand_ins(request: Request, candidate: Candidate) -> Iterator[str]:
+    """Say that the model asked for is gone, and which one served."""
+    if request.model in candidate.model.retired:
+        yield f"{request.model} is gone: {candidate.model.id} stands in for it"
 
 
 def _shortfalls(request: Request, result: Result) -> Iterator[str]:

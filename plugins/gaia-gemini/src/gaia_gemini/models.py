@@ -126,6 +126,7 @@ class ImageModel:
             speed=self.speed,
             creator="Google",
             aliases=(*self.aliases, *self.retired),
+            retired=self.retired,
         )
 
 

@@ -130,8 +130,10 @@ def shortened(text: str, limit: int) -> str:
     """
     if len(text) <= limit:
         return text
-    cut = text[: limit + 1].rsplit(None, 1)[0]
-    return cut if len(cut) <= limit else text[:limit]
+    is_within_a_word = not any(map(str.isspace, text[limit - 1 : limit + 1]))
+    if is_within_a_word and len(halves := text[:limit].rsplit(None, 1)) > 1:
+        return halves[0]
+    return text[:limit].rstrip()
 
 
 def upscaled(reply: Any) -> bytes:

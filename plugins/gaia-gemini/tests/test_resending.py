@@ -1,0 +1,191 @@
+"""The transport sends once: whatever happens, the service is asked one time."""
+
+import base64
+import json
+import logging
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gaia_core import (
+    GenerateRequest,
+    ProviderConnectionError,
+    ProviderError,
+    Secret,
+    UnusableResultError,
+)
+from gaia_core.testing import context, png
+from gaia_core.testing.vendors import Fault, Faults
+from gaia_core.testing.vendors.gemini import GeminiVendor, Manner
+from gaia_gemini import GeminiProvider
+from gaia_gemini.clients import CONNECT_SECONDS, Access, Connection, connect
+
+KEEP = GenerateRequest(prompt="a keep", width=64, height=64)
+
+
+@pytest.fixture(name="connection")
+async def _connection(vendor: GeminiVendor) -> AsyncIterator[Connection]:
+    connection = connect(
+        Access(api_key=vendor.api_key, base_url=vendor.url, timeout=30.0)
+    )
+    yield connection
+    await connection.close()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *(Fault.UNAVAILABLE, Fault.BUSY, Fault.ERROR_BEFORE, Fault.ERROR_AFTER),
+        *(Fault.BAD_GATEWAY_AFTER, Fault.GATEWAY_TIMEOUT_AFTER),
+        *(Fault.DROP_BEFORE, Fault.DROP_AFTER, Fault.TRUNCATED_AFTER),
+    ],
+    ids=str,
+)
+async def test_one_call_is_one_request(
+    vendor: GeminiVendor, provider: GeminiProvider, fault: Fault
+) -> None:
+    """Whatever goes wrong, always, the service is asked once and charges once."""
+    vendor.inject(Faults(rates={fault: 1.0}))
+
+    with pytest.raises(ProviderError):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+    assert len(vendor.charges) == fault.is_charged
+
+
+@pytest.mark.parametrize("fault", [Fault.DROP_BEFORE, Fault.DROP_AFTER], ids=str)
+async def test_a_kept_connection_that_dies_is_not_tried_again(
+    vendor: GeminiVendor, provider: GeminiProvider, fault: Fault
+) -> None:
+    """A connection kept from before is used again, and its end is nobody's excuse."""
+    vendor.inject(Faults(script=[None, fault]))
+    await provider.gaia_generate(KEEP, context())
+
+    with pytest.raises(ProviderError) as caught:
+        await provider.gaia_generate(KEEP, context())
+
+    first, second = vendor.connections
+    assert first == second
+    assert type(caught.value) is ProviderError
+    assert vendor.requests == 2
+
+
+async def test_a_kept_connection_that_is_closed_is_not_used(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """What the service closed meanwhile is replaced before anything is sent."""
+    await provider.gaia_generate(KEEP, context())
+    async with vendor.closed():
+        pass
+
+    await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == len(vendor.charges) == 2
+
+
+async def test_a_redirection_is_not_followed(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """Following one would send the request, and the key, a second time."""
+    there = f"{vendor.url}/v1/models/gemini-3.1-flash-image:generateContent"
+    vendor.manner = Manner(status=307, body="", headers={"Location": there})
+
+    with pytest.raises(ProviderError):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+
+
+async def test_a_long_answer_is_not_continued(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """The SDK would ask for the rest by itself, and that would be paid as well."""
+    token = base64.b64encode(b"more").decode()
+    reply = {"candidates": [{"finishReason": "CONTINUATION"}]}
+    reply["candidates"][0]["continuationToken"] = token
+    vendor.manner = Manner(body=json.dumps(reply))
+
+    with pytest.raises(UnusableResultError, match="CONTINUATION"):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+
+
+async def test_a_function_call_is_not_answered(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """The SDK would send what a function gave; there are no functions here."""
+    part = {"functionCall": {"name": "draw", "args": {}}}
+    reply = {"candidates": [{"content": {"role": "model", "parts": [part]}}]}
+    vendor.manner = Manner(body=json.dumps(reply))
+
+    with pytest.raises(UnusableResultError):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+
+
+async def test_nobody_listens(vendor: GeminiVendor, provider: GeminiProvider) -> None:
+    """A connection that is refused proves that nothing was sent."""
+    async with vendor.closed():
+        with pytest.raises(ProviderConnectionError):
+            await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 0
+
+
+async def test_the_sdk_uses_the_transport_it_is_given(connection: Connection) -> None:
+    """It does not switch to aiohttp, although that is installed."""
+    inner = connection.sdk._api_client
+
+    assert not inner._use_aiohttp()
+    assert inner._async_httpx_client is connection.http
+
+
+async def test_a_connection_is_waited_for_less_than_an_answer(
+    vendor: GeminiVendor, connection: Connection
+) -> None:
+    """The SDK knows one limit; that for connecting is put beside it."""
+    seen = []
+
+    async def look(request: object) -> None:
+        seen.append(dict(request.extensions["timeout"]))  # type: ignore[attr-defined]
+
+    connection.http.event_hooks["request"].append(look)
+
+    await connection.sdk.aio.models.list()
+
+    assert seen[0]["connect"] == CONNECT_SECONDS
+    assert seen[0]["read"] == 30.0
+    assert vendor.requests == 0
+
+
+async def test_logs_hold_no_key(
+    vendor: GeminiVendor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the loudest level nobody logs the key, nor a vendor's echo of it."""
+    key = "AIza-canary-of-the-logs"
+    vendor.echo = key
+    provider = GeminiProvider(api_key=Secret(key), base_url=vendor.url)
+
+    with caplog.at_level(logging.DEBUG), pytest.raises(ProviderError):
+        await provider.gaia_generate(KEEP, context())
+    await provider.gaia_stop()
+
+    assert key not in caplog.text
+    assert key not in repr(provider)
+
+
+async def test_pictures_are_not_kept_from_their_owner(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """What arrives is what the service made, to the byte."""
+    data = png(1024, 1024)
+    part = {"inlineData": {"data": base64.b64encode(data).decode()}}
+    reply = {"candidates": [{"content": {"role": "model", "parts": [part]}}]}
+    vendor.manner = Manner(body=json.dumps(reply))
+
+    result = await provider.gaia_generate(KEEP, context())
+
+    assert result.images[0].data == data
