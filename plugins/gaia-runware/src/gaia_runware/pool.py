@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from gaia_core import ProviderConnectionError
 from gaia_runware.clients import Client, Opener
 
 Loop = asyncio.AbstractEventLoop
@@ -29,6 +30,7 @@ class Pool:
     size: int
     _clients: dict[Loop, list[Client]] = attrs.field(factory=dict, init=False)
     _closing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+    _is_closed: bool = attrs.field(default=False, init=False)
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -38,6 +40,9 @@ class Pool:
         Raises:
             ProviderError: If it cannot be connected; nothing was sent.
         """
+        if self._is_closed:
+            message = "The connections to Runware are closed."
+            raise ProviderConnectionError(message)
         client = self._least_busy()
         client.busy += 1
         try:
@@ -49,7 +54,8 @@ class Pool:
                 self._give_up(client)
 
     async def close(self) -> None:
-        """Close every client, on whatever event loop it is."""
+        """Close every client, on whatever event loop it is; none is lent any more."""
+        self._is_closed = True
         clients, self._clients = self._clients, {}
         here = asyncio.get_running_loop()
         await asyncio.gather(
