@@ -100,6 +100,8 @@ class DiscretionTests(WorldTests):
         ]
 
         async with bench:
+            await bench.ask(generate_request)
+            assert shop.bodies, "The stand-in keeps no requests in `bodies`."
             with opened(_NAME) as paths:
                 for request in requests:
                     shop.bodies.clear()
@@ -144,12 +146,18 @@ class DiscretionTests(WorldTests):
             yield attrs.evolve(like, **named)
         yield attrs.evolve(like, loras=[Lora(model=words)])
         for name in self.option_names:
-            for value in (words, [words], {"image": words, "guideImage": words}):
+            for value in self._wrapped(words):
                 options = {bench.info.name: {name: value}}
                 yield attrs.evolve(like, provider_options=options)
         yield EnhancePromptRequest(prompt=words)
         picture = Image.from_bytes(samples.subject(64, 64))
         yield DescribeImageRequest(image=picture, question=words)
+
+    def _wrapped(self, words: str) -> tuple[object, ...]:
+        """Give words as options have them; lists and tables need one spelling only."""
+        if not Path(words).is_absolute():
+            return (words,)
+        return (words, [words], {"image": words, "guideImage": words})
 
     async def _ask_if_possible(self, bench: Bench, request: Request) -> None:
         """Send a request, if the provider takes such ones at all."""

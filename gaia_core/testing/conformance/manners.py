@@ -10,6 +10,7 @@ import pytest
 
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, HealthLevel
+from gaia_core.errors import OutcomeClass, ProviderError
 from gaia_core.images import Image
 from gaia_core.requests import (
     MAX_PROMPT_LENGTH,
@@ -235,21 +236,27 @@ class MannersTests(Conformance):
     @pytest.mark.asyncio
     async def test_it_recovers_nothing_it_never_saw(self, bench: Bench) -> None:
         """
-        Looking up an unknown task gives None.
+        Looking up an unknown task gives None, or says that nobody can tell.
 
         Troubleshooting:
             None tells Gaia that the vendor never saw the task: that it may be
-            sent again. Only answer None when the vendor says so.
+            sent again. Only answer None when the vendor says so; where it keeps no
+            record of such tasks, raise a `ProviderError`.
         """
         bench.needs_hook("gaia_recover")
         lost = context(**bench.facts)
 
+        found, outcome = None, OutcomeClass.AMBIGUOUS
         async with bench:
-            found = await bench.loaded.call(
-                "gaia_recover", task_id=lost.task_id, context=lost
-            )
+            try:
+                found = await bench.loaded.call(
+                    "gaia_recover", task_id=lost.task_id, context=lost
+                )
+            except ProviderError as error:
+                outcome = error.outcome
 
         assert found is None
+        assert outcome is OutcomeClass.AMBIGUOUS
 
 
 def _about(image: Image, capability: Capability, like: GenerateRequest) -> Request:
