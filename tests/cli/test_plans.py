@@ -138,8 +138,9 @@ def test_reasons_are_grouped(gaia: Gaia, install: Install) -> None:
     assert short.exit_code == full.exit_code == 4
     assert "crowd (20 models): makes at most 64x1024, not 128x128" in short.stdout
     assert "crowd (40 models): other reasons" in short.stdout
-    assert len(short.stdout.splitlines()) < 10
-    assert len(full.stdout.splitlines()) > 100
+    # Whatever else is installed, and not allowed, has lines of its own.
+    assert short.stdout.count("crowd") < 10
+    assert full.stdout.count("crowd") >= 100
 
 
 def test_without_candidates_the_reasons_are_printed(
@@ -172,10 +173,10 @@ def test_a_provider_that_is_not_there_is_named(gaia: Gaia, install: Install) -> 
     """Asking for a provider that is not installed says so, and who is."""
     install()
 
-    result = gaia("generate", "a dragon", "-p", "runware")
+    result = gaia("generate", "a dragon", "-p", "elsewhere")
 
     assert result.exit_code == 4
-    assert "runware: not installed; there is studio" in result.stderr
+    assert "elsewhere: not installed; there is studio" in result.stderr
 
 
 def test_a_plugin_that_is_not_allowed_is_named(
