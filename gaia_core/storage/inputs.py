@@ -3,7 +3,7 @@
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import attrs
@@ -16,6 +16,61 @@ KEPT_SECONDS = 30 * 24 * 3_600.0
 """How long they are kept after they were last needed, in seconds."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class KeptImage(Image):
+    """
+    A picture whose bytes stay in a file until somebody asks for them.
+
+    Fifty thousand requests may wait for a vendor's batch, each with a picture.
+    """
+
+    __slots__ = ("_read", "_sha256")
+    _read: Callable[[], bytes]
+    _sha256: str
+
+    def __init__(  # each is what a picture has, or what it takes to read it
+        self,
+        *,
+        media_type: str,
+        width: int,
+        height: int,
+        sha256: str,
+        read: Callable[[], bytes],
+    ) -> None:
+        """Take what is known of it, and how its bytes are read."""
+        facts = {"media_type": media_type, "width": width, "height": height}
+        for name, value in {**facts, "_sha256": sha256, "_read": read}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def data(self) -> bytes:
+        """
+        The encoded bytes, read from the file.
+
+        Raises:
+            StorageError: If the file is gone, or damaged.
+        """
+        return self._read()
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the bytes, in hexadecimal."""
+        return self._sha256
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether another picture has the same bytes."""
+        return isinstance(other, Image) and self._sha256 == other.sha256
+
+    def __hash__(self) -> int:
+        """Hash it as what it is equal to."""
+        size = {"width": self.width, "height": self.height}
+        return hash(Image(data=self.data, media_type=self.media_type, **size))
+
+    def __repr__(self) -> str:
+        """Tell its digest: nothing is read for that."""
+        size = f"{self.width}x{self.height}"
+        return f"KeptImage({self.media_type}, {size}, sha256={self._sha256})"
 
 
 @attrs.frozen
@@ -48,9 +103,22 @@ class InputPictures:
         """
         Read a picture and check it against its digest.
 
+        Returns:
+            The picture; its bytes stay in the file, and are read each time.
+
         Raises:
             StorageError: If it is missing or damaged.
         """
+        found = self._checked(sha256)
+        return KeptImage(
+            media_type=found.media_type,
+            width=found.width,
+            height=found.height,
+            sha256=sha256,
+            read=lambda: self._checked(sha256).data,
+        )
+
+    def _checked(self, sha256: str) -> Image:
         with translated(self.root, "read a picture kept for later"):
             found = self._found(sha256)
         if found is None or found.sha256 != sha256:
