@@ -168,6 +168,12 @@ class BatchDesk:
         """Tell how many lines the file of a batch has."""
         return sum(1 for _ in self._lines(self.batches[batch_id]))
 
+    async def finish(self) -> None:
+        """Carry all batches out that can be."""
+        for batch in self.batches.values():
+            while batch.status not in _FINAL and not self.is_holding:
+                await self._go_on(batch)
+
     # -- the door ---------------------------------------------------------------------
 
     def routes(self) -> "Sequence[web.RouteDef]":

@@ -25,6 +25,7 @@ from gaia_core import (
     OutcomeClass,
     ProviderError,
     ProviderRequestError,
+    Secret,
     UnusableResultError,
     load_settings,
 )
@@ -356,7 +357,9 @@ def test_parasail_itself_is_known() -> None:
 
 def test_another_address_has_what_is_named_and_no_more() -> None:
     """Nothing is assumed about a service that is not Parasail."""
-    provider = ParasailProvider(base_url="https://pictures.example.com/v1", api_key=KEY)
+    provider = ParasailProvider(
+        base_url="https://pictures.example.com/v1", api_key=Secret(KEY)
+    )
 
     info = provider.gaia_provider_info()
 
@@ -412,8 +415,6 @@ async def test_health(
     is_healthy: bool,
 ) -> None:
     """A check goes as far as it is told to, and costs nothing."""
-    from gaia_core import Secret
-
     provider = make(api_key=None if key is None else Secret(key))
 
     health = await provider.gaia_check_health(level)

@@ -1,0 +1,129 @@
+"""From what the service answers to what Gaia takes."""
+
+import base64
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from gaia_core import ContentFilteredError, UnusableResultError
+from gaia_core.testing import context, png
+from gaia_parasail import ModelSettings, replies
+from gaia_parasail.replies import Wanted
+
+PICTURE = png(32, 16)
+TEXT = base64.b64encode(PICTURE).decode()
+WANTED = Wanted(model="m", count=1, size=(32, 16), seed=5)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param({"b64_json": TEXT}, id="base64"),
+        pytest.param({"b64_json": f"data:image/png;base64,{TEXT}"}, id="data address"),
+        pytest.param({"url": f"data:image/png;base64,{TEXT}"}, id="data as address"),
+        pytest.param({"b64_json": TEXT, "url": "https://x.example"}, id="both"),
+    ],
+)
+async def test_pictures_that_come_along(entry: dict[str, Any]) -> None:
+    """Bytes are taken in every form they come in, and nothing is fetched."""
+    result = await replies.collected({"data": [entry]}, WANTED, context())
+
+    (image,) = result.images
+    assert (image.data, image.seed) == (PICTURE, 5)
+    assert result.warnings == ()
+
+
+async def test_what_is_not_as_it_was_asked_for_is_said() -> None:
+    """Another size and a missing picture are warnings, not failures."""
+    wanted = Wanted(model="m", count=3, size=(64, 64), seed=5)
+    data = [{"b64_json": TEXT}, {"b64_json": "aGVsbG8="}]
+
+    result = await replies.collected({"data": data}, wanted, context())
+
+    assert result.images[0].seed is None
+    assert result.warnings == (
+        "size 64x64 was asked for, 32x16 came",
+        "1 of 3 pictures came",
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "limit", "prompt"),
+    [
+        pytest.param('"a keep"', 100, "a keep", id="quotation marks"),
+        pytest.param("a keep at dusk", 8, "a keep", id="cut between words"),
+        pytest.param("aaaaaaaaaa", 4, "aaaa", id="one long word"),
+        pytest.param(
+            "<think>hm, a keep</think>\na tower", 100, "a tower", id="thought"
+        ),
+    ],
+)
+def test_prompts(said: str, limit: int, prompt: str) -> None:
+    """A prompt is taken out of its wrapping, and is no longer than asked for."""
+    reply = {"choices": [{"message": {"content": said}}]}
+
+    assert replies.prompt(reply, limit) == prompt
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"finish_reason": "content_filter", "message": {"content": "no"}},
+        {"message": {"content": None, "refusal": "I cannot."}},
+    ],
+    ids=["filter", "refusal"],
+)
+def test_refusals(choice: dict[str, Any]) -> None:
+    """A chat that refuses on safety grounds is a refusal, not a description."""
+    with pytest.raises(ContentFilteredError):
+        replies.words({"choices": [choice]})
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{}, {"choices": []}, {"choices": ["x"]}, {"choices": [{"message": "x"}]}],
+    ids=str,
+)
+def test_words_that_are_not_there(reply: dict[str, Any]) -> None:
+    """An answer without words cannot be used."""
+    with pytest.raises(UnusableResultError):
+        replies.words(reply)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        pytest.param(
+            {"prompt_tokens": 1_000_000, "completion_tokens": 0}, "0.25", id="in"
+        ),
+        pytest.param(
+            {"prompt_tokens": 0, "completion_tokens": 1_000_000}, "0.75", id="out"
+        ),
+        pytest.param({"prompt_tokens": "many"}, None, id="words"),
+        pytest.param(None, None, id="nothing"),
+    ],
+)
+def test_costs(usage: object, cost: str | None) -> None:
+    """What a chat cost follows from its tokens, where both are known."""
+    model = ModelSettings(
+        endpoint="chat", token_prices=(Decimal("0.25"), Decimal("0.75"))
+    )
+
+    found = replies.cost({"usage": usage}, model)
+
+    assert found == (None if cost is None else Decimal(cost))
+
+
+def test_nobody_reckons_without_prices() -> None:
+    """A model whose prices nobody names costs what the catalogue says."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 1}
+
+    assert replies.cost({"usage": usage}, ModelSettings(endpoint="chat")) is None
+
+
+def test_names_of_models() -> None:
+    """Whatever else is in the list, the identifiers are taken."""
+    reply = {"data": [{"id": "a"}, {"id": None}, "b", {"id": "c"}]}
+
+    assert replies.names(reply) == ("a", "c")
