@@ -115,6 +115,7 @@ class GeminiVendor(Vendor):
         own = "/{version}/projects/{project}/locations/{location}"
         at_own = f"{own}/publishers/google/models"
         return [
+            web.post("/token", self._token),
             web.get("/{version}/models", self._list),
             web.get(vertex, self._list),
             *(
@@ -173,6 +174,11 @@ class GeminiVendor(Vendor):
         if end < len(cards):
             page["nextPageToken"] = str(end)
         return _json(page)
+
+    async def _token(self, _: "web.Request") -> "web.StreamResponse":
+        """Give the token of a service account; the key is one, too."""
+        token = {"access_token": self.api_key, "token_type": "Bearer"}
+        return _json(token | {"expires_in": 3_600})
 
     # -- what is paid -----------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """What the tests of Gemini have in common: a stand-in and a provider that asks it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,24 @@ async def _provider(vendor: GeminiVendor) -> AsyncIterator[GeminiProvider]:
     provider = GeminiProvider(api_key=Secret(vendor.api_key), base_url=vendor.url)
     yield provider
     await provider.gaia_stop()
+
+
+@pytest.fixture(name="make")
+async def _make() -> AsyncIterator[Callable[..., GeminiProvider]]:
+    """Give a function that makes a provider for a vendor, with further settings."""
+    made: list[GeminiProvider] = []
+
+    def make(vendor: GeminiVendor, **settings: Any) -> GeminiProvider:
+        facts: dict[str, Any] = {
+            "api_key": Secret(vendor.api_key),
+            "base_url": vendor.url,
+        }
+        made.append(GeminiProvider(**facts | settings))
+        return made[-1]
+
+    yield make
+    for provider in made:
+        await provider.gaia_stop()
 
 
 @pytest.fixture(name="on_vertex")

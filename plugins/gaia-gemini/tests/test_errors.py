@@ -37,6 +37,7 @@ from gaia_gemini import GeminiProvider
 from gaia_gemini.errors import error_for, retry_after, translated
 
 KEEP = GenerateRequest(prompt="a keep", width=64, height=64)
+
 CANARY = "AIza-canary-of-the-errors"
 
 KEY_INVALID = {"reason": "API_KEY_INVALID", "domain": "googleapis.com"}
@@ -166,9 +167,9 @@ async def test_pages_of_proxies_are_not_quoted(
         (TimeoutError(), ProviderTimeoutError),
         (ConnectionResetError(), ProviderError),
         (OSError("odd"), ProviderError),
-        (DefaultCredentialsError("none"), AuthenticationError),
-        (RefreshError("revoked"), AuthenticationError),
-        (TransportError("no token server"), ProviderConnectionError),
+        (DefaultCredentialsError("none"), AuthenticationError),  # type: ignore[no-untyped-call]  # google-auth has no types
+        (RefreshError("revoked"), AuthenticationError),  # type: ignore[no-untyped-call]  # google-auth has no types
+        (TransportError("no token server"), ProviderConnectionError),  # type: ignore[no-untyped-call]  # google-auth has no types
         (UnknownApiResponseError("<html>"), UnusableResultError),
         (ValueError("odd"), ProviderError),
         (KeyError("odd"), ProviderError),
