@@ -91,7 +91,8 @@ class RunwareVendor(Vendor):
         key: The only key that is let in; None: any.
         greeting: What becomes of who introduces himself over the WebSocket:
             ``answered``, ``silent``, ``closed`` or ``busy``.
-        errors_first: Whether the error of a partial answer comes before its results.
+        partial: Where the error of a partial answer is, over the WebSocket:
+            ``last``, ``first``, or ``together`` with the results in one frame.
         result_delay: Seconds between the results of one task over the WebSocket.
         logins: How many let themselves be known.
         frames: How often each kind of task came in, whether paid or free.
@@ -102,7 +103,9 @@ class RunwareVendor(Vendor):
         default="answered",
         validator=attrs.validators.in_(("answered", "silent", "closed", "busy")),
     )
-    errors_first: bool = False
+    partial: str = attrs.field(
+        default="last", validator=attrs.validators.in_(("last", "first", "together"))
+    )
     result_delay: float = 0.0
     logins: int = attrs.field(default=0, init=False)
     frames: dict[str, int] = attrs.field(factory=dict, init=False, repr=False)

@@ -104,13 +104,16 @@ class SocketDoor:
 
     async def answer(self, items: Sequence[Item], errors: Sequence[Item]) -> None:
         """Send a frame for each result, as the vendor does."""
-        if errors and self.vendor.errors_first:
+        if errors and self.vendor.partial == "together":
+            await self.tell(items, errors)
+            return
+        if errors and self.vendor.partial == "first":
             await self.tell(errors=errors)
         for number, item in enumerate(items):
             if number:
                 await self.vendor.pause(self.vendor.result_delay)
             await self.tell([item])
-        if errors and not self.vendor.errors_first:
+        if errors and self.vendor.partial == "last":
             await self.tell(errors=errors)
 
     async def fail(

@@ -169,19 +169,20 @@ async def test_large_results_come_through(
 
 
 @WAYS
-@pytest.mark.parametrize("errors_first", [False, True], ids=["last", "first"])
+@pytest.mark.parametrize("like", [KEEP, SLOW], ids=["sync", "async"])
+@pytest.mark.parametrize("partial", ["last", "first", "together"])
 async def test_what_came_is_kept_when_the_rest_fails(
     at: Made,
     vendor: RunwareVendor,
     attempt: Attempt,
     way: str,
-    *,
-    errors_first: bool,
+    like: GenerateRequest,
+    partial: str,
 ) -> None:
     """Two of three pictures and a warning, at the cost of two, in any order."""
-    vendor.errors_first = errors_first
+    vendor.partial = partial
     vendor.inject(Faults(script=[Fault.PARTIAL_AFTER]))
-    request = attrs.evolve(KEEP, num_images=3)
+    request = attrs.evolve(like, num_images=3)
 
     result = await at(way).gaia_generate(request, attempt())
 
