@@ -100,7 +100,7 @@ class TraceTests(WorldTests):
         async with self.opened(open_gaia, bench, rules) as gaia:
             await self._cancel(shop, self._callers(gaia, generate_request))
             is_free = await until(
-                lambda: rules.snapshot(name).running == 0, patience=self.patience
+                lambda: rules.snapshot(name).running == 0, patience=_PATIENCE
             )
             story = await self.story_of(gaia, self.like(generate_request, "a tower"))
 
