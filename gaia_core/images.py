@@ -1,6 +1,5 @@
 """Pictures as values: encoded bytes with a media type and a size."""
 
-import hashlib
 import io
 import threading
 import warnings
@@ -62,6 +61,8 @@ class Image:
     @property
     def sha256(self) -> str:
         """Digest of the bytes, in hexadecimal."""
+        import hashlib  # noqa: PLC0415 - 2 ms, and nobody digests who only lists
+
         return hashlib.sha256(self.data).hexdigest()
 
     @classmethod

@@ -3,21 +3,22 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from gaia_core import Gaia
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo, Price, ProviderInfo
 from gaia_core.cli.failures import ExitCode
 from gaia_core.cli.findings import UnknownPrice, unknown_prices
 from gaia_core.cli.options import json_option
+from gaia_core.cli.phrases import ADVICE_WITHOUT_PROVIDERS, show_amount
 from gaia_core.cli.sessions import Session
-from gaia_core.cli.shapes import shape_model, shape_provider
 from gaia_core.cli.tables import clean, print_table
-from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS, show_amount
 from gaia_core.cli.writing import print_json, say, sentence
+
+if TYPE_CHECKING:
+    from gaia_core.showroom import Showroom
 
 
 class Listing(NamedTuple):
@@ -82,7 +83,7 @@ def models(  # noqa: PLR0913  one for each option
     if refresh or search is not None:
         session.silence()  # what the log would say of it is said below
     look = partial(_look_up, provider=provider, refresh=refresh, search=search)
-    listing = session.run(look)
+    listing = session.browse(look)
     infos = listing.infos
     wanted = pick_models(listing.models, capability=capability, provider=provider)
     reasons = {info.name: info.unavailable for info in infos}
@@ -91,6 +92,8 @@ def models(  # noqa: PLR0913  one for each option
     ]
     shown = wanted if is_complete else ready
     if is_json:
+        from gaia_core.cli.shapes import shape_model  # noqa: PLC0415 - only for JSON
+
         rows = [shape_model(one, reasons.get(one.provider)) for one in shown]
         print_json({"models": rows, "errors": listing.errors})
     else:
@@ -112,9 +115,11 @@ def providers(session: Session, *, is_json: bool) -> None:
 
     The state says why one cannot work now.
     """
-    listing = session.run(_look_up)
+    listing = session.browse(_look_up)
     counts = Counter(model.provider for model in listing.models)
     if is_json:
+        from gaia_core.cli.shapes import shape_provider  # noqa: PLC0415 - as above
+
         rows = [shape_provider(info, counts[info.name]) for info in listing.infos]
         print_json({"providers": rows})
     else:
@@ -126,21 +131,27 @@ def providers(session: Session, *, is_json: bool) -> None:
 
 
 async def _look_up(
-    gaia: Gaia,
+    room: "Showroom",
     *,
     provider: str | None = None,
     refresh: bool = False,
     search: str | None = None,
 ) -> Listing:
-    infos = gaia.providers()
+    offered = room.assortment
+    infos = offered.cards()
     _check_name(provider, infos)
-    found = await gaia.models(refresh=refresh, search=search, provider=provider)
+    if search is not None:
+        found = await offered.search(search, provider, is_fresh=refresh)
+    elif refresh:
+        found = await offered.refresh(provider)
+    else:
+        found = offered.models(provider)
     places = {info.name: place for place, info in enumerate(infos)}
-    unused = unknown_prices(gaia.settings, await gaia.models())
+    unused = unknown_prices(room.settings, offered.models())
     return Listing(
         infos=infos,
         models=tuple(sorted(found, key=lambda model: places[model.provider])),
-        num_failures=len(gaia.plugins.failures),
+        num_failures=len(offered.plugins.failures),
         unused_prices=tuple(map(_unused_price, unused)),
         errors=found.problems,
     )

@@ -13,8 +13,8 @@ from gaia_core.cli.findings import (
     unknown_prices,
 )
 from gaia_core.cli.operation import show_dollars
+from gaia_core.cli.phrases import INSTALL_EMBEDDED
 from gaia_core.cli.usage import total
-from gaia_core.cli.work import INSTALL_EMBEDDED
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import Ledger, OperationState
 from gaia_core.secrets import shown

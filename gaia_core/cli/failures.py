@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from gaia_core.cli.shapes import shape_attempt
 from gaia_core.cli.tables import clean, group_reasons
 from gaia_core.cli.writing import print_json, say
 from gaia_core.errors import (
@@ -98,6 +97,8 @@ def report(error: Exception, *, is_json: bool, is_verbose: bool) -> ExitCode:
 
 def shape_error(error: Exception) -> dict[str, Any]:
     """Shape an error as ``--json`` prints it."""
+    from gaia_core.cli.shapes import shape_attempt  # noqa: PLC0415 - only for JSON
+
     return {
         "error": _message(error),
         "error_type": _error_type(error),

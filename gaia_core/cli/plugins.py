@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gaia_core.cli.options import json_option
+from gaia_core.cli.phrases import ADVICE_WITHOUT_PROVIDERS
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import print_table
-from gaia_core.cli.work import ADVICE_WITHOUT_PROVIDERS
 from gaia_core.cli.writing import print_json, print_line, say, sentence
 
 if TYPE_CHECKING:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -14,17 +16,20 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import attrs
 import click
 
-from gaia_core import Gaia, PluginError, load_settings
 from gaia_core.cli.failures import Terminated
 from gaia_core.cli.writing import say
-from gaia_core.settings import find_settings_file
+from gaia_core.errors import PluginError
+from gaia_core.settings import find_settings_file, load_settings
 
 if TYPE_CHECKING:
+    from gaia_core import Gaia
     from gaia_core.plugins import Plugins
     from gaia_core.settings import Settings
+    from gaia_core.showroom import Showroom
 
+S = TypeVar("S", bound="AbstractAsyncContextManager[Any]")
 T = TypeVar("T")
-Work = Callable[[Gaia], Coroutine[Any, Any, T]]
+Work = Callable[["Gaia"], Coroutine[Any, Any, T]]
 """Takes an open `Gaia` and does something with it."""
 
 PATIENCE = 0.5
@@ -51,6 +56,22 @@ class Session:
     config: Path | None = None
     overrides: Mapping[str, str] = attrs.field(factory=dict)
     is_verbose: bool = False
+    _is_paused: bool = attrs.field(default=False, init=False)
+
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Look for no garbage while there is none: until the work begins."""
+        self._is_paused = gc.isenabled()
+        gc.disable()
+        try:
+            yield
+        finally:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._is_paused:
+            self._is_paused = False
+            gc.enable()
 
     def settings(self) -> "Settings":
         """Read the settings."""
@@ -67,8 +88,10 @@ class Session:
 
     def plugins(self) -> "Plugins":
         """Load the plugins and start none."""
+        from gaia_core.plugins import load_plugins  # noqa: PLC0415 - only who asks waits
+
         with contextlib.redirect_stdout(sys.stderr):
-            return Gaia.open(self.settings()).plugins
+            return load_plugins(self.settings())
 
     def start_logging(self) -> None:
         """Send the log to standard error, where it was asked for."""
@@ -95,12 +118,34 @@ class Session:
             PluginError: If a plugin ends the program instead of failing.
             Terminated: If SIGTERM ended it.
         """
+        from gaia_core import Gaia  # noqa: PLC0415 - half the time of a listing
+
+        return self._run(lambda: Gaia.open(settings or self.settings()), work)
+
+    def browse(self, work: "Callable[[Showroom], Coroutine[Any, Any, T]]") -> T:
+        """
+        Look at what there is: plugins are started, but nothing can be ordered.
+
+        Args:
+            work: What to do there.
+
+        Raises:
+            PluginError: If a plugin ends the program instead of failing.
+            Terminated: If SIGTERM ended it.
+        """
+        from gaia_core.showroom import Showroom  # noqa: PLC0415 - only who asks waits
+
+        return self._run(lambda: Showroom.open(self.settings()), work)
+
+    def _run(
+        self, open_: Callable[[], S], work: Callable[[S], Coroutine[Any, Any, T]]
+    ) -> T:
         # Without a handler, `logging` itself would write warnings.
         logging.getLogger("gaia").addHandler(_NOWHERE)
         with contextlib.redirect_stdout(sys.stderr):
-            gaia, ending = Gaia.open(settings or self.settings()), _Ending()
+            opened, ending = open_(), _Ending()
             try:
-                return asyncio.run(_inside(gaia, work, ending))
+                return asyncio.run(self._inside(opened, work, ending))
             except asyncio.CancelledError as error:
                 ending.raise_for(error)
             except SystemExit as error:
@@ -109,8 +154,26 @@ class Session:
 
     def look(self, work: Work[T]) -> T:
         """Look something up in the ledger; no provider is started or asked."""
+        from gaia_core import Gaia  # noqa: PLC0415 - as above
+
         with contextlib.redirect_stdout(sys.stderr):
-            return asyncio.run(_beside(Gaia.open(self.settings()), work))
+            gaia = Gaia.open(self.settings())
+            self._begin()
+            return asyncio.run(_beside(gaia, work))
+
+    async def _inside(
+        self, opened: S, work: Callable[[S], Coroutine[Any, Any, T]], ending: "_Ending"
+    ) -> T:
+        with ending.heeded():
+            async with opened:
+                self._begin()
+                try:
+                    return await work(opened)
+                except asyncio.CancelledError:
+                    if ending.asked is None:
+                        again, loop = _AGAIN[signal.SIGINT], asyncio.get_running_loop()
+                        loop.call_later(PATIENCE, _explain_waiting, again)
+                    raise
 
 
 def split_setting(text: str) -> tuple[str, str]:
@@ -192,19 +255,7 @@ def _explain_waiting(again: str) -> None:
     say(f"Waiting for a picture that was sent for already; {again} leaves it.")
 
 
-async def _inside(gaia: Gaia, work: Work[T], ending: _Ending) -> T:
-    with ending.heeded():
-        async with gaia:
-            try:
-                return await work(gaia)
-            except asyncio.CancelledError:
-                if ending.asked is None:
-                    again, loop = _AGAIN[signal.SIGINT], asyncio.get_running_loop()
-                    loop.call_later(PATIENCE, _explain_waiting, again)
-                raise
-
-
-async def _beside(gaia: Gaia, work: Work[T]) -> T:
+async def _beside(gaia: "Gaia", work: Work[T]) -> T:
     try:
         return await work(gaia)
     finally:

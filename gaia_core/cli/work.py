@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from gaia_core import Gaia, GaiaError, NoCapableProviderError
 from gaia_core.cli.failures import EXAMPLES_PER_PROVIDER, ExitCode
 from gaia_core.cli.options import Choices
+from gaia_core.cli.phrases import ADVICE_WITHOUT_PROVIDERS, show_amount
 from gaia_core.cli.progress import show_progress
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.shapes import price_span, shape_plan
@@ -19,11 +19,6 @@ from gaia_core.selection import Candidate, Plan
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins
-
-INSTALL_EMBEDDED = "pip install ./plugins/gaia-offline, in a copy of Gaia's repository"
-"""How to get the provider that needs no key, no GPU and no network."""
-ADVICE_WITHOUT_PROVIDERS = f"no provider is installed: {INSTALL_EMBEDDED}"
-"""What to do when there is nobody to ask."""
 
 VERBS: Mapping[str, str] = {
     "GenerateRequest": "generate",
@@ -188,15 +183,3 @@ def _estimate(plan: Plan) -> str:
     if highest is None or first is None or highest == first:
         return f"Estimate: {show_amount(first)}"
     return f"Estimate: {show_amount(first)}, at most {show_amount(highest)}"
-
-
-def show_amount(value: Decimal | None) -> str:
-    """
-    Show an amount of US dollars.
-
-    >>> show_amount(Decimal("0.040000")), show_amount(Decimal(0)), show_amount(None)
-    ('$0.04', 'free', 'unknown')
-    """
-    if value is None:
-        return "unknown"
-    return f"${value.normalize():f}" if value else "free"

@@ -1,15 +1,17 @@
 """Finding plugins: installed ones by entry point, others as a host gives them."""
 
-import re
-from collections.abc import Callable, Iterable, Iterator
-from importlib import metadata
-from typing import Any, cast
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
 from gaia_core.hookspecs import ENTRY_POINT_GROUP
 from gaia_core.plugins.checks import words_of
 from gaia_core.plugins.loaded import PluginFailure
+from gaia_core.plugins.scanning import FoundPoint, normalised, scan
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution, EntryPoint
 
 IN_CODE = "given in code"
 """The distribution of a plugin that a host passed to `load_plugins`."""
@@ -31,24 +33,26 @@ class PluginSource:
     load: Callable[[], object] = attrs.field(repr=False)
 
 
-def find_installed() -> tuple[list[metadata.EntryPoint], list[PluginFailure]]:
+def find_installed() -> tuple[list[PluginSource], list[PluginFailure]]:
     """
-    Find the entry points, in an order that does not depend on the disk.
+    Find the installed plugins, in an order that does not depend on the disk.
 
     Returns:
-        The entry points, and the distributions that cannot be read.
+        The plugins, and the distributions that cannot be read.
     """
     failures: list[PluginFailure] = []
-    try:
-        found: Iterable[Any] = metadata.entry_points(group=ENTRY_POINT_GROUP)
-    except Exception:  # noqa: BLE001 - one unreadable distribution spoils all
-        found = list(_find_one_by_one(failures))
-    points = sorted(found, key=lambda point: (point.name, distribution_of(point)))
-    return points, failures
+    scanned = scan(ENTRY_POINT_GROUP)
+    if scanned is None:
+        found = [from_entry_point(point) for point in _find_one_by_one(failures)]
+    else:
+        found = [_from_found(point) for point in scanned]
+    return sorted(found, key=lambda one: (one.plugin, one.distribution)), failures
 
 
-def _find_one_by_one(failures: list[PluginFailure]) -> Iterator[metadata.EntryPoint]:
+def _find_one_by_one(failures: list[PluginFailure]) -> "Iterator[EntryPoint]":
     """Read every distribution on its own, the first of each name."""
+    from importlib import metadata  # noqa: PLC0415 - slow, and rarely needed
+
     seen = set()
     for distribution in metadata.distributions():
         name, version = _name_and_version(distribution)
@@ -67,26 +71,32 @@ def _find_one_by_one(failures: list[PluginFailure]) -> Iterator[metadata.EntryPo
             )
 
 
-def from_entry_point(point: metadata.EntryPoint) -> PluginSource:
-    """Take a plugin from what is installed."""
+def from_entry_point(point: "EntryPoint") -> PluginSource:
+    """Take a plugin from an entry point somebody found."""
     return PluginSource(
-        plugin=point.name, distribution=distribution_of(point), load=point.load
+        plugin=point.name, distribution=_distribution_of(point), load=point.load
     )
 
 
-def distribution_of(point: metadata.EntryPoint) -> str:
+def _from_found(point: FoundPoint) -> PluginSource:
+    return PluginSource(
+        plugin=point.name, distribution=point.distribution, load=point.load
+    )
+
+
+def _distribution_of(point: "EntryPoint") -> str:
     """Name what installed an entry point, with its version."""
     name, version = _name_and_version(point.dist) if point.dist else ("", "")
     return f"{name} {version}" if name else "unknown"
 
 
-def _name_and_version(distribution: metadata.Distribution) -> tuple[str, str]:
+def _name_and_version(distribution: "Distribution") -> tuple[str, str]:
     """Read what a distribution says of itself; nothing where it says nothing."""
     try:
         name, version = distribution.name, distribution.version
     except Exception:  # noqa: BLE001 - its metadata may be anything
         return "", ""
-    return re.sub(r"[-_.]+", "-", name or "").lower(), version or ""
+    return normalised(name or ""), version or ""
 
 
 def from_code(item: object) -> PluginSource:

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import metadata
+from typing import TYPE_CHECKING
 
 import attrs
 import pluggy
@@ -40,6 +40,9 @@ from gaia_core.requests import Request
 from gaia_core.secrets import Secret, is_secret_name, scrub, secrets_in
 from gaia_core.settings import ProviderSettings, Settings
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 Sections = Sequence[ProviderSettings]
 
 _SHORTEST_KEY = 8
@@ -50,7 +53,7 @@ def load_plugins(
     settings: Settings,
     *,
     extra: Iterable[object] = (),
-    entry_points: Iterable[metadata.EntryPoint] | None = None,
+    entry_points: "Iterable[EntryPoint] | None" = None,
     environ: Mapping[str, str] = os.environ,
 ) -> Plugins:
     """
@@ -69,9 +72,11 @@ def load_plugins(
     _register([settings.server.token, *_options(settings)])
     loader = _Loader(settings=settings, environ=environ)
     if entry_points is None:
-        entry_points, loader.failures = find_installed()
-    for point in entry_points:
-        loader.load_installed(from_entry_point(point))
+        sources, loader.failures = find_installed()
+    else:
+        sources = list(map(from_entry_point, entry_points))
+    for source in sources:
+        loader.load_installed(source)
     for item in extra:
         loader.load(from_code(item))
     loader.report_absent()
@@ -90,8 +95,20 @@ class _Core:
         return request
 
 
+class _Manager(pluggy.PluginManager):
+    """Looks for hooks where there can be any: half of all names are Python's own."""
+
+    def parse_hookimpl_opts(
+        self, plugin: object, name: str
+    ) -> pluggy.HookimplOpts | None:
+        """Read the mark of a hook, if it has one."""
+        if name.startswith("__"):
+            return None
+        return super().parse_hookimpl_opts(plugin, name)
+
+
 def _new_manager() -> pluggy.PluginManager:
-    manager = pluggy.PluginManager(PROJECT_NAME)
+    manager = _Manager(PROJECT_NAME)
     manager.add_hookspecs(hookspecs)
     manager.register(_Core(), "gaia core")
     return manager
@@ -109,6 +126,7 @@ class _Loader:
     disabled: list[str] = attrs.field(factory=list)
     failures: list[PluginFailure] = attrs.field(factory=list)
     installed: dict[str, InstalledPlugin] = attrs.field(factory=dict)
+    _hooks: dict[str, Mapping[str, bool]] = attrs.field(factory=dict, init=False)
 
     def load_installed(self, source: PluginSource) -> None:
         """Load a plugin unless it is not allowed."""
@@ -264,8 +282,7 @@ class _Loader:
     def finish(self) -> Plugins:
         """Build every hook caller, once, and hand over."""
         providers = [
-            attrs.evolve(one, calls=self._calls_of(one.instance))
-            for one in self.providers
+            attrs.evolve(one, calls=self._calls_of(one)) for one in self.providers
         ]
         _register([list(one.secrets()) for one in providers])
         ranked = sorted(providers, key=lambda one: (-one.info().priority, one.name))
@@ -278,23 +295,31 @@ class _Loader:
             calls=self._calls_of_middleware(),
         )
 
-    def _calls_of(self, provider: object) -> HookCalls:
-        hooks = hooks_of(self.manager, provider)
+    def _calls_of(self, provider: Provider) -> HookCalls:
+        hooks = self._hooks_of(provider.name, provider.instance)
         return {
             hook: self.manager.subset_hook_caller(hook, self._others(hook, provider))
             for hook, is_wrapper in hooks.items()
             if not is_wrapper
         }
 
-    def _others(self, hook: str, provider: object) -> Sequence[object]:
+    def _others(self, hook: str, provider: Provider) -> Sequence[object]:
         """Collect whom this provider's hook must not reach: all but wrappers."""
         instances = {id(one.instance) for one in self.providers}
         return [
             other
-            for _, other in self.manager.list_name_plugin()
-            if other is not provider
-            and (id(other) in instances or _answers(self.manager, other, hook))
+            for name, other in self.manager.list_name_plugin()
+            if other is not provider.instance
+            and (
+                id(other) in instances or self._hooks_of(name, other).get(hook) is False
+            )
         ]
+
+    def _hooks_of(self, name: str, plugin: object) -> Mapping[str, bool]:
+        """List the hooks of a registered plugin; looking for them takes its time."""
+        if name not in self._hooks:
+            self._hooks[name] = hooks_of(self.manager, plugin)
+        return self._hooks[name]
 
     def _calls_of_middleware(self) -> HookCalls:
         instances = [one.instance for one in self.providers]
@@ -330,8 +355,3 @@ def _provider(source: PluginSource, made: Made) -> Provider:
         settings=made.section,
         sources=made.sources,
     )
-
-
-def _answers(manager: pluggy.PluginManager, plugin: object, hook: str) -> bool:
-    """Tell whether a plugin would answer a hook instead of wrapping it."""
-    return hooks_of(manager, plugin).get(hook) is False
