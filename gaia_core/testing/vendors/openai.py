@@ -51,12 +51,14 @@ class OpenAIVendor(Vendor):
     Attributes:
         api_key: The key it takes; every other one is refused.
         models: The models it has; others are not to be had.
+        has_lookup: No: what is answered at once cannot be looked up in this form.
         heads: The headers of the latest requests, just as they came in.
         desk: Its files and batches.
     """
 
     api_key: str = attrs.field(default="sk-stand-in", repr=False)
     models: tuple[str, ...] = ("stand-in-image", "stand-in-vision")
+    has_lookup: bool = False
     heads: deque[Mapping[str, str]] = attrs.field(init=False, repr=False)
     desk: BatchDesk = attrs.field(init=False)
     _pictures: dict[str, bytes] = attrs.field(factory=dict, init=False, repr=False)

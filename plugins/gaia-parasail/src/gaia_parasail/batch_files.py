@@ -8,9 +8,8 @@ from typing import IO, Any
 import attrs
 
 from gaia_core import GenerateRequest
+from gaia_parasail.models import MOST_LINES
 
-MOST_LINES = 50_000
-"""Most requests in a file: Parasail's limit, and OpenAI's."""
 # Eight pictures of 8 megapixels take less; whatever is longer is no line of ours.
 LONGEST_LINE = 512 * 1024 * 1024
 

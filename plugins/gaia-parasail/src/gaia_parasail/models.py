@@ -27,6 +27,8 @@ OMNIGEN = "Shitao/OmniGen-v1"
 """The model of pictures in Parasail's batches."""
 VISION = "parasail-qwen3vl-8b-instruct"
 """The model that looks at pictures, unless another one is set."""
+MOST_LINES = 50_000
+"""Most requests in a file of a batch: Parasail's limit, and OpenAI's."""
 MAX_TOKENS = 500
 """Longest answer of a chat, in tokens."""
 

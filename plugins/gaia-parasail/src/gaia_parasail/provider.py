@@ -1,12 +1,11 @@
 """
 The hooks of Parasail, and of other services that speak OpenAI's form.
 
-The SDK is imported in the first hook that works: it takes half a second, and listing
-models needs none of it.
+The SDK, and what works with it, is imported in the first hook that has work: it takes
+half a second, and listing models needs none of it.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -18,7 +17,6 @@ from gaia_core import (
     DescribeImageRequest,
     DescriptionResult,
     EnhancePromptRequest,
-    GaiaError,
     GenerateRequest,
     Health,
     HealthLevel,
@@ -34,30 +32,18 @@ from gaia_core import (
     hookimpl,
     setting,
 )
-from gaia_parasail import calls, models, payloads, replies
-from gaia_parasail.batch_files import MOST_LINES
-from gaia_parasail.batches import Answer, BatchRun
-from gaia_parasail.clients import Clients
-from gaia_parasail.desks import Desk, Reference
-from gaia_parasail.downloads import Downloads
-from gaia_parasail.lookups import Lookups
-from gaia_parasail.loops import PerLoop
-from gaia_parasail.merging import merged
-from gaia_parasail.models import BASE_URL, NAME, Endpoint, ModelSettings
+from gaia_parasail import models
+from gaia_parasail.models import BASE_URL, MOST_LINES, NAME, ModelSettings
 
 if TYPE_CHECKING:
-    from gaia_parasail.payloads import Payload
-    from gaia_parasail.replies import Reply
+    from gaia_parasail.batches import Answer
+    from gaia_parasail.service import Service
 
 _PRIORITY = 70
 _ABOVE_ZERO = attrs.validators.gt(0)
-# Reading a larger answer takes long enough to belong into a thread.
-_LARGE = 4 * 1024 * 1024
 _MEGABYTE = 1_000_000
-_DAY = 86_400.0
-_HOUR = 3_600.0
-# Items of batches for a model that answers at once take one turn together.
-_AT_ONCE = 8
+# The service promises to be done within a day; fetching what it made takes a while.
+_BATCH_SECONDS = 25 * 3_600.0
 
 
 def _check_address(_: object, field: "attrs.Attribute[str]", value: str) -> None:
@@ -134,8 +120,7 @@ class ParasailProvider:
         help="Largest file of a batch, in megabytes.",
     )
     _offered: dict[str, ModelSettings] = attrs.field(init=False, repr=False)
-    _clients: Clients = attrs.field(init=False, repr=False)
-    _lookups: PerLoop[Lookups] = attrs.field(init=False, repr=False)
+    _service: "Service | None" = attrs.field(default=None, init=False, repr=False)
 
     @_offered.default
     def _configured(self) -> dict[str, ModelSettings]:
@@ -145,16 +130,6 @@ class ParasailProvider:
             chat=self.chat_model,
             is_parasail=self._is_parasail,
         )
-
-    @_clients.default
-    def _own_clients(self) -> Clients:
-        return Clients(
-            base_url=self.base_url, api_key=self.api_key, timeout=self.timeout
-        )
-
-    @_lookups.default
-    def _none_yet(self) -> PerLoop[Lookups]:
-        return PerLoop(self._new_lookups)
 
     # -- who are you ------------------------------------------------------------------
 
@@ -169,7 +144,7 @@ class ParasailProvider:
             priority=_PRIORITY,
             unavailable=self._problem(),
             max_batch_size=MOST_LINES if self._has_batches else 1,
-            batch_timeout=_DAY + _HOUR,
+            batch_timeout=_BATCH_SECONDS,
             base_url=self.base_url,
             result_hosts=self.result_hosts,
         )
@@ -182,7 +157,7 @@ class ParasailProvider:
     ) -> Sequence[ModelInfo]:
         """List what the settings name, and what the service lists and is known."""
         if refresh or search:
-            self._offered = models.listed(await self._names()) | self._offered
+            self._offered = models.listed(await self._work().names()) | self._offered
         able = self.gaia_provider_info().capabilities
         cards = [model.card(name, NAME) for name, model in self._offered.items()]
         return [
@@ -202,23 +177,17 @@ class ParasailProvider:
         if model.endpoint.is_batch:
             message = f"{request.model} answers in batches only: use `gaia batch`."
             raise ProviderRequestError(message)
-        payload = payloads.generation(request, model)
-        if model.endpoint is Endpoint.EDITS:
-            brought = await asyncio.to_thread(payloads.pictures, request, model)
-            call = calls.edit(payload, brought, context)
-        else:
-            call = calls.generation(payload, context)
-        content = await self._clients.ask(call)
-        reply = await _read(content)
-        return await replies.collected(reply, payloads.wanted(request, model), context)
+        return await self._work().generate(request, model, context)
 
     @hookimpl
     async def gaia_enhance_prompt(
         self, request: EnhancePromptRequest, context: CallContext
     ) -> PromptResult:
         """Have a prompt worked out by a model that chats."""
-        model, payload = self._model(request.model), payloads.enhancement(request)
-        reply = await self._chat(payload, context)
+        from gaia_parasail import replies  # noqa: PLC0415 - as in `_work`
+
+        model = self._model(request.model)
+        reply = await self._work().enhance(request, context)
         return PromptResult(
             prompt=replies.prompt(reply, request.max_length),
             provider=NAME,
@@ -231,8 +200,10 @@ class ParasailProvider:
         self, request: DescribeImageRequest, context: CallContext
     ) -> DescriptionResult:
         """Have a model look at a picture."""
-        model, payload = self._model(request.model), payloads.description(request)
-        reply = await self._chat(payload, context)
+        from gaia_parasail import replies  # noqa: PLC0415 - as in `_work`
+
+        model = self._model(request.model)
+        reply = await self._work().describe(request, context)
         return DescriptionResult(
             description=replies.words(reply),
             provider=NAME,
@@ -245,9 +216,11 @@ class ParasailProvider:
         self,
         requests: Sequence[GenerateRequest],
         contexts: Sequence[CallContext],
-    ) -> AsyncGenerator[Answer, None]:
+    ) -> "AsyncGenerator[Answer, None]":
         """Have items of batches made by the service's batches, where it has them."""
-        async with aclosing(self._many(requests, contexts)) as answers:
+        known = {one.model or "": self._model(one.model) for one in requests}
+        many = self._work().many(requests, contexts, known)
+        async with aclosing(many) as answers:
             async for answer in answers:
                 yield answer
 
@@ -256,14 +229,7 @@ class ParasailProvider:
         self, task_id: str, context: CallContext
     ) -> ImageResult | None:
         """Look up a request that went out in a batch; others leave no trace."""
-        if context.reference == "":
-            # Sent with others, and nothing remembered: so nothing was ordered.
-            return None
-        reference = Reference.read(context.reference or "")
-        if reference is None or reference.file is None:
-            message = f"{NAME} keeps no record of requests that are answered at once."
-            raise ProviderError(message)
-        return await self._lookups.here().find(reference, task_id, context)
+        return await self._work().recover(task_id, context)
 
     # -- upkeep -----------------------------------------------------------------------
 
@@ -274,7 +240,7 @@ class ParasailProvider:
         if level is HealthLevel.CONFIGURED or problem is not None:
             return Health(level=level, is_healthy=problem is None, reason=problem)
         try:
-            await self._names()
+            await self._work().names()
         except ProviderConnectionError as error:
             return Health(level=level, is_healthy=False, reason=str(error))
         except ProviderError as error:
@@ -286,10 +252,8 @@ class ParasailProvider:
     @hookimpl
     async def gaia_stop(self) -> None:
         """Close the connections, and throw away what was fetched."""
-        lookups = self._lookups.leave()
-        if lookups is not None:
-            await lookups.close()
-        await self._clients.close()
+        if self._service is not None:
+            await self._service.close()
 
     # -- inside -----------------------------------------------------------------------
 
@@ -316,89 +280,23 @@ class ParasailProvider:
             raise ModelError(message)
         return found
 
-    def _new_lookups(self) -> Lookups:
-        return Lookups(
-            desk=Desk(clients=self._clients),
-            downloads=self._downloads,
-            interval=self.poll_interval,
-        )
+    def _work(self) -> "Service":
+        """Give what the hooks work with, made when first needed."""
+        from gaia_parasail.service import Service  # noqa: PLC0415 - slow
 
-    @property
-    def _downloads(self) -> Downloads:
-        return Downloads(
-            clients=self._clients,
-            base_url=self.base_url,
-            result_hosts=self.result_hosts,
-        )
-
-    def _many(
-        self, requests: Sequence[GenerateRequest], contexts: Sequence[CallContext]
-    ) -> AsyncGenerator[Answer, None]:
-        """Put requests for the same model together: not every service mixes them."""
-        groups: dict[str | None, list[int]] = {}
-        for place, request in enumerate(requests):
-            groups.setdefault(request.model, []).append(place)
-        streams = [
-            self._stream(
-                name, [requests[n] for n in places], [contexts[n] for n in places]
+        if self._service is None:
+            self._service = Service(
+                base_url=self.base_url,
+                api_key=self.api_key,
+                timeout=self.timeout,
+                poll_interval=self.poll_interval,
+                result_hosts=self.result_hosts,
+                max_file_bytes=self.max_file_mb * _MEGABYTE,
             )
-            for name, places in groups.items()
-        ]
-        return merged(streams)
-
-    def _stream(
-        self,
-        name: str | None,
-        requests: Sequence[GenerateRequest],
-        contexts: Sequence[CallContext],
-    ) -> AsyncGenerator[Answer, None]:
-        """Have requests for one model made, as that is asked."""
-        model = self._model(name)
-        if not model.endpoint.is_batch:
-            left = iter(list(zip(requests, contexts, strict=True)))
-            return merged(self._in_turn(left) for _ in range(_AT_ONCE))
-        run = BatchRun(
-            desk=Desk(clients=self._clients),
-            downloads=self._downloads,
-            model=model,
-            requests=requests,
-            contexts=contexts,
-            max_bytes=self.max_file_mb * _MEGABYTE,
-            poll_interval=self.poll_interval,
-        )
-        return run.answers()
-
-    async def _in_turn(
-        self, left: Iterator[tuple[GenerateRequest, CallContext]]
-    ) -> AsyncGenerator[Answer, None]:
-        """Ask for items of batches whose model answers at once, one after another."""
-        for request, context in left:
-            try:
-                reference = Reference(model=request.model or "")
-                await context.remember(reference.written())
-                yield context.task_id, await self.gaia_generate(request, context)
-            except GaiaError as error:
-                yield context.task_id, error
-
-    async def _names(self) -> Sequence[str]:
-        """Ask which models the service has; it answers all at once."""
-        content = await self._clients.ask(
-            lambda client: client.models.with_raw_response.list()
-        )
-        return replies.names(replies.read(content))
-
-    async def _chat(self, payload: "Payload", context: CallContext) -> "Reply":
-        content = await self._clients.ask(calls.chat(payload, context))
-        return await _read(content)
+        return self._service
 
 
 def _is_meant(card: ModelInfo, search: str | None) -> bool:
     """Tell whether all words of a search are in a model's names."""
     known = f"{card.id} {card.name} {card.creator or ''}".lower()
     return all(word in known for word in (search or "").lower().split())
-
-
-async def _read(content: bytes) -> "Reply":
-    if len(content) < _LARGE:
-        return replies.read(content)
-    return await asyncio.to_thread(replies.read, content)
