@@ -338,6 +338,18 @@ async def test_upscaling_enlarges_on_vertex(
     assert _body(vendor)["parameters"]["upscaleConfig"] == {"upscaleFactor": "x4"}
 
 
+async def test_work_without_options_says_so(on_vertex: GeminiProvider) -> None:
+    """An option for work that takes none is left out, and told."""
+    options = {"gemini": {"mode": "sharp"}}
+
+    result = await on_vertex.gaia_upscale(
+        UpscaleRequest(image=SUBJECT, upscale_factor=2, provider_options=options),
+        context(),
+    )
+
+    assert result.warnings == ("option 'mode' ignored: upscaling takes none",)
+
+
 @pytest.mark.parametrize(
     ("fault", "outcome"),
     [

@@ -124,6 +124,7 @@ class Connections:
         """
         loop = asyncio.get_running_loop()
         with self._guard:
+            self._forget_closed_loops()
             made = self._held.get(loop)
             if made is None:
                 made = self._held[loop] = asyncio.ensure_future(
@@ -140,6 +141,11 @@ class Connections:
                     del self._held[loop]
             raise
 
+    def _forget_closed_loops(self) -> None:
+        """Drop what no loop can close any more: hosts may run one for each request."""
+        for loop in [one for one in self._held if one.is_closed()]:
+            del self._held[loop]
+
     async def close(self) -> None:
         """Close the connections of every loop that still runs; drop the others."""
         with self._guard:
@@ -154,7 +160,8 @@ class Connections:
 
 
 async def _close(made: "asyncio.Future[Connection]") -> None:
-    if made.done() and made.exception() is not None:
+    try:
+        connection = await made
+    except Exception:  # noqa: BLE001  what could not be made needs no closing
         return
-    connection = await made
     await connection.close()

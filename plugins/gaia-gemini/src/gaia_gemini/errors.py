@@ -109,9 +109,15 @@ def translated(*secrets: Secret) -> Iterator[None]:
         raise
     except Exception as error:  # noqa: BLE001  nothing unknown may escape
         # A vendor's own words may hold the key: then they are no cause to be shown.
-        words = f"{error}{error.__cause__ or ''}{error.__context__ or ''}"
-        is_clean = scrub(words, secrets) == words
+        is_clean = all(scrub(words, secrets) == words for words in _told_by(error))
         raise error_for(error, secrets) from (error if is_clean else None)
+
+
+def _told_by(error: BaseException | None) -> Iterator[str]:
+    """Give the words of an error and of all that led to it."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def error_for(error: Exception, secrets: tuple[Secret, ...] = ()) -> ProviderError:

@@ -14,6 +14,7 @@ from gaia_core import (
     ProviderRequestError,
     UpscaleRequest,
 )
+from gaia_core.requests import Request
 from gaia_gemini.models import MAX_PICTURES, MAX_UPSCALED, NAME, ImageModel
 from gaia_gemini.sizes import Fit
 
@@ -29,6 +30,7 @@ The service knows no such header. RFC 9110 asks servers to ignore what they do n
 
 _THINKING = ("minimal", "low", "medium", "high")
 _HOTTEST = 2.0
+_LONGEST_NAME = 40
 _DESCRIBE = "Describe what this picture shows, in a few sentences."
 _ENHANCE = (
     "You turn a few words into one prompt for a model that draws pictures. Keep what "
@@ -121,13 +123,23 @@ def enhancement(request: EnhancePromptRequest, model: str) -> Payload:
     """Ask for a better prompt."""
     rule = _ENHANCE.format(limit=request.max_length)
     config = _plain_config() | {"system_instruction": rule}
-    return Payload(model=model, contents=_contents([], request.prompt), config=config)
+    return Payload(
+        model=model,
+        contents=_contents([], request.prompt),
+        config=config,
+        warnings=ignored_options(request),
+    )
 
 
 def description(request: DescribeImageRequest, model: str) -> Payload:
     """Ask what a picture shows."""
     contents = _contents([request.image], request.question or _DESCRIBE)
-    return Payload(model=model, contents=contents, config=_plain_config())
+    return Payload(
+        model=model,
+        contents=contents,
+        config=_plain_config(),
+        warnings=ignored_options(request),
+    )
 
 
 def upscale_factor(request: UpscaleRequest) -> str:
@@ -155,6 +167,14 @@ def upscaling(task_id: str) -> Any:
         "include_rai_reason": True,
         "http_options": {"headers": {TASK_HEADER: task_id}},
     }
+
+
+def ignored_options(request: Request) -> tuple[str, ...]:
+    """Say which options are left out of work that takes none."""
+    return tuple(
+        f"option {str(name)[:_LONGEST_NAME]!r} ignored: {request.capability} takes none"
+        for name in request.options_for(NAME)
+    )
 
 
 # -- parts ----------------------------------------------------------------------------
@@ -232,7 +252,7 @@ def _unknown(options: Options, model: ImageModel) -> Iterable[str]:
     known = ", ".join(_KNOWN_OPTIONS)
     for name in options:
         if name not in _KNOWN_OPTIONS:
-            yield f"option {str(name)[:40]!r} ignored: {NAME} knows {known}"
+            yield f"option {str(name)[:_LONGEST_NAME]!r} ignored: {NAME} knows {known}"
     size = options.get("image_size")
     if size is not None and size not in model.sizes:
         sizes = ", ".join(model.sizes)

@@ -7,7 +7,7 @@ They are those of the paid tier; the free tier, discounts and Batch are not know
 """
 
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 
 import attrs
 
@@ -78,7 +78,7 @@ class SizedPrice(Price):
     def of(self, work: Work) -> Decimal:
         """Price some work by the image size it comes to."""
         each = self._amount(work) + self.per_reference * work.num_references
-        return (each * work.num_images).quantize(MICRO_DOLLAR)
+        return (each * work.num_images).quantize(MICRO_DOLLAR, rounding=ROUND_CEILING)
 
 
 TEXT_RATES: Mapping[str, Rates] = {

@@ -6,7 +6,7 @@ the service; see `gaia_gemini.clients`.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -49,6 +49,11 @@ def _check_address(_: object, field: "attrs.Attribute[Any]", value: str | None) 
     if value is not None and urlsplit(value).scheme not in {"http", "https"}:
         message = f"{field.name} must begin with https:// or http://"
         raise ValueError(message)
+
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    """Take names; a single one counts as one, not as its letters."""
+    return (values,) if isinstance(values, str) else tuple(values)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -95,7 +100,7 @@ class GeminiProvider:
         help="The model that writes prompts and describes pictures.",
     )
     models: tuple[str, ...] = setting(
-        default=(), help="Further models that draw.", converter=tuple
+        default=(), help="Further models that draw.", converter=_names
     )
     vertexai: bool = setting(
         default=False,
@@ -194,7 +199,10 @@ class GeminiProvider:
             images=[image],
             provider=catalogue.NAME,
             model=catalogue.UPSCALER,
-            warnings=replies.size_warnings(request, image),
+            warnings=(
+                *payloads.ignored_options(request),
+                *replies.size_warnings(request, image),
+            ),
         )
 
     @hookimpl
@@ -209,6 +217,7 @@ class GeminiProvider:
             provider=catalogue.NAME,
             model=payload.model,
             cost_usd=cost,
+            warnings=payload.warnings,
         )
 
     @hookimpl
