@@ -129,7 +129,12 @@ MUST_BE_LIGHT = {
 }
 """What everybody imports of a part that may be heavy."""
 
-DISTRIBUTIONS = {"PIL": "pillow", "attr": "attrs", "google": "google-genai"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "attr": "attrs",
+    "google": "google-genai",
+    "runware": "runware-sdk",
+}
 """Where the name to import and the name to install differ."""
 
 DANGEROUS_MODULES = {"cPickle", "dill", "marshal", "pickle", "shelve"}

@@ -464,7 +464,7 @@ async def test_it_answers_all_the_same(
         assert (await _heard(socket))["errors"][0]["code"] == "inferenceError"
 
 
-@pytest.mark.parametrize("fault", filter(lambda one: one.status, Fault), ids=str)
+@pytest.mark.parametrize("fault", [one for one in Fault if one.status], ids=str)
 async def test_faults_have_their_status_over_rest(
     vendor: RunwareVendor, session: ClientSession, fault: Fault
 ) -> None:

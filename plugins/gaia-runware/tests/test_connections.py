@@ -20,7 +20,7 @@ from gaia_core import (
 )
 from gaia_core.testing.probes import Load, until
 from gaia_core.testing.vendors.runware import RunwareVendor
-from gaia_runware import RunwareProvider
+from gaia_runware import RunwareProvider, watching
 
 from .conftest import Attempt, Made
 
@@ -294,3 +294,14 @@ async def test_two_loops_at_once_use_one_provider(
     stop.set()
 
     assert (await other, open_before, is_closed) == (mine.images[0].data, 2, True)
+
+
+async def test_rest_does_not_connect_for_ever(
+    made: Made, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that answers nobody is given up long before an answer would be."""
+    monkeypatch.setattr(watching, "CONNECT_SECONDS", 0.0)
+
+    failure = await _refused(made(base_url="http://127.0.0.1:9/v1"), attempt)
+
+    assert isinstance(failure, ProviderConnectionError)

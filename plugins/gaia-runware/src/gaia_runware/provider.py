@@ -283,8 +283,11 @@ class RunwareProvider:
         self, request: Request, context: CallContext
     ) -> tuple[Task, Sequence[Item]]:
         """Write a task, and have it done; whether again is not for us to say."""
-        # Pictures are encoded for the way, which takes a while.
-        task = await asyncio.to_thread(self._written, request, context.task_id)
+        if _carries_pictures(request):
+            # They are encoded for the way, which takes a while.
+            task = await asyncio.to_thread(self._written, request, context.task_id)
+        else:
+            task = self._written(request, context.task_id)
         items = await self._vendor().work(task.payload, context.seconds_left)
         context.progress(_ANSWERED)
         return task, items
@@ -350,6 +353,14 @@ class RunwareProvider:
                 pool_size=self.pool_size,
             )
         return self._line
+
+
+def _carries_pictures(request: Request) -> bool:
+    if isinstance(request, GenerateRequest):
+        return bool(
+            request.image or request.reference_images or request.options_for(NAME)
+        )
+    return not isinstance(request, EnhancePromptRequest)
 
 
 def _unhealthy(error: ProviderError, level: HealthLevel) -> Health:

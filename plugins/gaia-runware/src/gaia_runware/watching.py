@@ -6,6 +6,7 @@ this machine, and hands an error about an unknown task to every task on its sock
 Both are seen here, on the socket and on the HTTP session that it is given.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Mapping
@@ -18,6 +19,8 @@ from gaia_runware.traffic import Traffic
 
 if TYPE_CHECKING:
     import aiohttp
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
     from websockets.asyncio.client import ClientConnection
 
 CONNECT_SECONDS = 10.0
@@ -142,8 +145,9 @@ def open_session() -> "aiohttp.ClientSession":
 
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_note_sent)
+    connector = _connector_class()(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS),
+        connector=connector,
         response_class=_response_class(),
         trace_configs=[trace],
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -196,6 +200,26 @@ def _response_class() -> "type[aiohttp.ClientResponse]":
             return body
 
     return WatchedResponse
+
+
+def _connector_class() -> "type[aiohttp.TCPConnector]":
+    """Make the class that does not connect for ever; the SDK has no limit for that."""
+    import aiohttp  # noqa: PLC0415  slow
+
+    class HurriedConnector(aiohttp.TCPConnector):
+        """Connections that come about soon, or not at all."""
+
+        async def connect(
+            self,
+            req: "aiohttp.ClientRequest",
+            traces: "list[Trace]",
+            timeout: "aiohttp.ClientTimeout",  # noqa: ASYNC109  as its base has it
+        ) -> "Connection":
+            """Connect, within the limit."""
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await super().connect(req, traces, timeout)
+
+    return HurriedConnector
 
 
 def _note_answer(
