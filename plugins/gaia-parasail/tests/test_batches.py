@@ -1,6 +1,9 @@
 """Batches: the service's own, from a file of requests to pictures."""
 
 import asyncio
+import base64
+import json
+import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -491,6 +494,31 @@ async def test_what_asked_to_remember_nothing_ordered_nothing(
     assert vendor.desk.calls == {}
 
 
+async def test_results_are_never_all_in_memory(
+    provider: ParasailProvider, vendor: OpenAIVendor
+) -> None:
+    """Of a large file of results, one line is held at a time."""
+    vendor.desk.is_holding = True
+    contexts, counted = Book().contexts(40), 0
+    answers = provider.gaia_generate_many(scenes(40), contexts)
+    first = asyncio.ensure_future(anext(answers))
+    await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
+    size = _finished(vendor, [one.task_id for one in contexts], _noise(700, 700))
+
+    tracemalloc.start()
+    try:
+        await first
+        async for _, answer in answers:
+            counted += isinstance(answer, ImageResult)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert counted == 39
+    assert size > 50_000_000
+    assert peak < size / 3
+
+
 # -- where the results lie ----------------------------------------------------------
 
 
@@ -544,6 +572,20 @@ async def test_results_come_from_named_hosts_only(
 
 def _outcome(answer: object) -> OutcomeClass:
     return answer.outcome if isinstance(answer, ProviderError) else OutcomeClass.OK
+
+
+def _finished(vendor: OpenAIVendor, task_ids: Sequence[str], picture: bytes) -> int:
+    """End the batch with one picture for each task; give the size of the results."""
+    (batch,) = vendor.desk.batches.values()
+    results = vendor.desk._new_file("output")
+    data = [{"b64_json": base64.b64encode(picture).decode()}]
+    with results.path.open("w", encoding="utf-8") as file:
+        for task_id in task_ids:
+            response = {"status_code": 200, "body": {"data": data}}
+            line = {"custom_id": task_id, "response": response}
+            file.write(f"{json.dumps(line)}\n")
+    batch.output_file_id, batch.status = results.id, "completed"
+    return results.path.stat().st_size
 
 
 def _noise(width: int, height: int) -> bytes:
