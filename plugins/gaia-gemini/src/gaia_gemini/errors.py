@@ -170,7 +170,7 @@ def _refusal(error: Any, secrets: tuple[Secret, ...]) -> ProviderError:
     by_reason = next((_BY_REASON[one] for one in reasons if one in _BY_REASON), None)
     kind = (
         by_reason
-        or (QuotaExceededError if code == 429 and _is_daily(details) else None)  # noqa: PLR2004  HTTP
+        or (QuotaExceededError if code == 429 and _is_daily(details) else None)  # noqa: PLR2004  too many requests
         or _BY_STATUS.get((code, status))
         or _BY_CODE.get(code, ProviderError)
     )
