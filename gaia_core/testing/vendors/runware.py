@@ -93,6 +93,8 @@ class RunwareVendor(Vendor):
             ``answered``, ``silent``, ``closed`` or ``busy``.
         partial: Where the error of a partial answer is, over the WebSocket:
             ``last``, ``first``, or ``together`` with the results in one frame.
+        hides_running: Whether a synchronous task is known to no look-up until it has
+            ended; the vendor documents ``getResponse`` for asynchronous ones only.
         result_delay: Seconds between the results of one task over the WebSocket.
         logins: How many let themselves be known.
         frames: How often each kind of task came in, whether paid or free.
@@ -106,6 +108,7 @@ class RunwareVendor(Vendor):
     partial: str = attrs.field(
         default="last", validator=attrs.validators.in_(("last", "first", "together"))
     )
+    hides_running: bool = False
     result_delay: float = 0.0
     logins: int = attrs.field(default=0, init=False)
     frames: dict[str, int] = attrs.field(factory=dict, init=False, repr=False)
@@ -218,7 +221,7 @@ class RunwareVendor(Vendor):
 
     async def _respond(self, task_id: str, door: "Door") -> None:
         """Say how far a task is; who knows of none hears of none."""
-        task = self._tasks.get(task_id) if self.has_lookup else None
+        task = self._known(task_id) if self.has_lookup else None
         if task is None:
             await door.tell([])
         elif task.made is None:
@@ -230,7 +233,7 @@ class RunwareVendor(Vendor):
 
     async def _recall(self, task_id: str, door: "Door") -> None:
         """Tell what was asked and answered, long after."""
-        task = self._tasks.get(task_id)
+        task = self._known(task_id)
         if not self.has_lookup:
             await door.tell([])
         elif task is None:
@@ -242,6 +245,13 @@ class RunwareVendor(Vendor):
             item = {"taskType": "getTaskDetails", "taskUUID": task_id}
             request = [dict(task.order.payload)]
             await door.tell([item | {"request": request, "response": response}])
+
+    def _known(self, task_id: str) -> Task | None:
+        """Give what a look-up finds of a task."""
+        task = self._tasks.get(task_id)
+        if task is None or task.made is not None or task.order.is_async:
+            return task
+        return None if self.hides_running else task
 
     async def _work(self, payload: Payload, door: "Door") -> None:
         """Take a task on, unless it is none, or is known already."""
