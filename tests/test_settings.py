@@ -29,6 +29,7 @@ from gaia_core.settings import (
     load_settings,
     setting,
 )
+from gaia_core.settings.folders import user_folder
 from gaia_core.settings.reading import Place, make, read
 
 CANARY = "sk-canary-0123456789"
@@ -1123,3 +1124,37 @@ def test_items_of_lists_know_their_source(file: Path) -> None:
 def test_kinds_that_nobody_knows_stay_as_they_are() -> None:
     """A value of a type without a reader is left to the class itself."""
     assert read(complex, "1j", Place(("a",))) == "1j"
+
+
+# -- folders ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        pytest.param({}, id="nothing"),
+        pytest.param({"HOME": "/home/ana"}, id="home"),
+        pytest.param({"HOME": "relative"}, id="relative-home"),
+        pytest.param({"HOME": ""}, id="empty-home"),
+        pytest.param({"HOME": "/h", "XDG_CONFIG_HOME": "/c"}, id="config"),
+        pytest.param({"HOME": "/h", "XDG_DATA_HOME": "/d/e/"}, id="data"),
+        pytest.param({"HOME": "/h", "XDG_DATA_HOME": "d"}, id="relative"),
+        pytest.param({"HOME": "/h", "XDG_CONFIG_HOME": " /c"}, id="blank"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["config", "data"])
+def test_folders_are_those_of_platformdirs(
+    monkeypatch: pytest.MonkeyPatch, kind: str, environ: dict[str, str]
+) -> None:
+    """The short way to a user's folders leads where the long one does."""
+    import platformdirs
+
+    for name in ("HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    dirs = platformdirs.PlatformDirs("gaia", appauthor=False)
+
+    expected = dirs.user_config_path if kind == "config" else dirs.user_data_path
+
+    assert user_folder(kind) == expected

@@ -10,6 +10,7 @@ from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import print_table
 from gaia_core.cli.writing import print_json, print_line, say
 from gaia_core.settings import SettingRow, describe, example_settings
+from gaia_core.settings.folders import user_folder
 from gaia_core.settings.loading import FILE_NAME
 
 
@@ -77,13 +78,7 @@ def _rows(session: Session) -> list[SettingRow]:
 
 def _target(session: Session) -> Path:
     """Choose the file to write: the one named, or the one of this user."""
-    return session.named_file() or _user_file()
-
-
-def _user_file() -> Path:
-    from platformdirs import user_config_path  # noqa: PLC0415 - 10 ms
-
-    return user_config_path("gaia", appauthor=False) / FILE_NAME
+    return session.named_file() or user_folder("config") / FILE_NAME
 
 
 def _write_example(target: Path, *, is_forced: bool) -> None:

@@ -92,8 +92,7 @@ class RootGroup(click.Group):
         session = extra.setdefault("obj", Session())
         try:
             try:
-                with session.starting():
-                    code = self._obey(words, prog_name, extra)
+                code = self._obey(words, prog_name, extra)
             except StdoutError:
                 raise
             except Exception as error:  # noqa: BLE001 - a person wants no traceback

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -56,22 +55,6 @@ class Session:
     config: Path | None = None
     overrides: Mapping[str, str] = attrs.field(factory=dict)
     is_verbose: bool = False
-    _is_paused: bool = attrs.field(default=False, init=False)
-
-    @contextlib.contextmanager
-    def starting(self) -> Iterator[None]:
-        """Look for no garbage while there is none: until the work begins."""
-        self._is_paused = gc.isenabled()
-        gc.disable()
-        try:
-            yield
-        finally:
-            self._begin()
-
-    def _begin(self) -> None:
-        if self._is_paused:
-            self._is_paused = False
-            gc.enable()
 
     def settings(self) -> "Settings":
         """Read the settings."""
@@ -145,7 +128,7 @@ class Session:
         with contextlib.redirect_stdout(sys.stderr):
             opened, ending = open_(), _Ending()
             try:
-                return asyncio.run(self._inside(opened, work, ending))
+                return asyncio.run(_inside(opened, work, ending))
             except asyncio.CancelledError as error:
                 ending.raise_for(error)
             except SystemExit as error:
@@ -157,23 +140,7 @@ class Session:
         from gaia_core import Gaia  # noqa: PLC0415 - as above
 
         with contextlib.redirect_stdout(sys.stderr):
-            gaia = Gaia.open(self.settings())
-            self._begin()
-            return asyncio.run(_beside(gaia, work))
-
-    async def _inside(
-        self, opened: S, work: Callable[[S], Coroutine[Any, Any, T]], ending: "_Ending"
-    ) -> T:
-        with ending.heeded():
-            async with opened:
-                self._begin()
-                try:
-                    return await work(opened)
-                except asyncio.CancelledError:
-                    if ending.asked is None:
-                        again, loop = _AGAIN[signal.SIGINT], asyncio.get_running_loop()
-                        loop.call_later(PATIENCE, _explain_waiting, again)
-                    raise
+            return asyncio.run(_beside(Gaia.open(self.settings()), work))
 
 
 def split_setting(text: str) -> tuple[str, str]:
@@ -253,6 +220,20 @@ def _leave(number: int, _frame: object) -> NoReturn:
 
 def _explain_waiting(again: str) -> None:
     say(f"Waiting for a picture that was sent for already; {again} leaves it.")
+
+
+async def _inside(
+    opened: S, work: Callable[[S], Coroutine[Any, Any, T]], ending: _Ending
+) -> T:
+    with ending.heeded():
+        async with opened:
+            try:
+                return await work(opened)
+            except asyncio.CancelledError:
+                if ending.asked is None:
+                    again, loop = _AGAIN[signal.SIGINT], asyncio.get_running_loop()
+                    loop.call_later(PATIENCE, _explain_waiting, again)
+                raise
 
 
 async def _beside(gaia: "Gaia", work: Work[T]) -> T:

@@ -88,10 +88,10 @@ def _distributions() -> Iterator[Path]:
     seen: set[str] = set()
     for place in dict.fromkeys(one for one in sys.path if isinstance(one, str)):
         for name in _entries(place or "."):
-            kind = name[-10:].lower()
-            if kind.endswith(".egg"):
+            low = name.lower()
+            if low.endswith(".egg"):
                 raise _UnusualError
-            if kind not in _KINDS:
+            if not low.endswith(_KINDS):
                 continue
             stem = normalised(name.rpartition(".")[0].partition("-")[0])
             if stem not in seen:

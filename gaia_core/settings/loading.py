@@ -11,6 +11,7 @@ import attrs
 
 from gaia_core.errors import SettingsError
 from gaia_core.secrets import Secret, hide
+from gaia_core.settings.folders import user_folder
 from gaia_core.settings.reading import OWN_TABLES, KeyPath, Place, make
 from gaia_core.settings.showing import describe
 from gaia_core.settings.values import PROVIDER_KEYS, ProviderSettings, Settings
@@ -119,7 +120,7 @@ def find_settings_file(
     named = path or environ.get("GAIA_CONFIG")
     if named:
         return _existing(Path(named).expanduser(), "--config" if path else None)
-    candidates = (Path(FILE_NAME), _user_file())
+    candidates = (Path(FILE_NAME), user_folder("config") / FILE_NAME)
     return next((file for file in candidates if file.is_file()), None)
 
 
@@ -131,12 +132,6 @@ def _existing(file: Path, asker: str | None) -> Path:
         "write one with `gaia config init`."
     )
     raise SettingsError(message)
-
-
-def _user_file() -> Path:
-    import platformdirs  # noqa: PLC0415 - only without a file in this folder
-
-    return platformdirs.user_config_path("gaia", appauthor=False) / FILE_NAME
 
 
 def _from_file(file: Path, environ: Mapping[str, str]) -> Iterator[_Given]:

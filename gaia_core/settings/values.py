@@ -11,6 +11,7 @@ import attrs
 
 from gaia_core.catalog import Price, to_decimal
 from gaia_core.secrets import Secret, is_secret_name, shown
+from gaia_core.settings.folders import user_folder
 
 MOST_PACE = {"max_attempts": 5, "retry_delay": 60.0}
 """The most tries for one operation, and seconds before the first repetition."""
@@ -103,18 +104,12 @@ def _number(low: float, high: float | None = None, *, above: bool = False) -> An
     return check
 
 
-def _data_path(name: str) -> Path:
-    import platformdirs  # noqa: PLC0415 - only defaults need it
-
-    return platformdirs.user_data_path("gaia", appauthor=False) / name
-
-
 def _default_database() -> str:
-    return f"sqlite:///{_data_path('gaia.db')}"
+    return f"sqlite:///{user_folder('data') / 'gaia.db'}"
 
 
 def _default_image_store() -> Path:
-    return _data_path("images")
+    return user_folder("data") / "images"
 
 
 @attrs.frozen(kw_only=True)

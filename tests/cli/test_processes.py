@@ -1,5 +1,6 @@
 """The command line as a process: bytes, exit codes, signals, terminals, speed."""
 
+import importlib.util
 import json
 import os
 import re
@@ -40,10 +41,36 @@ SLOW = """
 """
 MANY = 30
 """More items than two at a time are made in while a signal is on its way."""
-HEAVY = (
-    *("PIL", "aiohttp", "aiosqlite", "cattrs", "fastapi", "openai", "pydantic"),
-    *("rich", "sqlalchemy", "structlog", "torch"),
+LIGHT = """
+    import attrs
+    from gaia_core import Capability, ProviderInfo, hookimpl
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin:
+        @hookimpl
+        def gaia_provider_info(self):
+            return ProviderInfo(name="studio", capabilities={Capability.TEXT_TO_IMAGE})
+
+        @hookimpl
+        async def gaia_generate(self, request, context):
+            raise NotImplementedError
+"""
+ROOMS = sorted(
+    path.parent.name.removeprefix("gaia-")
+    for path in ROOT.glob("plugins/*/pyproject.toml")
 )
+SDKS = {
+    *("google.genai", "httpx", "numpy", "onnxruntime", "openai", "pydantic"),
+    *("PIL", "aiohttp", "rich", "runware", "sqlalchemy", "structlog", "torch"),
+    *("websockets", "yarl"),
+}
+HEAVY = {*SDKS, "aiosqlite", "alembic", "cachetools", "cattrs", "fastapi", "limits"}
+UNUSED = {
+    *("gaia_core.cli.doctor", "gaia_core.cli.generate", "gaia_core.engine"),
+    *("gaia_core.ledger", "gaia_core.reliability", "gaia_core.storage"),
+    *("importlib.metadata", "platformdirs"),
+}
+"""What a look at the providers has no use for."""
 
 
 def test_picture_bytes_go_through_pipes(shell: Shell, install: Install) -> None:
@@ -412,26 +439,50 @@ def _on_terminal(command: list[str], columns: int = 120) -> str:
     return shown.decode(errors="replace")
 
 
-def test_listing_models_loads_nothing_heavy(
-    install: Install, monkeypatch: pytest.MonkeyPatch
+LIST_MODULES = """
+import contextlib, io, sys
+from gaia_core.cli import main
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+    main(sys.argv[1:])
+print(*sys.modules)
+"""
+
+
+def _loaded_by(*words: str) -> set[str]:
+    """Run a command line in a process of its own; give the modules it loaded."""
+    process = subprocess.run(
+        [sys.executable, "-c", LIST_MODULES, *words],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(process.stdout.split())
+
+
+@pytest.mark.parametrize("command", ["models", "providers"])
+def test_listing_loads_nothing_heavy(
+    install: Install, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    """``gaia models`` into a pipe imports no slow package and no other command."""
-    install()
+    """A listing into a pipe imports no slow package and no other command."""
+    install(source=LIGHT)
     monkeypatch.delenv("GAIA_PLUGINS__ALLOW")  # any setting loads cattrs
     monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
-    code = (
-        "import contextlib, io, sys\n"
-        "from gaia_core.cli import main\n"
-        "with contextlib.suppress(SystemExit), "
-        "contextlib.redirect_stdout(io.StringIO()):\n"
-        "    main(['models'])\n"
-        "print(*sys.modules)\n"
-    )
 
-    process = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
+    loaded = _loaded_by(command)
 
-    loaded = set(process.stdout.split())
     assert "gaia_core.cli.catalog" in loaded
-    assert loaded & {*HEAVY, "gaia_core.cli.generate", "gaia_core.cli.doctor"} == set()
+    assert loaded & {*HEAVY, *UNUSED} == set()
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_listing_loads_no_sdk(monkeypatch: pytest.MonkeyPatch, room: str) -> None:
+    """A plugin of this repository is light until it is asked for work."""
+    if importlib.util.find_spec(f"gaia_{room}") is None:
+        pytest.skip(f"gaia-{room} is not installed")
+    monkeypatch.setenv("GAIA_PLUGINS__ALLOW", room)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+
+    loaded = _loaded_by("models", "--all")
+
+    assert f"gaia_{room}" in loaded
+    assert loaded & SDKS == set()
