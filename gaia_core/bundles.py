@@ -228,8 +228,12 @@ class Bundles:
         if bundle.calls.get(call.context.task_id) is not call:
             return
         del bundle.calls[call.context.task_id]
-        if not bundle.calls and bundle.task is not None:
+        if bundle.calls:
+            return
+        if bundle.task is not None:
             bundle.task.cancel()
+        elif self._open.get(bundle.key) is bundle:
+            self._close(bundle)
 
     # -- asking -------------------------------------------------------------------
 

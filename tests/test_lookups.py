@@ -16,6 +16,7 @@ from gaia_core import (
     OutcomeUnknownError,
     ProviderTimeoutError,
     RateLimitError,
+    TaskRunningError,
     UnusableResultError,
     hookimpl,
 )
@@ -54,6 +55,26 @@ class _Sorry(FakeProvider):
         return found
 
 
+class _Remembering(_Sorry):
+    """Asks to remember something before it answers, and notes what it is given."""
+
+    def __init__(self, **fields: Any) -> None:
+        super().__init__(**fields)
+        self.references: list[str | None] = []
+
+    @hookimpl
+    async def gaia_generate(self, request: Any, context: Any) -> ImageResult:
+        """Remember the name of the job."""
+        await context.remember("job-7")
+        return await super().gaia_generate(request, context)
+
+    @hookimpl
+    async def gaia_recover(self, task_id: str, context: Any) -> ImageResult | None:
+        """Note what the attempt is known by."""
+        self.references.append(context.reference)
+        return await super().gaia_recover(task_id, context)
+
+
 def _lost(**fields: Any) -> FakeProvider:
     return FakeProvider(price_usd=PAID, outcomes=[LOST], is_looking_up=True, **fields)
 
@@ -89,11 +110,12 @@ async def test_task_never_seen_is_sent_again_under_its_id(open_gaia: OpenGaia) -
     ("found", "error", "state", "cost"),
     [
         (OSError("down"), OutcomeUnknownError, "unknown", None),
+        (TaskRunningError("busy"), OutcomeUnknownError, "unknown", None),
         (RateLimitError("later"), OutcomeUnknownError, "unknown", None),
         (ContentFilteredError("no"), ContentFilteredError, "failed", Decimal(0)),
         (UnusableResultError("broken"), UnusableResultError, "failed", PAID),
     ],
-    ids=["fails", "is refused", "was refused", "cannot be used"],
+    ids=["fails", "goes on", "is refused", "was refused", "cannot be used"],
 )
 async def test_look_up_that_fails_says_nothing_unless_it_is_definite(
     open_gaia: OpenGaia,
@@ -133,6 +155,45 @@ async def test_unknown_outcome_is_settled_later(open_gaia: OpenGaia) -> None:
     assert operation is not None
     assert operation.state is OperationState.DONE
     assert len(operation.image_ids) == 1
+
+
+async def test_task_that_is_under_way_is_waited_for(open_gaia: OpenGaia) -> None:
+    """While the vendor works on, it is under way, its money held; then it is done."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = TaskRunningError("busy")
+
+    async with open_gaia(provider) as gaia:
+        gaia._recovery.running.pause = 0.0
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await gaia.generate(DRAGON)
+        own = str(caught.value.operation_id)
+        early = [await gaia.recover(), await gaia.recover()]
+        meanwhile = await gaia.operation(own)
+        provider.found = provider._generated(DRAGON)
+        ended = await gaia.recover()
+        operation = await gaia.operation(own)
+
+    assert (early, ended) == ([0, 0], 1)
+    assert meanwhile is not None
+    assert (meanwhile.state, meanwhile.reserved_usd) == ("sent", PAID)
+    assert operation is not None
+    assert (operation.state, operation.cost_usd) == ("done", PAID)
+    assert len(provider.calls) == 1
+
+
+async def test_what_was_remembered_is_looked_up_by(open_gaia: OpenGaia) -> None:
+    """A look-up is given what the attempt asked to remember, here and on the book."""
+    provider = _Remembering(price_usd=PAID, outcomes=[LOST])
+    provider.found = provider._generated(DRAGON)
+
+    async with open_gaia(provider) as gaia:
+        response = await gaia.generate(DRAGON)
+        operation = await gaia.operation(response.operation_id)
+
+    assert provider.references == ["job-7"]
+    assert operation is not None
+    assert [one.reference for one in operation.attempts] == ["job-7"]
+    assert [one.reference for one in response.attempts] == ["job-7"]
 
 
 async def test_idempotent_provider_is_asked_again(open_gaia: OpenGaia) -> None:
