@@ -3,8 +3,9 @@
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
 
+import attrs
+
 from gaia_core import Secret
-from gaia_runware.clients import Address
 
 Transport = Literal["websocket", "rest"]
 
@@ -20,6 +21,28 @@ _SCHEMES = {
     "http": ("ws", "http"),
 }
 _PATH = "/v1"
+
+
+@attrs.frozen(kw_only=True)
+class Address:
+    """
+    Where the vendor is, and how it is spoken to.
+
+    Attributes:
+        socket: The WebSocket's address.
+        http: REST's address.
+        is_socket: Whether paid work goes over the WebSocket.
+        key: The key.
+    """
+
+    socket: str
+    http: str
+    is_socket: bool
+    key: Secret = attrs.field(repr=False)
+
+    def over_http(self) -> "Address":
+        """Give the same, spoken to over REST."""
+        return attrs.evolve(self, is_socket=False)
 
 
 def is_address(url: str) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from gaia_core import ProviderError, Secret
+from gaia_core import ProviderError
+from gaia_runware.addresses import Address
 from gaia_runware.errors import connecting_failed
 from gaia_runware.traffic import Traffic
 from gaia_runware.watching import (
@@ -33,28 +34,6 @@ _UTILITIES = {
     "getTaskDetails": "get_task_details",
     "modelSearch": "model_search",
 }
-
-
-@attrs.frozen(kw_only=True)
-class Address:
-    """
-    Where the vendor is, and how it is spoken to.
-
-    Attributes:
-        socket: The WebSocket's address.
-        http: REST's address.
-        is_socket: Whether paid work goes over the WebSocket.
-        key: The key.
-    """
-
-    socket: str
-    http: str
-    is_socket: bool
-    key: Secret = attrs.field(repr=False)
-
-    def over_http(self) -> "Address":
-        """Give the same, spoken to over REST."""
-        return attrs.evolve(self, is_socket=False)
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -13,7 +13,8 @@ from gaia_core import (
     ProviderTimeoutError,
     TaskRunningError,
 )
-from gaia_runware.clients import Address, Client, Payload
+from gaia_runware.addresses import Address
+from gaia_runware.clients import Client, Payload
 from gaia_runware.errors import (
     failure_of,
     in_doubt,

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -34,10 +34,12 @@ from gaia_core.requests import Request
 from gaia_runware import models, payloads, replies
 from gaia_runware.addresses import address_of, is_address
 from gaia_runware.errors import refusal
-from gaia_runware.lines import Line
 from gaia_runware.models import ExtraModel
 from gaia_runware.payloads import Task, task_uuid
 from gaia_runware.traffic import Item
+
+if TYPE_CHECKING:
+    from gaia_runware.lines import Line
 
 NAME = "runware"
 CAPABILITIES = frozenset(Capability)
@@ -137,7 +139,7 @@ class RunwareProvider:
     models: Mapping[str, ExtraModel] = setting(
         factory=dict, help="Further models: identifier to name, price and architecture."
     )
-    _line: Line | None = attrs.field(default=None, init=False, repr=False)
+    _line: "Line | None" = attrs.field(default=None, init=False, repr=False)
 
     # -- who are you ------------------------------------------------------------------
 
@@ -341,12 +343,15 @@ class RunwareProvider:
                 break
         return tuple(found.values())
 
-    def _vendor(self) -> Line:
+    def _vendor(self) -> "Line":
         """Give the line to the vendor; nothing is opened before it is used."""
         if not self.api_key:
             message = "RUNWARE_API_KEY is not set: get a key at my.runware.ai."
             raise AuthenticationError(message)
         if self._line is None:
+            # `gaia models` asks nobody, and does without five milliseconds of it.
+            from gaia_runware.lines import Line  # noqa: PLC0415
+
             self._line = Line(
                 address=address_of(self.base_url, self.transport, self.api_key),
                 timeout=self.timeout,
