@@ -327,7 +327,10 @@ BAD_CLIENTS = {
             result = await super().gaia_generate(request, context)
             self.calls += 1
             if self.calls == 2:
-                await asyncio.sleep(60)
+                self.fifth = asyncio.Event()
+                await self.fifth.wait()
+            if self.calls == 5:
+                self.fifth.set()
             return result
     """,
     "test_it_leaves_the_host_alone": """
