@@ -4,7 +4,6 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from gaia_core import (
@@ -151,6 +150,9 @@ def retry_after(details: Any, headers: Mapping[str, str]) -> float | None:
     for detail in _details(details):
         if found := _DURATION.fullmatch(str(detail.get("retryDelay", ""))):
             return float(found[1])
+    # 5 ms, and few answers ask to wait.
+    from email.utils import parsedate_to_datetime  # noqa: PLC0415
+
     value = headers.get("retry-after", "")
     try:
         return max(0.0, float(value))
