@@ -179,10 +179,11 @@ def _run_afresh(request: pytest.FixtureRequest) -> None:
     options = ["--rootdir", str(config.rootpath)]
     if config.inipath is not None:
         options += ["-c", str(config.inipath)]
+    path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(  # noqa: S603  it starts this very Python
         [*command, *options, _node_of(request)],
         cwd=config.rootpath,
-        env={**os.environ, _FRESH: "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**os.environ, _FRESH: "1", "PYTHONPATH": path},
         capture_output=True,
         text=True,
         check=False,
