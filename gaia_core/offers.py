@@ -162,7 +162,10 @@ def _priced(models: Iterable[ModelInfo], provider: "Provider") -> Iterable[Model
             (prices[name] for name in (model.id, *model.aliases) if name in prices),
             model.price,
         )
-        yield attrs.evolve(model, provider=provider.name, price=price)
+        if model.provider == provider.name and price is model.price:
+            yield model
+        else:
+            yield attrs.evolve(model, provider=provider.name, price=price)
 
 
 def _missing_hook(provider: "Provider", info: ProviderInfo) -> str | None:

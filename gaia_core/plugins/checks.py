@@ -1,6 +1,5 @@
 """What a plugin must be like, and the words for one that is not."""
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from typing import Any, cast
@@ -35,14 +34,20 @@ def hooks_of(manager: pluggy.PluginManager, value: object) -> Mapping[str, bool]
     return hooks
 
 
-def kind_of(manager: pluggy.PluginManager, value: object) -> str:
+def kind_of(
+    manager: pluggy.PluginManager, value: object, hooks: Mapping[str, bool]
+) -> str:
     """
     Tell a provider from middleware.
+
+    Args:
+        manager: What reads the marks.
+        value: The plugin's own object.
+        hooks: Its hooks, as `hooks_of` lists them.
 
     Raises:
         PluginError: If it cannot be one or the other.
     """
-    hooks = hooks_of(manager, value)
     _check_identity(value)
     _check_names(hooks)
     _check_marks(manager, value, hooks)
@@ -67,7 +72,9 @@ def _check_names(hooks: Mapping[str, bool]) -> None:
     """Refuse hooks that Gaia does not know."""
     for hook in hooks:
         if hook not in HOOKS:
-            near = difflib.get_close_matches(hook, HOOKS, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 - only for a slip
+
+            near = get_close_matches(hook, HOOKS, n=1)
             hint = f": did you mean {near[0]}?" if near else ""
             message = f"Gaia has no hook {hook}{hint}"
             raise PluginError(message)

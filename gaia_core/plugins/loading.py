@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -96,7 +97,7 @@ class _Core:
 
 
 class _Manager(pluggy.PluginManager):
-    """Looks for hooks where there can be any: half of all names are Python's own."""
+    """Looks for hooks where there can be any: most names are Python's, or fields."""
 
     def parse_hookimpl_opts(
         self, plugin: object, name: str
@@ -104,6 +105,8 @@ class _Manager(pluggy.PluginManager):
         """Read the mark of a hook, if it has one."""
         if name.startswith("__"):
             return None
+        if isinstance(getattr(type(plugin), name, None), MemberDescriptorType):
+            return None  # the field of a class with slots
         return super().parse_hookimpl_opts(plugin, name)
 
 
@@ -223,7 +226,8 @@ class _Loader:
 
     def _register(self, name: str, value: object) -> str:
         """Register an object whole or, raising, not at all."""
-        kind = kind_of(self.manager, value)
+        hooks = hooks_of(self.manager, value)
+        kind = kind_of(self.manager, value, hooks)
         if self.manager.is_registered(value):
             message = f"it is one object, not a class: there is no second for {name}"
             raise PluginError(message)
@@ -233,6 +237,7 @@ class _Loader:
         except PluginError:
             self.manager.unregister(value)
             raise
+        self._hooks[name] = hooks
         return kind
 
     def _secrets(self) -> Sequence[Secret]:

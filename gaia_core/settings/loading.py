@@ -1,6 +1,5 @@
 """File, environment and command line, in that order."""
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -219,7 +218,9 @@ def _is_ours(path: KeyPath, variable: str) -> bool:
     """Leave a host's own ``GAIA_…`` variables alone, but no slip of the pen."""
     if path[0] in _TOP_KEYS:
         return True
-    if difflib.get_close_matches(path[0], _TOP_KEYS, n=1, cutoff=_NEAR):
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip of the pen
+
+    if get_close_matches(path[0], _TOP_KEYS, n=1, cutoff=_NEAR):
         place = Place(path[:1], {path[0]: f"environment: {variable}"})
         raise place.unknown(_TOP_KEYS)
     return False

@@ -1,6 +1,5 @@
 """From what a person wrote to typed values, and what is wrong with it."""
 
-import difflib
 import sys
 import typing
 from collections import ChainMap
@@ -94,7 +93,9 @@ def _note(source: str | None) -> str:
 
 def _hint(key: str, known: Iterable[str]) -> str:
     names = sorted(known)
-    near = difflib.get_close_matches(key, names, n=1)
+    from difflib import get_close_matches  # noqa: PLC0415 - only for a slip of the pen
+
+    near = get_close_matches(key, names, n=1)
     if near:
         return f": did you mean {near[0]}?"
     return f"; known are {', '.join(names)}" if names else ""
