@@ -17,12 +17,13 @@ from gaia_core import (
     ImageResult,
     OutcomeClass,
     ProviderError,
+    Secret,
     TaskRunningError,
 )
 from gaia_core.testing import context, png
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.openai import OpenAIVendor
-from gaia_parasail import ParasailProvider
+from gaia_parasail import Endpoint, ModelSettings, ParasailProvider
 
 Make = Callable[..., ParasailProvider]
 
@@ -453,6 +454,25 @@ async def test_a_batch_is_found_by_its_file_on_a_later_page(
     assert vendor.desk.calls["list"] == 3
 
 
+async def test_a_batch_that_shows_late_is_found(
+    make: Make, vendor: OpenAIVendor
+) -> None:
+    """That it is not listed is believed for a moment only."""
+    provider = make(poll_interval=1_000.0)
+    one = context(reference='{"model":"batched","file":"file-input-1"}')
+    assert await provider.gaia_recover(one.task_id, one) is None
+
+    form = await _order_elsewhere(vendor, one.task_id)
+    async with asyncio.timeout(30):
+        # The stand-in tells nobody.
+        while (found := await provider.gaia_recover(one.task_id, one)) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await provider.gaia_stop()
+
+    assert form == "file-input-1"
+    assert isinstance(found, ImageResult)
+
+
 async def test_many_look_ups_are_few_calls(
     provider: ParasailProvider, vendor: OpenAIVendor
 ) -> None:
@@ -572,6 +592,20 @@ async def test_results_come_from_named_hosts_only(
 
 def _outcome(answer: object) -> OutcomeClass:
     return answer.outcome if isinstance(answer, ProviderError) else OutcomeClass.OK
+
+
+async def _order_elsewhere(vendor: OpenAIVendor, task_id: str) -> str:
+    """Have a batch of one request made by somebody else; give the name of its file."""
+    other = ParasailProvider(
+        api_key=Secret(vendor.api_key),
+        base_url=vendor.url,
+        models={"batched": ModelSettings(endpoint=Endpoint.BATCH_GENERATIONS)},
+        poll_interval=0.005,
+    )
+    await gathered(other, scenes(1), [context(task_id=task_id)])
+    await other.gaia_stop()
+    (batch,) = vendor.desk.batches.values()
+    return batch.input_file_id
 
 
 def _finished(vendor: OpenAIVendor, task_ids: Sequence[str], picture: bytes) -> int:

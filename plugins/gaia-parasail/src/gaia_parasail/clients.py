@@ -9,7 +9,9 @@ for the service that is asked here.
 """
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -104,6 +106,9 @@ class Clients:
         patience = self.timeout if timeout is None else timeout
 
         async def asked() -> Any:
+            # In a thread: it takes half a second, and others want to work meanwhile.
+            if "openai" not in sys.modules:
+                await asyncio.to_thread(import_module, "openai")
             async with asyncio.timeout(patience):
                 return await call(self.client())
 

@@ -31,6 +31,10 @@ from gaia_parasail.replies import Wanted
 from gaia_parasail.results import answer_of
 
 _MOST_RESULTS = 16
+# Gaia asks twice, some seconds apart, before it believes that there is nothing.
+_LIST_SECONDS = 1.0
+# Gaia waits a minute for an answer; what takes longer goes on meanwhile.
+_FETCHING_SECONDS = 30.0
 _NOT_CHARGED = frozenset({OutcomeClass.REJECTED_BUSY, OutcomeClass.REJECTED_AUTH})
 
 
@@ -50,6 +54,8 @@ class _Once:
         is_old = task is None or (task.done() and now - at > self.seconds)
         if task is None or is_old or _has_failed(task):
             task = asyncio.ensure_future(_awaited(ask))
+            # Those who asked may all have left by then.
+            task.add_done_callback(_has_failed)
             self._asked[key] = (now, task)
         # One who stops waiting must not stop it for the others.
         return await asyncio.shield(task)
@@ -86,12 +92,17 @@ class Lookups:
     downloads: Downloads
     interval: float
     _states: _Once = attrs.field(init=False)
+    _lists: _Once = attrs.field(init=False)
     _fetched: _Once = attrs.field(init=False)
     _kept: dict[str, _Results] = attrs.field(factory=dict, init=False)
 
     @_states.default
     def _new_states(self) -> _Once:
         return _Once(self.interval)
+
+    @_lists.default
+    def _new_lists(self) -> _Once:
+        return _Once(min(self.interval, _LIST_SECONDS))
 
     @_fetched.default
     def _new_fetched(self) -> _Once:
@@ -129,6 +140,7 @@ class Lookups:
     async def close(self) -> None:
         """Forget everything, and throw the files away."""
         await self._states.close()
+        await self._lists.close()
         await self._fetched.close()
         for results in self._kept.values():
             results.folder.cleanup()
@@ -139,7 +151,7 @@ class Lookups:
         try:
             batch_id = reference.batch
             if batch_id is None:
-                known = await self._states.ask("", self.desk.by_file)
+                known = await self._lists.ask("", self.desk.by_file)
                 batch_id = known.get(reference.file)
             if batch_id is None:
                 return None
@@ -154,12 +166,16 @@ class Lookups:
     async def _line(self, state: BatchState, task_id: str) -> Line | None:
         """Find the line about a task in the results of a batch."""
         results = self._kept.get(state.id)
+        problem: ProviderError
         try:
             if results is None:
                 fetch = partial(self._fetch, state)
-                results = await self._fetched.ask(state.id, fetch)
+                async with asyncio.timeout(_FETCHING_SECONDS):
+                    results = await self._fetched.ask(state.id, fetch)
             place = results.places.get(task_id)
             return None if place is None else await asyncio.to_thread(line_at, *place)
+        except TimeoutError:
+            problem = TaskRunningError(f"Results of {NAME} are being fetched.")
         except ProviderError as error:
             problem = undecided(error)
         except OSError as error:

@@ -278,7 +278,7 @@ def listed(names: Iterable[str]) -> dict[str, ModelSettings]:
     the settings describe them.
     """
     return {
-        name: chat_model(name, can_see="vl" in name.replace("qwen3vl", "vl"))
+        name: chat_model(name, can_see="vl-" in name)
         for name in names
         if name in TOKEN_PRICES
     }

@@ -120,6 +120,9 @@ class ParasailProvider:
         help="Largest file of a batch, in megabytes.",
     )
     _offered: dict[str, ModelSettings] = attrs.field(init=False, repr=False)
+    _listed: dict[str, ModelSettings] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
     _service: "Service | None" = attrs.field(default=None, init=False, repr=False)
 
     @_offered.default
@@ -157,9 +160,9 @@ class ParasailProvider:
     ) -> Sequence[ModelInfo]:
         """List what the settings name, and what the service lists and is known."""
         if refresh or search:
-            self._offered = models.listed(await self._work().names()) | self._offered
+            self._listed = models.listed(await self._work().names())
         able = self.gaia_provider_info().capabilities
-        cards = [model.card(name, NAME) for name, model in self._offered.items()]
+        cards = [model.card(name, NAME) for name, model in self._known.items()]
         return [
             card
             for card in cards
@@ -266,6 +269,11 @@ class ParasailProvider:
         """Whether this is Parasail itself, whose models are known."""
         return urlsplit(self.base_url).hostname == urlsplit(BASE_URL).hostname
 
+    @property
+    def _known(self) -> Mapping[str, ModelSettings]:
+        """What the settings name, then what the service listed when it was asked."""
+        return {**self._offered, **self._listed, **self._offered}
+
     def _problem(self) -> str | None:
         if not self.api_key:
             return "PARASAIL_API_KEY is not set"
@@ -274,7 +282,7 @@ class ParasailProvider:
         return None
 
     def _model(self, name: str | None) -> ModelSettings:
-        found = self._offered.get(name or "")
+        found = self._known.get(name or "")
         if found is None:
             message = f"{NAME} was told of no model {name}: see `gaia models`."
             raise ModelError(message)
