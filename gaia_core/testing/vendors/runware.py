@@ -96,6 +96,7 @@ class RunwareVendor(Vendor):
         hides_running: Whether a synchronous task is known to no look-up until it has
             ended; the vendor documents ``getResponse`` for asynchronous ones only.
         result_delay: Seconds between the results of one task over the WebSocket.
+        tired: How many questions about tasks are refused as too many.
         logins: How many let themselves be known.
         frames: How often each kind of task came in, whether paid or free.
     """
@@ -110,6 +111,7 @@ class RunwareVendor(Vendor):
     )
     hides_running: bool = False
     result_delay: float = 0.0
+    tired: int = 0
     logins: int = attrs.field(default=0, init=False)
     frames: dict[str, int] = attrs.field(factory=dict, init=False, repr=False)
     _tasks: dict[str, Task] = attrs.field(factory=dict, init=False, repr=False)
@@ -221,6 +223,12 @@ class RunwareVendor(Vendor):
 
     async def _respond(self, task_id: str, door: "Door") -> None:
         """Say how far a task is; who knows of none hears of none."""
+        if self.tired:
+            self.tired -= 1
+            error = self._error(_CODES[Fault.BUSY], task_id)
+            named = error | {"taskType": "getResponse"}
+            await door.tell(errors=[named], status=HTTPStatus.TOO_MANY_REQUESTS)
+            return
         task = self._known(task_id) if self.has_lookup else None
         if task is None:
             await door.tell([])

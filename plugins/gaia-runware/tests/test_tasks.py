@@ -314,6 +314,19 @@ async def test_a_task_that_is_known_and_under_way_is_waited_for(
     assert len(vendor.charges) == 1
 
 
+async def test_polling_that_is_refused_is_no_refusal_of_the_task(
+    made: Made, vendor: RunwareVendor, attempt: Attempt
+) -> None:
+    """A slow task that was taken goes on, whatever is said to a question about it."""
+    vendor.delay = 1.5
+    vendor.tired = 1
+
+    result = await made().gaia_generate(SLOW, attempt())
+
+    assert len(result.images) == vendor.requests == len(vendor.charges) == 1
+    assert vendor.frames["getResponse"] > 1
+
+
 async def test_an_error_about_nobody_costs_the_others_nothing(
     made: Made, vendor: RunwareVendor, attempt: Attempt
 ) -> None:

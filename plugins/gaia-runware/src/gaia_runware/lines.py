@@ -24,6 +24,7 @@ from gaia_runware.errors import (
 )
 from gaia_runware.payloads import search
 from gaia_runware.pool import Pool
+from gaia_runware.replies import has_ended
 from gaia_runware.traffic import Item, Traffic
 
 NEVER_SEEN = "taskNotFound"
@@ -188,7 +189,8 @@ class Line:
             return _results_of(found)
         if traffic.results and traffic.errors:
             return traffic.results
-        raise failure if is_unseen and traffic.errors else in_doubt(failure)
+        is_refused = is_unseen and traffic.errors and not traffic.is_about_polling
+        raise failure if is_refused else in_doubt(failure)
 
     async def _ended(self, traffic: Traffic) -> Found | None:
         """Ask about a task until it has ended, or is known to nobody."""
@@ -214,7 +216,7 @@ class Line:
             return None
         if failure is not None and is_about_asking(traffic):
             raise in_doubt(failure)
-        if any(item.get("status") == "processing" for item in traffic.results):
+        if traffic.is_running:
             message = "Runware is still at work on it."
             raise TaskRunningError(message)
         if not traffic.results and not traffic.errors:
@@ -273,7 +275,7 @@ def _may_go_on(traffic: Traffic, failure: ProviderError, wanted: int) -> bool:
     or about a task that is there already; and after a connection that was lost. It is
     asked about until nobody waits any more.
     """
-    if traffic.is_known or traffic.is_unnamed:
+    if traffic.is_known or traffic.is_unnamed or traffic.is_about_polling:
         return True
     if traffic.errors:
         heard = len(traffic.results) + len(traffic.errors)
@@ -294,7 +296,7 @@ def _recalled(items: Sequence[Item]) -> Found:
         if isinstance(response, Mapping):
             request = requests[0] if requests else {}
             return Found(
-                results=_objects(response.get("data")),
+                results=tuple(filter(has_ended, _objects(response.get("data")))),
                 errors=_objects(response.get("errors")),
                 model=str(request.get("model", "")),
                 wanted=_wanted(request),

@@ -49,6 +49,17 @@ def with_pictures(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(item for item in items if _source_of(item) is not None)
 
 
+def has_ended(item: Item) -> bool:
+    """
+    Tell a result from the mere word that a task was taken.
+
+    >>> has_ended({"taskType": "imageInference", "taskUUID": "…"})
+    False
+    """
+    has_words = item.get("text") is not None
+    return item.get("status") == "success" or has_words or bool(_source_of(item))
+
+
 async def images_of(
     items: Sequence[Item], context: CallContext
 ) -> tuple[GeneratedImage, ...]:

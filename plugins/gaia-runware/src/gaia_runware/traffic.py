@@ -22,6 +22,7 @@ class Traffic:
         is_sent: Whether any of it may have reached the vendor.
         results: The results so far, each once.
         errors: What the vendor says went wrong with it.
+        is_running: Whether the vendor says that it is at work on it.
         is_unnamed: Whether an error came that names no task: it may mean this one.
         status: The status of an HTTP answer that is no 200.
         retry_after: Seconds the vendor asked to wait.
@@ -31,6 +32,7 @@ class Traffic:
     is_sent: bool = False
     results: list[Item] = attrs.field(factory=list)
     errors: list[Item] = attrs.field(factory=list)
+    is_running: bool = False
     is_unnamed: bool = False
     status: int | None = None
     retry_after: float | None = None
@@ -45,10 +47,17 @@ class Traffic:
         """Whether the vendor had the task already when it was sent."""
         return CONFLICT in self.codes
 
+    @property
+    def is_about_polling(self) -> bool:
+        """Whether it was a question about the task that went wrong, not the task."""
+        return any(error.get("taskType") == "getResponse" for error in self.errors)
+
     def take(self, item: Item) -> None:
         """Keep a result, or the error of one; the same result comes only once."""
         if item.get("status") == "error":
             self.take_error(item.get("error") or item)
+        elif item.get("status") == "processing":
+            self.is_running = True
         elif not any(_is_same(item, one) for one in self.results):
             self.results.append(item)
 
@@ -56,7 +65,7 @@ class Traffic:
         """Keep an error, once; one that names no task may mean any."""
         if not isinstance(error, Mapping):
             return
-        if error.get("taskUUID") in {None, self.task_id} and error not in self.errors:
+        if error.get("taskUUID") in (None, self.task_id) and error not in self.errors:
             self.errors.append(error)
 
 

@@ -9,7 +9,7 @@ Both are seen here, on the socket and on the HTTP session that it is given.
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +50,6 @@ class WatchedSocket:
     _inner: "ClientConnection" = attrs.field(alias="inner")
     tasks: dict[str, Traffic]
     login_error: Mapping[str, Any] | None = None
-    _is_known: bool = False
 
     async def send(self, text: str) -> None:
         """Send a frame, and note whose task is in it."""
@@ -64,15 +63,13 @@ class WatchedSocket:
     async def recv(self) -> str | bytes:
         """Receive one frame: the answer to the key."""
         frame = await self._inner.recv()
-        self._hears(frame)
+        self.login_error = next(iter(errors_in(frame)), None)
         return frame
 
     async def __aiter__(self) -> AsyncIterator[str | bytes]:
         """Receive every further frame, without those that mean nobody here."""
-        self._is_known = True
         async for frame in self._inner:
-            heard = self._hears(frame)
-            if heard is not None:
+            for heard in self._heard(frame):
                 yield heard
 
     async def close(self) -> None:
@@ -85,35 +82,43 @@ class WatchedSocket:
         found = [one for task_id, one in self.tasks.items() if task_id in tail]
         return found or [one for name, one in self.tasks.items() if name in text]
 
-    def _hears(self, frame: str | bytes) -> str | bytes | None:
-        """Note what went wrong; give back what the SDK is to see of it."""
-        if '"error' not in (frame if isinstance(frame, str) else frame.decode()):
-            return frame
-        errors, items = errors_in(frame), items_in(frame)
-        if not self._is_known:
-            self.login_error = next(iter(errors), None)
-            return frame
-        for item in items if errors else ():
-            # The SDK overlooks results that come along with errors.
-            if item.get("taskUUID") in self.tasks:
-                self.tasks[item["taskUUID"]].take(item)
+    def _heard(self, frame: str | bytes) -> Iterator[str | bytes]:
+        """
+        Note what went wrong, and give what the SDK is to see of it.
+
+        It overlooks results that come along with errors: they are handed on first.
+        """
+        text = frame if isinstance(frame, str) else frame.decode()
+        errors = errors_in(text) if '"error' in text else []
+        if not errors:
+            yield frame
+            return
+        items = items_in(text)
+        for item in items:
+            if (traffic := self._task_of(item)) is not None:
+                traffic.take(item)
         for error in errors:
             self._note(error)
-        if not errors or any(self._means_somebody(error) for error in errors):
-            return frame
-        return json.dumps({"data": items}) if items else None
+        if items:
+            yield json.dumps({"data": items})
+        meant = [error for error in errors if self._means_somebody(error)]
+        if meant:
+            yield json.dumps({"errors": meant})
 
     def _note(self, error: Mapping[str, Any]) -> None:
-        task_id = error.get("taskUUID")
-        if task_id in self.tasks:
-            self.tasks[task_id].take_error(error)
-        elif task_id is None:
-            for traffic in self.tasks.values():
-                traffic.is_unnamed = True
+        traffic = self._task_of(error)
+        if traffic is not None:
+            traffic.take_error(error)
+        elif error.get("taskUUID") is None:
+            for one in self.tasks.values():
+                one.is_unnamed = True
 
     def _means_somebody(self, error: Mapping[str, Any]) -> bool:
         """Tell it from late news of a task nobody waits for any more."""
-        return error.get("taskUUID") is None or error["taskUUID"] in self.tasks
+        return error.get("taskUUID") is None or self._task_of(error) is not None
+
+    def _task_of(self, item: Mapping[str, Any]) -> Traffic | None:
+        return self.tasks.get(str(item.get("taskUUID")))
 
 
 async def open_socket(url: str, tasks: dict[str, Traffic]) -> WatchedSocket:
