@@ -18,7 +18,7 @@ from gaia_core.testing import context, png
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.gemini import GeminiVendor, Manner
 from gaia_gemini import GeminiProvider
-from gaia_gemini.clients import CONNECT_SECONDS, Access, Connection, connect
+from gaia_gemini.clients import Access, Connection, connect
 
 KEEP = GenerateRequest(prompt="a keep", width=64, height=64)
 
@@ -136,29 +136,11 @@ async def test_nobody_listens(vendor: GeminiVendor, provider: GeminiProvider) ->
 
 
 async def test_the_sdk_uses_the_transport_it_is_given(connection: Connection) -> None:
-    """It does not switch to aiohttp, although that is installed."""
+    """It does not take its own way through aiohttp, although that is installed."""
     inner = connection.sdk._api_client
 
     assert not inner._use_aiohttp()
     assert inner._async_httpx_client is connection.http
-
-
-async def test_a_connection_is_waited_for_less_than_an_answer(
-    vendor: GeminiVendor, connection: Connection
-) -> None:
-    """The SDK knows one limit; that for connecting is put beside it."""
-    seen = []
-
-    async def look(request: object) -> None:
-        seen.append(dict(request.extensions["timeout"]))  # type: ignore[attr-defined]
-
-    connection.http.event_hooks["request"].append(look)
-
-    await connection.sdk.aio.models.list()
-
-    assert seen[0]["connect"] == CONNECT_SECONDS
-    assert seen[0]["read"] == 30.0
-    assert vendor.requests == 0
 
 
 async def test_logs_hold_no_key(

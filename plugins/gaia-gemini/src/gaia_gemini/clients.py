@@ -9,13 +9,7 @@ import attrs
 
 if TYPE_CHECKING:
     from google.genai import Client
-    from httpx2 import AsyncClient, Request
-
-CONNECT_SECONDS = 10.0
-"""Longest wait for a connection."""
-# One kept longer may be closed already at the other end, and then nobody knows
-# whether what was sent into it was carried out.
-_KEEPALIVE_SECONDS = 4.0
+    from httpx2 import AsyncClient
 
 
 @attrs.frozen(kw_only=True)
@@ -64,21 +58,18 @@ def connect(access: Access) -> Connection:
     """
     Make a client that sends whatever it is told exactly once.
 
-    A transport of our own keeps the SDK from switching to aiohttp where that is
-    installed, and aiohttp's path sends a request again when the connection breaks
-    (google-genai 3.4.0, 2026-11). Its own repetitions are switched off as well.
+    A transport of our own keeps the SDK from its own way through aiohttp, which sends
+    a request again when the connection breaks (google-genai 3.4.0, 2026-11). Its
+    repetitions are switched off as well.
     """
     # 0.5 s and more, and `gaia models` asks nobody.
     import httpx2  # noqa: PLC0415
     from google import genai  # noqa: PLC0415
     from google.genai import types  # noqa: PLC0415
 
-    http = httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=None, keepalive_expiry=_KEEPALIVE_SECONDS),
-        # Following one would send the request a second time.
-        follow_redirects=False,
-        event_hooks={"request": [_limit_connecting]},
-    )
+    from gaia_gemini.transports import OnceTransport  # noqa: PLC0415
+
+    http = httpx2.AsyncClient(transport=OnceTransport(), follow_redirects=False)
     options = types.HttpOptions(
         base_url=access.base_url,
         timeout=max(1, round(access.timeout * 1_000)),
@@ -90,14 +81,6 @@ def connect(access: Access) -> Connection:
         account = {"project": access.project, "location": access.location}
     sdk = genai.Client(vertexai=access.is_vertex, http_options=options, **account)
     return Connection(sdk=sdk, http=http)
-
-
-async def _limit_connecting(request: "Request") -> None:
-    """Wait less for a connection than for an answer: the SDK knows one limit only."""
-    limits = request.extensions.get("timeout") or {}
-    longest = limits.get("connect")
-    if longest is None or longest > CONNECT_SECONDS:
-        request.extensions["timeout"] = limits | {"connect": CONNECT_SECONDS}
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -5,10 +5,10 @@ Replies are read as the service wrote them. The answer to one call is an `Answer
 picture or an error, and in both cases what it cost.
 """
 
-import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import cache
 from typing import Any
 
 import attrs
@@ -269,10 +269,16 @@ def _last_picture(reply: Reply) -> bytes:
 
 def _decoded(text: str) -> bytes:
     """Decode base64 in either alphabet: Google's services accept and write both."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        return base64.b64decode(text, b"-_", validate=True)
+    return bytes(_base64().validate_json(json.dumps(text)))
+
+
+@cache
+def _base64() -> Any:
+    """Give what the SDK decodes with: a quarter of the time that Python takes."""
+    from pydantic_core import SchemaValidator, core_schema  # noqa: PLC0415  slow
+
+    config = core_schema.CoreConfig(val_json_bytes="base64")
+    return SchemaValidator(core_schema.bytes_schema(strict=True), config=config)
 
 
 def _text(reply: Reply) -> str:

@@ -1,0 +1,76 @@
+"""
+The way to the service: aiohttp, behind the face that the SDK takes a transport by.
+
+httpx2's own transport takes twice as long over a picture. The SDK's own way through
+aiohttp sends again when a connection breaks, and follows redirections. This one sends
+once: aiohttp repeats only what is safe to repeat, and no POST is.
+"""
+
+from typing import Any
+
+import aiohttp
+import httpx2
+
+CONNECT_SECONDS = 10.0
+"""Longest wait for a connection."""
+# One kept longer may be closed already at the other end, and then nobody knows
+# whether what was sent into it was carried out.
+_KEEPALIVE_SECONDS = 4.0
+
+
+class OnceTransport(httpx2.AsyncBaseTransport):
+    """Sends every request once, over connections of its own."""
+
+    def __init__(self) -> None:
+        """Prepare; the first request opens the first connection."""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """
+        Send a request and read the whole answer.
+
+        Raises:
+            aiohttp.ClientError: If there is none.
+            TimeoutError: If it takes longer than the request allows.
+        """
+        if self._session is None:
+            self._session = _opened()
+        limits: dict[str, Any] = request.extensions.get("timeout") or {}
+        async with self._session.request(
+            request.method,
+            str(request.url),
+            headers=request.headers.multi_items(),
+            data=await request.aread() or None,
+            # Following one would send the request, and the key, a second time.
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(
+                total=limits.get("read"), sock_connect=CONNECT_SECONDS
+            ),
+        ) as answer:
+            content = await answer.read()
+        return httpx2.Response(
+            answer.status,
+            headers=list(answer.headers.items()),
+            content=content,
+            extensions={"reason_phrase": (answer.reason or "").encode()},
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _opened() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=_KEEPALIVE_SECONDS,
+            ssl=httpx2.create_ssl_context(),
+        ),
+        # httpx2 unpacks what is packed, as it asked for it.
+        auto_decompress=False,
+        skip_auto_headers=("Accept-Encoding", "User-Agent"),
+        trust_env=True,
+    )
