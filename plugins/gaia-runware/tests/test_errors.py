@@ -2,6 +2,9 @@
 
 import pytest
 import runware
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus
+from websockets.http11 import Response
 
 from gaia_core import (
     AuthenticationError,
@@ -246,6 +249,26 @@ def test_who_is_not_let_in_has_sent_nothing(
     failure = connecting_failed(OSError(), error)
 
     assert type(failure) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (402, QuotaExceededError),
+        (429, RateLimitError),
+        (503, ProviderUnavailableError),
+        (404, ProviderConnectionError),
+        (502, ProviderConnectionError),
+    ],
+)
+def test_a_handshake_may_be_refused(status: int, expected: type[ProviderError]) -> None:
+    """With a status that says why, or with one of somebody on the way."""
+    error = runware.create_runware_error("connectionFailed", "")
+    error.__cause__ = InvalidStatus(Response(status, "", Headers()))
+
+    assert type(connecting_failed(error, None)) is expected
 
 
 def test_a_doubt_keeps_the_words() -> None:
