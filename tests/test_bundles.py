@@ -1,10 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any, Self, cast
 
 import attrs
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gaia_core import (
     CallContext,
@@ -584,3 +587,103 @@ def test_who_takes_bundles(plugins: list[object], hook: str, expected: bool) -> 
     provider = _loaded(*plugins)
 
     assert Bundles.takes(provider, hook) is expected
+
+
+# -- whatever comes together --------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True)
+class Fate:
+    """What becomes of one call."""
+
+    leaves: str = attrs.field()
+    answer: str = attrs.field()
+
+
+FATES = st.builds(
+    Fate,
+    leaves=st.sampled_from(["never", "never", "never", "early", "late"]),
+    answer=st.sampled_from(["picture", "picture", "error", "twice", "none"]),
+)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Fickle(Press):
+    """Answers as is foretold, in an order of its own."""
+
+    fates: Sequence[Fate] = ()
+    order: Random = attrs.field(factory=Random)
+
+    def _answers(
+        self, requests: Sequence[GenerateRequest]
+    ) -> Iterable[tuple[str, object]]:
+        words = [one.prompt for one in requests]
+        self.order.shuffle(words)
+        for word in words:
+            answer = self.fates[int(word)].answer
+            if answer == "error":
+                yield word, UnusableResultError(word)
+            elif answer != "none":
+                yield from [(word, _result(word))] * (2 if answer == "twice" else 1)
+
+
+async def _as_foretold(press: Fickle, bundles: Bundles) -> list[Any]:
+    """Ask, leave when it is time to, and keep what comes; give what each got."""
+    provider = _loaded(press)
+    press.may_answer.clear()
+    asking = [
+        asyncio.create_task(_one(bundles, provider, str(number)))
+        for number in range(len(press.fates))
+    ]
+    await asyncio.sleep(0)
+    _cancel(asking, press.fates, "early")
+    size = press.max_batch_size
+    left = [one for one in press.fates if one.leaves != "early"]
+    await until(lambda: sum(map(len, press.bundles)) >= len(left) - size + 1)
+    _cancel(asking, press.fates, "late")
+    press.may_answer.set()
+    async with asyncio.timeout(30):
+        given = await asyncio.gather(*asking, return_exceptions=True)
+        await bundles.close(10)
+    return given
+
+
+def _cancel(
+    tasks: Sequence[asyncio.Task[Any]], fates: Sequence[Fate], moment: str
+) -> None:
+    for task, fate in zip(tasks, fates, strict=True):
+        if fate.leaves == moment:
+            task.cancel()
+
+
+@given(
+    fates=st.lists(FATES, min_size=1, max_size=24),
+    size=st.integers(2, 9),
+    seed=st.integers(0, 999),
+)
+@settings(max_examples=40, deadline=None)
+def test_everybody_gets_the_own_answer_once(
+    fates: list[Fate], size: int, seed: int
+) -> None:
+    """Whoever leaves and whatever the vendor does, nobody gets another's answer."""
+    press = Fickle(fates=fates, max_batch_size=size, order=Random(seed))  # noqa: S311  shuffles, guards nothing
+    bundles = Bundles(window=0.01)
+
+    with capture_events():
+        given_ = asyncio.run(_as_foretold(press, bundles))
+
+    asked = [word for bundle in press.bundles for word in bundle]
+    assert len(asked) == len(set(asked))
+    assert all(len(bundle) <= size for bundle in press.bundles)
+    assert press.ended == len(press.bundles)
+    assert (bundles._handed_out, bundles._open) == ({}, {})
+    assert not any(map(bundles.places.is_left, map(str, range(len(fates)))))
+    for number, (fate, answer) in enumerate(zip(fates, given_, strict=True)):
+        if fate.leaves != "never":
+            assert isinstance(answer, asyncio.CancelledError)
+        elif fate.answer == "error":
+            assert str(answer) == str(number)
+        elif fate.answer == "none":
+            assert "without an answer" in str(answer)
+        else:
+            assert answer.model == str(number)

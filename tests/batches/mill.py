@@ -1,14 +1,17 @@
 """
 A vendor of batches whose book is a folder, and a program that is killed meanwhile.
 
-``python mill.py FOLDER NUMBER``: opens a batch of so many items and works on it. The
-vendor outlives the program, as vendors do.
+``python mill.py FOLDER NUMBER [early]``: opens a batch of so many items and works on
+it; ``early`` dies when the vendor is about to be asked. The vendor outlives the
+program, as vendors do.
 """
 
 import asyncio
+import os
+import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,15 @@ from gaia_core.testing import FakeProvider, png
 PICTURE = png(16, 16)
 
 
+def pass_by() -> None:
+    """Do nothing."""
+
+
+def die() -> None:
+    """End without any clean-up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 @attrs.define(eq=False, kw_only=True)
 class Mill(FakeProvider):
     """
@@ -41,6 +53,7 @@ class Mill(FakeProvider):
         max_batch_size: Most requests in one batch.
         unanswered: Prompts of which nothing is told, though they are made.
         breaks: What ends every batch once its answers are told.
+        before: Called before anything of a batch is told to the vendor.
         bundles: The prompts of each call.
         asked: The tasks that were looked up.
     """
@@ -50,6 +63,7 @@ class Mill(FakeProvider):
     max_batch_size: int = 1_000
     unanswered: frozenset[str] = frozenset()
     breaks: Exception | None = None
+    before: Callable[[], None] = pass_by
     bundles: list[tuple[str, ...]] = attrs.field(factory=list)
     asked: list[str] = attrs.field(factory=list)
 
@@ -83,6 +97,7 @@ class Mill(FakeProvider):
     ) -> AsyncIterator[tuple[str, ImageResult | Exception]]:
         """Submit a batch, and tell its answers when there are any."""
         self.bundles.append(tuple(one.prompt for one in requests))
+        self.before()
         batch, tasks = uuid.uuid4().hex, [one.task_id for one in contexts]
         await asyncio.gather(*(one.remember(batch) for one in contexts))
         with (self.folder / "charges").open("a") as book:
@@ -137,12 +152,13 @@ def requests_of(number: int) -> list[GenerateRequest]:
     ]
 
 
-async def _work(folder: Path, number: int) -> None:
-    mill = Mill(folder=folder, price_usd="0.04")
+async def _work(folder: Path, number: int, *moment: str) -> None:
+    before = die if moment else pass_by
+    mill = Mill(folder=folder, price_usd="0.04", before=before)
     async with Gaia.open(settings_in(folder), plugins=[mill], discover=False) as gaia:
         async for _ in gaia.batch(requests_of(number), max_concurrent=2):
             pass
 
 
 if __name__ == "__main__":
-    asyncio.run(_work(Path(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(_work(Path(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]))

@@ -67,6 +67,15 @@ async def _all_are(gaia: Gaia, batch_id: str, state: OperationState) -> None:
             await asyncio.sleep(0.02)
 
 
+async def _program(folder: Path, *words: str) -> asyncio.subprocess.Process:
+    """Start a program that works on a batch."""
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program.__file__), folder, *words),
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+
+
 def _mill(folder: Path, **fields: Any) -> Mill:
     return Mill(folder=folder, price_usd="0.04", **fields)
 
@@ -122,12 +131,7 @@ async def test_no_deadline_cuts_a_vendors_batch_off(tmp_path: Path) -> None:
 
 async def test_who_is_killed_gets_everything_back(tmp_path: Path) -> None:
     """After a crash the vendor's batch is waited for, and nothing is made twice."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, program.__file__, tmp_path, "12"),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    mill = _mill(tmp_path)
+    process, mill = await _program(tmp_path, "12"), _mill(tmp_path)
     await until(lambda: len(mill.charged) == 12, patience=120)
     process.send_signal(signal.SIGKILL)
     await process.wait()
@@ -150,6 +154,42 @@ async def test_who_is_killed_gets_everything_back(tmp_path: Path) -> None:
     assert mill.bundles == []
     assert len(set(mill.charged)) == len(mill.charged) == 12
     assert problems == []
+
+
+async def test_what_the_vendor_never_heard_of_is_sent_again(tmp_path: Path) -> None:
+    """A crash between the ledger and the vendor leaves no question open."""
+    process, mill = await _program(tmp_path, "12", "early"), _mill(tmp_path)
+    await process.wait()
+    mill.make_ready()
+
+    async with _opened(tmp_path, mill) as gaia:
+        (batch,) = await gaia.batches.latest()
+        left = await _items(gaia, batch.id)
+        kinds = await _kinds(gaia.batches.run(batch.id))
+        problems = await gaia.ledger.check()
+
+    assert process.returncode == -signal.SIGKILL
+    assert {one.state for one in left} == {OperationState.SENT}
+    assert {one.attempts[0].reference for one in left} == {""}
+    assert (kinds["done"], kinds["unknown"]) == (12, 0)
+    assert len(set(mill.charged)) == len(mill.charged) == 12
+    assert problems == []
+
+
+async def test_what_waits_for_company_is_called_off(tmp_path: Path) -> None:
+    """Of a batch that is called off while it fills up, nothing is sent."""
+    mill = _mill(tmp_path)
+
+    async with _opened(tmp_path, mill) as gaia:
+        gaia._parts.services.bundles.window = 3_600
+        running = asyncio.create_task(_kinds(gaia.batch(requests_of(30))))
+        await until(lambda: len(gaia._parts.services.bundles.places._left) == 30)
+        (batch,) = await gaia.batches.latest()
+        await gaia.batches.cancel(batch.id)
+        kinds = await running
+
+    assert kinds["cancelled"] == 30
+    assert mill.bundles == []
 
 
 async def test_who_closes_waits_for_no_vendor(tmp_path: Path) -> None:
