@@ -387,6 +387,18 @@ async def test_a_batch_that_is_gone_leaves_its_requests_in_doubt(
     assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
 
 
+async def test_results_that_are_gone_leave_their_requests_in_doubt(
+    provider: ParasailProvider, vendor: OpenAIVendor
+) -> None:
+    """They were made and charged: that nobody has them any more is no refusal."""
+    vendor.desk.trouble("content", [Fault.NO_MODEL] * 50)
+
+    answers = await gathered(provider, scenes(2), Book().contexts(2))
+
+    assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
+    assert len(vendor.charges) == 2
+
+
 # -- stopping, and going on ---------------------------------------------------------
 
 

@@ -88,6 +88,14 @@ async def test_without_a_key_nothing_is_sent(
     assert not vendor.heads
 
 
+@pytest.mark.parametrize("key", ["sk-…", "sk-1\n", "sk 1", "schlüssel"], ids=ascii)
+def test_what_is_no_key_is_told(make: Make, key: str) -> None:
+    """A key that fits into no header is found out before anything is sent."""
+    reason = make(api_key=Secret(key)).gaia_provider_info().unavailable
+
+    assert reason == "PARASAIL_API_KEY holds what no key does: copy it again"
+
+
 async def test_the_attempt_is_named(
     provider: ParasailProvider, vendor: OpenAIVendor
 ) -> None:

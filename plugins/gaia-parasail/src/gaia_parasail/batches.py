@@ -30,9 +30,9 @@ from gaia_core import (
 )
 from gaia_parasail import payloads
 from gaia_parasail.batch_files import Part, Writer, next_line, together
-from gaia_parasail.desks import BatchState, Desk, Reference, undecided
+from gaia_parasail.desks import BatchState, Desk, Reference
 from gaia_parasail.downloads import Downloads
-from gaia_parasail.errors import refused_batch
+from gaia_parasail.errors import refused_batch, undecided
 from gaia_parasail.merging import merged
 from gaia_parasail.models import NAME, ModelSettings
 from gaia_parasail.patience import Patience
@@ -222,10 +222,7 @@ class BatchRun:
         look = partial(self.desk.state, batch_id)
         times = 0
         while True:
-            try:
-                state = await patience.until_answered(look)
-            except ProviderError as error:
-                raise undecided(error) from error
+            state = await patience.until_answered(look)
             if state.is_final:
                 return state
             await patience.wait(times)

@@ -215,16 +215,6 @@ class Desk:
         return replies.read(await self.clients.ask(call, timeout=patience))
 
 
-def undecided(error: ProviderError) -> ProviderError:
-    """
-    Take from an error what it would say about the work.
-
-    That a batch could not be looked at, for whatever reason, says nothing about what
-    it makes and costs.
-    """
-    return ProviderError(str(error), retry_after=error.retry_after)
-
-
 def _not_sent(error: ProviderError) -> ProviderError:
     return ProviderConnectionError(
         f"A file was not taken, and nothing was ordered: {error}"

@@ -192,6 +192,16 @@ def refused_batch(errors: Iterable[object]) -> ProviderError:
     return ProviderRequestError(f"{NAME} refused the file of the batch.")
 
 
+def undecided(error: ProviderError) -> ProviderError:
+    """
+    Take from an error what it would say about the work.
+
+    That a batch could not be looked at, for whatever reason, says nothing about what
+    it makes and costs.
+    """
+    return ProviderError(str(error), retry_after=error.retry_after)
+
+
 def _unanswered(error: Exception, name: str) -> ProviderError:
     """Tell whether anything was sent before the connection failed."""
     cause = error.__cause__

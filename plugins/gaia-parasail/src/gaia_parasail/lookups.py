@@ -23,9 +23,9 @@ from gaia_core import (
     TaskRunningError,
 )
 from gaia_parasail.batch_files import Line, line_at, positions
-from gaia_parasail.desks import BatchState, Desk, Reference, undecided
+from gaia_parasail.desks import BatchState, Desk, Reference
 from gaia_parasail.downloads import Downloads
-from gaia_parasail.errors import refused_batch
+from gaia_parasail.errors import refused_batch, undecided
 from gaia_parasail.models import NAME
 from gaia_parasail.replies import Wanted
 from gaia_parasail.results import answer_of

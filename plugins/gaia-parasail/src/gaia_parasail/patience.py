@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 
 from gaia_core import OutcomeClass, ProviderError, ProviderTimeoutError
+from gaia_parasail.errors import undecided
 from gaia_parasail.models import NAME
 
 T = TypeVar("T")
@@ -56,7 +57,8 @@ class Patience:
         Ask what costs nothing until it is answered, whatever goes wrong meanwhile.
 
         Raises:
-            ProviderError: If the time is over, or it is refused again and again.
+            ProviderError: If the time is over, or it is refused again and again;
+                either says nothing about what was ordered, and what that costs.
         """
         refusals, times = 0, 0
         while True:
@@ -64,8 +66,8 @@ class Patience:
                 return await ask()
             except ProviderError as error:
                 refusals = 0 if error.outcome in _OPEN else refusals + 1
-                if refusals >= _MOST_REFUSALS:
-                    raise
-                pause = error.retry_after or 0.0
-            await self.wait(times, at_least=pause)
+                problem = undecided(error)
+            if refusals >= _MOST_REFUSALS:
+                raise problem
+            await self.wait(times, at_least=problem.retry_after or 0.0)
             times += 1

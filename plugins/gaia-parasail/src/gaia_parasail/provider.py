@@ -277,6 +277,8 @@ class ParasailProvider:
     def _problem(self) -> str | None:
         if not self.api_key:
             return "PARASAIL_API_KEY is not set"
+        if not _can_be_sent(self.api_key.reveal()):
+            return "PARASAIL_API_KEY holds what no key does: copy it again"
         if not self._offered:
             return f"no models are named for {self.base_url}: set models"
         return None
@@ -302,6 +304,11 @@ class ParasailProvider:
                 max_file_bytes=self.max_file_mb * _MEGABYTE,
             )
         return self._service
+
+
+def _can_be_sent(key: str) -> bool:
+    """Tell whether a key fits into a header: "sk-…" as copied from a page does not."""
+    return key.isascii() and key.isprintable() and " " not in key
 
 
 def _is_meant(card: ModelInfo, search: str | None) -> bool:
