@@ -1165,7 +1165,7 @@ async def test_upkeep_is_called_once_each(load: Load) -> None:
             id="base",
         ),
         pytest.param(
-            lambda: ProviderInfo(name="One", capabilities=(), result_hosts=[None]),
+            lambda: ProviderInfo(name="One", capabilities=(), result_hosts=[None]),  # type: ignore[list-item]
             "gaia_provider_info gave base_url or result_hosts that are no text",
             id="hosts",
         ),
