@@ -267,9 +267,12 @@ def _last_picture(reply: Reply) -> bytes:
     return data
 
 
-def _decoded(text: str) -> bytes:
+def _decoded(text: object) -> bytes:
     """Decode base64 in either alphabet: Google's services accept and write both."""
-    return bytes(_base64().validate_json(json.dumps(text)))
+    if not isinstance(text, str):
+        raise TypeError(type(text).__name__)
+    # Whatever JSON would have to escape is no base64, and is refused.
+    return bytes(_base64().validate_json(f'"{text}"'))
 
 
 @cache
