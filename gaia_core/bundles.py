@@ -178,11 +178,16 @@ class Bundles:
             self._expected.discard(source)
 
     async def close(self, patience: float) -> None:
-        """Wait for what was called off to end."""
+        """Send nothing more, and wait for what was called off to end."""
         for bundle in list(self._open.values()):
+            for call in bundle.calls.values():
+                call.answer.cancel()
+            bundle.calls.clear()
             self._close(bundle)
         if self._sent:
-            await asyncio.wait(self._sent, timeout=patience)
+            _, late = await asyncio.wait(self._sent, timeout=patience)
+            for task in late:
+                task.cancel()
 
     # -- joining ------------------------------------------------------------------
 

@@ -552,6 +552,24 @@ async def test_nothing_is_sent_when_everybody_has_left() -> None:
     assert press.bundles == []
 
 
+async def test_closing_sends_nothing() -> None:
+    """What is open when it is closed is not sent; what was sent is ended."""
+    press, bundles = Press(max_batch_size=2), Bundles(window=3_600)
+    provider = _loaded(press)
+    press.may_answer.clear()
+    sent = [asyncio.create_task(_one(bundles, provider, word)) for word in "ab"]
+    await until(lambda: bool(press.bundles))
+    open_ = asyncio.create_task(_one(bundles, provider, "c"))
+    await asyncio.sleep(0)
+
+    await bundles.close(0.01)
+    await asyncio.wait([*sent, open_])
+
+    assert [task.cancelled() for task in (*sent, open_)] == [True] * 3
+    assert press.bundles == [("a", "b")]
+    assert press.ended == 1
+
+
 async def test_who_waits_needs_no_place() -> None:
     """A call has left its place from its joining to its answer."""
     press, places, told = Press(max_batch_size=1), Places(), list[bool]()

@@ -70,7 +70,7 @@ async def _all_are(gaia: Gaia, batch_id: str, state: OperationState) -> None:
 async def _program(folder: Path, *words: str) -> asyncio.subprocess.Process:
     """Start a program that works on a batch."""
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, str(program.__file__), folder, *words),
+        *(sys.executable, str(program.__file__), str(folder), *words),
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.DEVNULL,
     )
