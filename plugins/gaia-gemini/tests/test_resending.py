@@ -143,6 +143,30 @@ async def test_the_sdk_uses_the_transport_it_is_given(connection: Connection) ->
     assert inner._async_httpx_client is connection.http
 
 
+@pytest.mark.parametrize(
+    ("excepted", "arrives"), [("", True), ("127.0.0.1", False)], ids=["used", "passed"]
+)
+async def test_a_proxy_of_the_environment_is_used(
+    vendor: GeminiVendor,
+    provider: GeminiProvider,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    excepted: str,
+    arrives: bool,
+) -> None:
+    """Hosts behind a proxy reach the service through it; exceptions are heeded."""
+    monkeypatch.setenv("http_proxy", vendor.url)
+    monkeypatch.setenv("no_proxy", excepted)
+    provider.base_url = "http://127.0.0.1:9"
+
+    try:
+        await provider.gaia_generate(KEEP, context())
+    except ProviderConnectionError:
+        assert not arrives
+
+    assert vendor.requests == arrives
+
+
 async def test_logs_hold_no_key(
     vendor: GeminiVendor, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ once: aiohttp repeats only what is safe to repeat, and no POST is.
 """
 
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx2
@@ -24,6 +25,7 @@ class OnceTransport(httpx2.AsyncBaseTransport):
     def __init__(self) -> None:
         """Prepare; the first request opens the first connection."""
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], str | None] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """
@@ -41,6 +43,7 @@ class OnceTransport(httpx2.AsyncBaseTransport):
             str(request.url),
             headers=request.headers.multi_items(),
             data=await request.aread() or None,
+            proxy=self._proxy_for(request.url),
             # Following one would send the request, and the key, a second time.
             allow_redirects=False,
             timeout=aiohttp.ClientTimeout(
@@ -54,6 +57,14 @@ class OnceTransport(httpx2.AsyncBaseTransport):
             content=content,
             extensions={"reason_phrase": (answer.reason or "").encode()},
         )
+
+    def _proxy_for(self, url: httpx2.URL) -> str | None:
+        """Find the proxy that the environment names for a host, once for each."""
+        key = (url.scheme, url.host)
+        if key not in self._proxies:
+            proxy = None if proxy_bypass(url.host) else getproxies().get(url.scheme)
+            self._proxies[key] = proxy
+        return self._proxies[key]
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -72,5 +83,6 @@ def _opened() -> aiohttp.ClientSession:
         # httpx2 unpacks what is packed, as it asked for it.
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding", "User-Agent"),
-        trust_env=True,
+        # It would look for proxies anew with every request, in a thread; see above.
+        trust_env=False,
     )
