@@ -498,3 +498,52 @@ async def test_latest_batches_come_first(ledger: SqlLedger) -> None:
     latest = await ledger.batches.latest(2)
 
     assert [batch.name for batch in latest] == ["3", "2"]
+
+
+# -- putting back -------------------------------------------------------------------
+
+
+async def test_many_are_put_back_at_once(ledger: SqlLedger) -> None:
+    """What was taken and not sent waits again; what was sent or is done does not."""
+    batch = await opened(ledger, 5)
+    items = await ledger.batches.lease(batch.id, 4)
+    await ledger.send(items[0].id, an_attempt(task_id=items[0].id))
+    await done(ledger, items[1])
+
+    await ledger.batches.release_all([item.id for item in items])
+    await ledger.batches.release_all([])
+
+    states = [item.state for item in await _items(ledger, batch)]
+    again = await ledger.batches.lease(batch.id, 9)
+    assert states == ["sent", "done", "queued", "queued", "queued"]
+    assert [item.position for item in again] == [2, 3, 4]
+
+
+async def test_what_comes_back_to_a_batch_that_was_called_off_ends(
+    ledger: SqlLedger,
+) -> None:
+    """Items that are put back after the others were called off are called off, too."""
+    batch = await opened(ledger, 3)
+    items = await ledger.batches.lease(batch.id, 2)
+    await ledger.batches.cancel(batch.id)
+
+    await ledger.batches.release_all([item.id for item in items])
+
+    assert {item.state for item in await _items(ledger, batch)} == {"cancelled"}
+    assert (await _get(ledger, batch)).cancelled == 3
+
+
+async def test_nobody_puts_back_what_others_have(
+    ledger: SqlLedger, address: str
+) -> None:
+    """Items of another process stay with it."""
+    other = SqlLedger(Database(address))
+    await other.open()
+    batch = await opened(ledger, 2)
+    items = await other.batches.lease(batch.id, 2)
+
+    await ledger.batches.release_all([item.id for item in items])
+    states = {item.state for item in await _items(ledger, batch)}
+    await other.close()
+
+    assert states == {"leased"}
