@@ -25,7 +25,7 @@ async def test_a_kept_picture_is_the_picture(tmp_path: Path) -> None:
     kept = await _kept(tmp_path)
 
     assert (kept, hash(kept)) == (RED, hash(RED))
-    assert RED == kept
+    assert {RED} == {kept}
     assert kept != BLUE
     assert (kept.data, kept.sha256) == (RED.data, RED.sha256)
     assert (kept.media_type, kept.width, kept.height) == ("image/png", 24, 16)

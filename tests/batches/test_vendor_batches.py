@@ -21,6 +21,7 @@ from gaia_core import (
     OperationState,
     Price,
     ProviderTimeoutError,
+    RateLimitError,
 )
 from gaia_core import recovery as recovering
 from gaia_core.batches import runs
@@ -275,6 +276,27 @@ async def test_what_is_not_answered_is_looked_up(
     assert (kinds["done"], kinds["unknown"]) == (9, 0)
     assert len(set(mill.asked)) == 6
     assert len(set(mill.charged)) == len(mill.charged) == 9
+    assert problems == []
+
+
+async def test_a_vendor_that_is_busy_gets_all_of_it_later(tmp_path: Path) -> None:
+    """A batch that is refused for now fails no item, and is sent again."""
+    refusals = [RateLimitError("Too many batches.", retry_after=0.1)]
+
+    def refuse() -> None:
+        if refusals:
+            raise refusals.pop()
+
+    mill = _mill(tmp_path, before=refuse)
+    mill.make_ready()
+
+    async with _opened(tmp_path, mill) as gaia:
+        kinds = await _kinds(gaia.batch(requests_of(150)))
+        problems = await gaia.ledger.check()
+
+    assert kinds["done"] == 150
+    assert len(mill.bundles[0]) == 150
+    assert len(set(mill.charged)) == len(mill.charged) == 150
     assert problems == []
 
 
