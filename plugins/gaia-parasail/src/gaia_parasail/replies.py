@@ -1,9 +1,7 @@
 """Turn what the service answers into what Gaia takes."""
 
 import asyncio
-import base64
 import binascii
-import json
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
@@ -54,8 +52,11 @@ def read(content: bytes) -> Reply:
     Raises:
         UnusableResultError: If it is no JSON object: a page of HTML, for example.
     """
+    # The SDK's own parser: several times as fast as the standard library's.
+    import jiter  # noqa: PLC0415 - comes with the SDK
+
     try:
-        reply = json.loads(content)
+        reply = jiter.from_json(content, cache_mode="keys")
     except ValueError:
         reply = None
     if not isinstance(reply, dict):
@@ -91,8 +92,12 @@ async def collected(reply: Reply, wanted: Wanted, context: CallContext) -> Image
         ProviderTimeoutError: If what lies elsewhere did not arrive, and nothing else.
         UnusableResultError: If there is no picture that can be used.
     """
+    given = places(reply)
+    if all(isinstance(place, bytes) for place in given):
+        # Without a pause, in which many answers would be in memory twice.
+        return result([place for place in given if isinstance(place, bytes)], wanted)
     found = await asyncio.gather(
-        *(_bytes_of(place, context) for place in places(reply)), return_exceptions=True
+        *(_bytes_of(place, context) for place in given), return_exceptions=True
     )
     datas = [one for one in found if isinstance(one, bytes)]
     problems = [one for one in found if isinstance(one, BaseException)]
@@ -180,7 +185,8 @@ def _place(entry: Reply) -> bytes | str | None:
     """Find one picture: bytes that are sent along are better than an address."""
     text, address = entry.get("b64_json"), entry.get("url")
     if isinstance(text, str) and text:
-        return _decoded(_DATA_URI.sub("", text, count=1))
+        is_data = _DATA_URI.match(text)
+        return _decoded(text[is_data.end() :] if is_data else text)
     if isinstance(address, str) and address:
         is_here = _DATA_URI.match(address)
         return _decoded(address[is_here.end() :]) if is_here else address
@@ -189,8 +195,9 @@ def _place(entry: Reply) -> bytes | str | None:
 
 def _decoded(text: str) -> bytes:
     try:
-        return base64.b64decode(text)
-    except binascii.Error:
+        # As `base64.b64decode`, without a copy of the text.
+        return binascii.a2b_base64(text)
+    except ValueError:
         return b""
 
 
