@@ -599,7 +599,7 @@ async def test_results_come_from_named_hosts_only(
     assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
 
 
-# -- helpers ------------------------------------------------------------------------
+# -- for the tests ------------------------------------------------------------------
 
 
 def _outcome(answer: object) -> OutcomeClass:

@@ -547,7 +547,7 @@ async def test_an_outcome_in_doubt_is_not_guessed_at(
     assert caught.value.outcome is OutcomeClass.AMBIGUOUS
 
 
-# -- helpers ------------------------------------------------------------------------
+# -- for the tests ------------------------------------------------------------------
 
 
 def _places(folder: Path) -> str:

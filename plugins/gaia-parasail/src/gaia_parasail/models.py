@@ -4,7 +4,7 @@ What is offered: models as the settings name them, and their cards.
 What Parasail publishes, as of 2026-11-22:
 
 * prices per million tokens: https://docs.parasail.io/parasail-docs/billing/pricing
-* OmniGen in batches: the vendor's helper ``openai-batch`` 0.3.4, whose type
+* OmniGen in batches: the vendor's library ``openai-batch`` 0.3.4, whose type
   "transfusion" posts JSON to ``/v1/images/edits`` and needs a picture to start from.
   The page about the file format names chat and embeddings only, no price of a
   picture is published, and no page mentions pictures made outside of batches.
@@ -245,7 +245,7 @@ class ModelSettings:
 
 
 def omnigen() -> ModelSettings:
-    """Describe OmniGen as far as the vendor's helper does."""
+    """Describe OmniGen as far as the vendor's library does."""
     return ModelSettings(
         name="OmniGen v1",
         endpoint=Endpoint.BATCH_EDITS,
