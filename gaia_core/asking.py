@@ -380,6 +380,8 @@ class Asking:
 
     def _reporter(self) -> Progress:
         """Bring progress to the thread of the loop, where the host listens."""
+        if self.progress is ignore_progress:
+            return ignore_progress
         loop, home = asyncio.get_running_loop(), threading.get_ident()
 
         def report(fraction: float, preview: Image | None) -> None:

@@ -322,9 +322,9 @@ class Door:
         """Tell whether anybody who may be asked takes many requests at once."""
         bundles, providers = self.services.bundles, self.services.plugins.providers
         hook = HOOK_OF[plan.request.capability]
-        return any(
-            bundles.takes(providers[one.provider], hook) for one in plan.in_turn()
-        )
+        # All of them: what is half worked out takes memory while an item waits.
+        names = {one.provider for one in plan.candidates}
+        return any(bundles.takes(providers[name], hook) for name in names)
 
     def _planned(
         self, request: Request, **choices: Unpack[PlanChoices]

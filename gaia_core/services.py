@@ -52,6 +52,9 @@ class Services:
     backlog: dict[str, Settlement | Failure] = attrs.field(factory=dict)
     left_open: set[str] = attrs.field(factory=set)
     references: References = attrs.field(init=False)
+    _fetches: dict[tuple[str | None, frozenset[str]], Fetch] = attrs.field(
+        factory=dict, init=False, repr=False
+    )
 
     @bundles.default
     def _own_bundles(self) -> Bundles:
@@ -64,5 +67,8 @@ class Services:
     def fetch_for(self, provider: Provider) -> Fetch:
         """Make what a provider fetches its own results with."""
         info = provider.info()
-        reach = Reach.of(info.base_url, info.result_hosts)
-        return partial(self.fetcher.fetch, reach=reach)
+        wanted = (info.base_url, info.result_hosts)
+        if wanted not in self._fetches:
+            reach = Reach.of(*wanted)
+            self._fetches[wanted] = partial(self.fetcher.fetch, reach=reach)
+        return self._fetches[wanted]
