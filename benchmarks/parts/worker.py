@@ -11,6 +11,7 @@ It prints one line of JSON: CPU per call, calls per second, memory.
 
 import asyncio
 import base64
+import hashlib
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +140,30 @@ async def serial_runware(url: str) -> AsyncIterator[Call]:
 # -- the same with Gaia ---------------------------------------------------------------
 
 
+class NoStorage:
+    """Keeps nothing, as the plain clients do."""
+
+    async def check(self, expected_bytes: int = 0) -> None:
+        """Have room for everything."""
+
+    async def put(self, image: Any, **facts: Any) -> object:
+        """Say that the picture is stored."""
+        from gaia_core import StoredImage  # noqa: PLC0415  as above
+
+        return StoredImage(
+            id="0" * 32,
+            path=Path("nowhere.png"),
+            media_type=image.media_type,
+            width=image.width,
+            height=image.height,
+            sha256="0" * 64,
+            created_at=datetime.now(UTC),
+            **facts,
+        )
+
+
 @asynccontextmanager
-async def _gaia(provider: object, folder: str | None) -> AsyncIterator[Call]:
+async def _gaia(provider: object, keeps: str, folder: str) -> AsyncIterator[Call]:
     import logging  # noqa: PLC0415  as above
 
     import structlog  # noqa: PLC0415  as above
@@ -152,9 +176,10 @@ async def _gaia(provider: object, folder: str | None) -> AsyncIterator[Call]:
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
     )
     parts: dict[str, Any] = {}
-    if folder is None:
+    if keeps != "kept":
         settings = Settings(deadline=600)
-        parts = {"ledger": MemoryLedger(), "storage": MemoryStorage()}
+        storage = MemoryStorage() if keeps == "memory" else NoStorage()
+        parts = {"ledger": MemoryLedger(), "storage": storage}
     else:
         settings = Settings(
             deadline=600,
@@ -167,18 +192,16 @@ async def _gaia(provider: object, folder: str | None) -> AsyncIterator[Call]:
 
 
 def _gemini(url: str) -> object:
-    from gaia_gemini import GeminiProvider  # noqa: PLC0415  as above
-
     from gaia_core import Secret  # noqa: PLC0415  as above
+    from gaia_gemini import GeminiProvider  # noqa: PLC0415  as above
 
     return GeminiProvider(api_key=Secret("none"), base_url=url)
 
 
 def _parasail(url: str) -> object:
+    from gaia_core import Capability, Secret  # noqa: PLC0415  as above
     from gaia_parasail import ParasailProvider  # noqa: PLC0415  as above
     from gaia_parasail.models import ModelSettings  # noqa: PLC0415  as above
-
-    from gaia_core import Capability, Secret  # noqa: PLC0415  as above
 
     model = ModelSettings(
         capabilities=[Capability.TEXT_TO_IMAGE], endpoint="generations"
@@ -189,9 +212,8 @@ def _parasail(url: str) -> object:
 
 
 def _runware(url: str) -> object:
-    from gaia_runware import RunwareProvider  # noqa: PLC0415  as above
-
     from gaia_core import Secret  # noqa: PLC0415  as above
+    from gaia_runware import RunwareProvider  # noqa: PLC0415  as above
 
     socket = f"{url.replace('http', 'ws')}/v1"
     return RunwareProvider(api_key=Secret("none"), base_url=socket)
@@ -209,31 +231,58 @@ _RAW = {
 
 @asynccontextmanager
 async def client_of(case: str, url: str) -> AsyncIterator[Call]:
-    """Open the client of a case; ``kept`` ones write every picture to this disk."""
-    *_, wire = case.split("_")
+    """
+    Open the client of a case.
+
+    ``kept`` ones write every picture to this disk, ``memory`` ones keep it there; all
+    others drop it.
+    """
+    who, *kept, wire = case.split("_")
+    keeps = "".join(kept)
     with tempfile.TemporaryDirectory() as folder:
-        if case.startswith("gaia"):
-            kept = folder if "kept" in case else None
-            async with _gaia(_PROVIDERS[wire](url), kept) as call:
+        if who == "gaia":
+            async with _gaia(_PROVIDERS[wire](url), keeps, folder) as call:
                 yield call
             return
-        async with _RAW[case.replace("kept_", "")](url) as call:
-            yield _keeping(call, Path(folder)) if "kept" in case else call
+        async with _RAW[f"{who}_{wire}"](url) as call:
+            yield _KEEPERS[keeps](call, Path(folder))
 
 
-def _keeping(call: Call, folder: Path) -> Call:
-    """Write what comes to a file, durably, as a careful host would."""
+def _on_disk(call: Call, folder: Path) -> Call:
+    """Write what comes to a file, durably and named by its hash, as a careful host."""
 
     async def kept() -> object:
-        answer: Any = await call()
-        data = answer if isinstance(answer, bytes) else answer[-1]
-        await asyncio.to_thread(_write, folder / f"{uuid.uuid4()}.png", data)
+        await asyncio.to_thread(_write, folder, _data(await call()))
         return None
 
     return kept
 
 
-def _write(path: Path, data: bytes) -> None:
+def _dropping(call: Call, _: Path) -> Call:
+    async def dropped() -> object:
+        await call()
+        return None
+
+    return dropped
+
+
+def _in_memory(call: Call, _: Path) -> Call:
+    async def kept() -> object:
+        return _data(await call())
+
+    return kept
+
+
+_KEEPERS = {"kept": _on_disk, "memory": _in_memory, "": _dropping}
+
+
+def _data(answer: Any) -> bytes:
+    data: bytes = answer if isinstance(answer, bytes) else answer[-1]
+    return data
+
+
+def _write(folder: Path, data: bytes) -> None:
+    path = folder / f"{hashlib.sha256(data).hexdigest()}-{uuid.uuid4()}.png"
     with path.open("wb") as file:
         file.write(data)
         file.flush()
