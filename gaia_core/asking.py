@@ -211,6 +211,7 @@ class Asking:
                 request,
                 self._context(candidate, attempt.task_id),
                 send=partial(self._send_with_others, attempt),
+                place=self.operation.position or 0,
             )
         except InvalidImageError as error:
             self.is_with_others = False

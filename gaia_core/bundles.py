@@ -15,6 +15,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from operator import attrgetter
 from typing import Any
 
 import attrs
@@ -64,6 +65,7 @@ class _Call:
     request: GenerateRequest
     context: CallContext
     send: Callable[[], Awaitable[None]]
+    place: int
     answer: asyncio.Future[Any]
 
 
@@ -123,6 +125,7 @@ class Bundles:
         context: CallContext,
         *,
         send: Callable[[], Awaitable[None]] = nothing_to_send,
+        place: int = 0,
     ) -> Any:
         """
         Ask a provider, together with others that ask for the same model.
@@ -136,6 +139,7 @@ class Bundles:
             context: The attempt; its deadline is set when the hook is called.
             send: Writes down that it is sent, right before it is; what it raises is
                 the answer, and nothing is sent.
+            place: Where it stands among the others, whoever joined first.
 
         Returns:
             What the provider gave for this request, unchecked.
@@ -145,7 +149,9 @@ class Bundles:
         """
         bundle = self._bundle_for(provider, request)
         answer = asyncio.get_running_loop().create_future()
-        call = _Call(request=request, context=context, send=send, answer=answer)
+        call = _Call(
+            request=request, context=context, send=send, place=place, answer=answer
+        )
         bundle.calls[context.task_id] = call
         bundle.joined = time.monotonic()
         if len(bundle.calls) >= bundle.limit:
@@ -281,9 +287,11 @@ class Bundles:
     async def _listen(self, bundle: _Bundle) -> None:
         """Take answers as they come, not faster than they can be kept."""
         provider, patience = bundle.provider, bundle.provider.info().batch_timeout
-        calls, deadline = bundle.calls.values(), time.monotonic() + patience
+        calls = sorted(bundle.calls.values(), key=attrgetter("place"))
+        deadline = time.monotonic() + patience
         requests = tuple(call.request for call in calls)
         contexts = tuple(attrs.evolve(one.context, deadline=deadline) for one in calls)
+        calls.clear()
         limit = asyncio.timeout(patience + LISTENING)
         try:
             async with limit, _stream(provider, requests, contexts) as stream:

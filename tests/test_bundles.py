@@ -146,6 +146,18 @@ async def test_calls_that_come_together_go_together() -> None:
     assert [result.model for result in results] == ["a", "b", "c"]
 
 
+async def test_calls_go_in_the_order_of_their_places() -> None:
+    """Lines of a file stay in order, whichever came first."""
+    press, bundles = Press(), Bundles()
+    provider = _loaded(press)
+
+    await asyncio.gather(
+        *(_one(bundles, provider, word, place="abcd".index(word)) for word in "cadb")
+    )
+
+    assert press.bundles == [("a", "b", "c", "d")]
+
+
 async def test_each_call_keeps_its_task_id() -> None:
     """Every request brings the context it was sent with."""
     press, bundles, one, two = Press(), Bundles(), context(), context()
