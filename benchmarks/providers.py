@@ -126,7 +126,7 @@ def memory(url: str, pictures: int = 200) -> None:
     kept = pictures * SIZE / (1 << 20)
     say(f"\n{pictures} pictures in flight, {kept:.0f} MiB of them kept")
     for wire in SDKS:
-        for case in (f"raw_{wire}", f"gaia_{wire}"):
+        for case in (f"raw_memory_{wire}", f"gaia_memory_{wire}"):
             mib = run(case, url, pictures, pictures)["mib"]
             say(f"  {case:20} {mib:7.0f} MiB at most, {mib / kept:.2f}x")
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
     from yarl import URL
 
-_CHUNK = 65_536
 _MOVED = frozenset({301, 302, 303, 307, 308})
 _BINARY = frozenset({"application/octet-stream", "binary/octet-stream"})
 _HEADERS = {"Accept": "image/*", "Accept-Encoding": "identity", "User-Agent": "gaia"}
@@ -256,11 +255,12 @@ class GuardedFetcher:
     async def _read(self, response: "ClientResponse") -> bytes:
         """Read the body, and stop at the limit."""
         _check_head(response)
-        body = bytearray()
-        async for chunk in response.content.iter_chunked(_CHUNK):
-            body += chunk
-            _refuse(len(body) > self.max_bytes, f"over {self.max_bytes} bytes")
-        return bytes(body)
+        chunks, length = [], 0
+        async for chunk in response.content.iter_any():
+            length += len(chunk)
+            _refuse(length > self.max_bytes, f"over {self.max_bytes} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     def _check_address(self, url: "URL", reach: Reach, *, is_allowed: bool) -> None:
         """Refuse what can be seen in the address itself."""

@@ -62,7 +62,8 @@ class Keeper:
         try:
             stored = tuple(
                 [
-                    here.get(image.image.sha256)
+                    # Digesting takes a while: for what may be here already only.
+                    (here.get(image.image.sha256) if here else None)
                     or await self._put(image, plain.model, provider, operation)
                     for image in plain.images
                 ]
