@@ -244,7 +244,7 @@ class Asking:
         return Attempt(
             provider=candidate.provider,
             model=candidate.model.id,
-            task_id=str(uuid.uuid5(uuid.UUID(self.operation.id), slot)),
+            task_id=_task_id(self.operation.id, slot),
             outcome=OutcomeClass.AMBIGUOUS,
             duration_ms=0.0,
             cost_usd=candidate.price_usd,
@@ -443,3 +443,13 @@ class Asking:
             error=None if error is None else words_of(error),
         )
         return self.attempts[-1]
+
+
+def _task_id(operation_id: str, slot: str) -> str:
+    """
+    Give the identifier of a slot of an operation; the same slot has the same.
+
+    It is marked as a UUID of version 4: some vendors take no others.
+    """
+    digest = uuid.uuid5(uuid.UUID(operation_id), slot)
+    return str(uuid.UUID(bytes=digest.bytes, version=4))

@@ -32,8 +32,8 @@ class CallContext:
 
     Attributes:
         operation_id: The logical request; the same over all its attempts.
-        task_id: The identifier of this attempt (a UUID), minted and kept by
-            Gaia before anything is sent. Send it as the vendor's idempotency
+        task_id: The identifier of this attempt (a UUID of version 4), minted and
+            kept by Gaia before anything is sent. Send it as the vendor's idempotency
             key where there is one.
         deadline: When nobody waits any more, on `time.monotonic`'s clock.
         logger: A structlog logger bound to operation, task and provider.

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import attrs
 import pytest
@@ -254,6 +255,7 @@ async def test_task_id_stays_when_asked_again(open_gaia: OpenGaia) -> None:
     tasks = [call.context.task_id for call in first.calls]
     assert len(tasks) == 3
     assert len(set(tasks)) == 1
+    assert UUID(tasks[0]).version == 4
     assert second.calls[0].context.task_id != tasks[0]
     assert [attempt.provider for attempt in response.attempts] == [
         *(["first"] * 3),

@@ -1,7 +1,6 @@
 """Our requests as the vendor's task objects, against the SDK's own types."""
 
 import json
-import uuid
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -31,7 +30,6 @@ from gaia_runware.payloads import (
     enhancement,
     generation,
     search,
-    task_uuid,
     upscaling,
 )
 from gaia_runware.pictures import data_uri
@@ -516,24 +514,6 @@ def test_searching_takes_words_and_a_page() -> None:
 def test_searching_for_nothing_gives_the_vendors_own_choice() -> None:
     """Without words, the hundreds of thousands of others stay away."""
     assert search(None, task_id=TASK)["source"] == "official"
-
-
-# -- identity --------------------------------------------------------------------------
-
-
-def test_a_tasks_id_on_the_wire_is_of_the_only_version_the_vendor_takes() -> None:
-    """The same id always gives the same answer, another one another."""
-    ids = [
-        "018f4e1a-7b2c-7def-8123-456789abcdef",
-        "018f4e1a-7b2c-7def-8123-456789abcdee",
-    ]
-
-    wire = [task_uuid(task_id) for task_id in ids]
-
-    assert [uuid.UUID(text).version for text in wire] == [4, 4]
-    assert len(set(wire)) == 2
-    assert wire == [task_uuid(task_id) for task_id in ids]
-    assert task_uuid(TASK) == TASK
 
 
 def test_a_task_shows_nothing_of_its_pictures() -> None:

@@ -31,13 +31,11 @@ from gaia_core.testing.probes import until
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider
-from gaia_runware.payloads import task_uuid
 
 from .conftest import Attempt, Made
 
 KEEP = GenerateRequest(prompt="a keep", model="runware:100@1", width=256, height=256)
 SLOW = attrs.evolve(KEEP, model="openai:4@1", width=1024, height=1024)
-OPERATION = "018f4e1a-7b2c-7def-8123-456789abcdef"
 PICTURE = Image.from_bytes(png(128, 128))
 
 WAYS = pytest.mark.parametrize("way", ["url", "http_url"], ids=["socket", "REST"])
@@ -74,10 +72,12 @@ async def test_several_pictures_come_with_seeds_and_money(
 async def test_the_task_goes_by_the_id_gaia_minted(
     provider: RunwareProvider, vendor: RunwareVendor, attempt: Attempt
 ) -> None:
-    """The vendor takes UUIDs of version 4 only, so the version is set."""
-    await provider.gaia_generate(KEEP, attempt(task_id=OPERATION))
+    """What is on the ledger is what the vendor can be asked about."""
+    sent = attempt()
 
-    assert [one.task_id for one in vendor.arrivals] == [task_uuid(OPERATION)]
+    await provider.gaia_generate(KEEP, sent)
+
+    assert [one.task_id for one in vendor.arrivals] == [sent.task_id]
 
 
 async def test_every_other_verb_works(
@@ -415,14 +415,16 @@ async def test_a_task_under_way_is_said_to_be(
 ) -> None:
     """It is asked about again; it is neither lost nor never seen."""
     vendor.delay = 30.0
-    provider, lost = made(timeout=0.5), attempt()
-    patient = made()
-    with pytest.raises(ProviderError):
-        await provider.gaia_generate(KEEP, lost)
+    provider, lost = made(), attempt()
+    call = asyncio.ensure_future(provider.gaia_generate(KEEP, lost))
     await until(lambda: vendor.requests == 1, patience=20.0)
 
     with pytest.raises(TaskRunningError):
-        await patient.gaia_recover(lost.task_id, lost)
+        await provider.gaia_recover(lost.task_id, lost)
+
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
 
 
 # -- looking up --------------------------------------------------------------------

@@ -8,7 +8,6 @@ refuses others. The model is always an AIR and the task type is always there, so
 the SDK has nothing to look up.
 """
 
-import uuid
 from typing import Any, TypeAlias
 
 import attrs
@@ -54,19 +53,6 @@ class Task:
 
     payload: Payload = attrs.field(repr=False)
     warnings: tuple[str, ...] = ()
-
-
-def task_uuid(task_id: str) -> str:
-    """
-    Give a task's id on the wire: Gaia's, marked as a UUID of version 4.
-
-    The vendor takes no others (``invalidTaskUUID``). The same id always gives the
-    same answer, so that looking up finds what was sent.
-
-    >>> task_uuid("018f4e1a-7b2c-7def-8123-456789abcdef")
-    '018f4e1a-7b2c-4def-8123-456789abcdef'
-    """
-    return str(uuid.UUID(int=uuid.UUID(task_id).int, version=4))
 
 
 def generation(request: GenerateRequest, *, task_id: str, facts: Facts) -> Task:

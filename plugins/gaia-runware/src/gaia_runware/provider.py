@@ -35,7 +35,7 @@ from gaia_runware import models, payloads, replies
 from gaia_runware.addresses import address_of, is_address
 from gaia_runware.errors import refusal
 from gaia_runware.models import ExtraModel
-from gaia_runware.payloads import Task, task_uuid
+from gaia_runware.payloads import Task
 from gaia_runware.traffic import Item
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class RunwareProvider:
         self, task_id: str, context: CallContext
     ) -> ImageResult | None:
         """Look up what became of a task whose answer was lost."""
-        found = await self._vendor().look_up(task_uuid(task_id))
+        found = await self._vendor().look_up(task_id)
         if found is None:
             return None
         if not found.results:
@@ -296,21 +296,20 @@ class RunwareProvider:
 
     def _written(self, request: Request, task_id: str) -> Task:
         """Write the task of a request."""
-        wire_id = task_uuid(task_id)
         facts = models.facts_of(request.model or "", self.models)
         match request:
             case GenerateRequest():
-                return payloads.generation(request, task_id=wire_id, facts=facts)
+                return payloads.generation(request, task_id=task_id, facts=facts)
             case UpscaleRequest():
-                return payloads.upscaling(request, task_id=wire_id, facts=facts)
+                return payloads.upscaling(request, task_id=task_id, facts=facts)
             case RemoveBackgroundRequest():
                 return payloads.background_removal(
-                    request, task_id=wire_id, facts=facts
+                    request, task_id=task_id, facts=facts
                 )
             case DescribeImageRequest():
-                return payloads.caption(request, task_id=wire_id, facts=facts)
+                return payloads.caption(request, task_id=task_id, facts=facts)
             case EnhancePromptRequest():
-                return payloads.enhancement(request, task_id=wire_id)
+                return payloads.enhancement(request, task_id=task_id)
         message = f"Runware has no task for {type(request).__name__}."
         raise ProviderRequestError(message)
 
