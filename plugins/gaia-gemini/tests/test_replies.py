@@ -1,6 +1,7 @@
 """What is made of the service's answers."""
 
 import base64
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -47,7 +48,8 @@ def _reply(*parts: dict[str, Any], finish: str = "STOP", **more: Any) -> dict[st
 
 
 def _read(reply: dict[str, Any]) -> Answer:
-    return replies.picture(reply, RATES, price_usd=PRICE)
+    body = json.dumps(reply).encode()
+    return replies.picture(replies.parsed(body), RATES, price_usd=PRICE)
 
 
 def test_the_last_picture_is_the_one() -> None:
@@ -78,6 +80,17 @@ def test_either_alphabet_of_base64_is_read() -> None:
 
     assert "-" in safe or "_" in safe
     assert _read(_reply(part)).data == data
+
+
+def test_escaped_base64_is_read() -> None:
+    """Google's services escape the signs at the end of base64."""
+    data = next(one for one in (png() + b"\0" * n for n in (0, 1)) if len(one) % 3)
+    body = json.dumps(_reply(_part(data))).replace("=", "\\u003d")
+
+    answer = replies.picture(replies.parsed(body), RATES)
+
+    assert "\\u003d" in body
+    assert answer.data == data
 
 
 @pytest.mark.parametrize("reason", BLOCKED_PROMPT)
@@ -144,8 +157,12 @@ def test_odd_answers_are_unusable(reply: dict[str, Any]) -> None:
     assert answer.cost_usd == PRICE
 
 
-@pytest.mark.parametrize("body", [None, "", "<html>", "{", "[]", "7", "null"], ids=str)
-def test_bodies_nobody_can_read_are_unusable(body: str | None) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b"{", b"[]", b"7", b"null", b'{"a": "\xff"}', b"[" * 9_999],
+    ids=lambda body: str(body[:9]),
+)
+def test_bodies_nobody_can_read_are_unusable(body: bytes) -> None:
     """A 200 without a JSON object counts as charged."""
     with pytest.raises(UnusableResultError, match="nobody can read"):
         replies.parsed(body)

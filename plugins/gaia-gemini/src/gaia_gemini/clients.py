@@ -47,6 +47,22 @@ class Connection:
     sdk: "Client"
     http: "AsyncClient"
 
+    async def answer(self, **call: Any) -> bytes:
+        """
+        Have content generated; give the body of the answer as it came.
+
+        Args:
+            call: What the SDK's ``generate_content`` takes.
+
+        Raises:
+            Exception: Whatever the SDK and its transport raise.
+        """
+        from gaia_gemini.transports import bodies_kept  # noqa: PLC0415  as in `connect`
+
+        with bodies_kept() as bodies:
+            await self.sdk.aio.models.generate_content(**call)
+        return b"".join(bodies)
+
     async def close(self) -> None:
         """Close every socket."""
         await self.sdk.aio.aclose()

@@ -93,7 +93,8 @@ class ImageModel:
             return None
 
         def amount(work: Work) -> Decimal:
-            taken = self.fit(max(work.width, 1), max(work.height, 1), size)
+            asked = work.image_size if work.image_size in self.sizes else size
+            taken = self.fit(max(work.width, 1), max(work.height, 1), asked)
             return rates.cost(pictures=self.tokens[taken.size])
 
         return SizedPrice.made(

@@ -48,7 +48,7 @@ class Rates:
 
 class SizedPrice(Price):
     """
-    The price of pictures that cost by the image size that a request comes to.
+    The price of pictures that cost by the image size that a request comes to or names.
 
     What tables show of it, `per_image`, is the price at 1K.
     """

@@ -313,13 +313,12 @@ class GeminiProvider:
         connection = await self._connection()
         with self._translated():
             async with asyncio.timeout(self.timeout):
-                reply = await connection.sdk.aio.models.generate_content(
+                body = await connection.answer(
                     model=payload.model,
                     contents=payload.contents,
                     config=payload.config_for(task_id),
                 )
-        raw = reply.sdk_http_response
-        return replies.parsed(None if raw is None else raw.body)
+        return replies.parsed(body)
 
     async def _words(self, payload: Payload, context: CallContext) -> Any:
         reply = await self._asked(payload, context.task_id)

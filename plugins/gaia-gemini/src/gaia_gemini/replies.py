@@ -5,7 +5,6 @@ Replies are read as the service wrote them. The answer to one call is an `Answer
 picture or an error, and in both cases what it cost.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
@@ -64,15 +63,18 @@ class Answer:
     cost_usd: Decimal | None = None
 
 
-def parsed(body: str | None) -> Reply:
+def parsed(body: str | bytes) -> Reply:
     """
     Read the body of an answer.
+
+    Pictures in it are decoded; what is no base64 stays text. Google's services write
+    both of its alphabets.
 
     Raises:
         UnusableResultError: If it is no JSON object; it counts as charged.
     """
     try:
-        reply = json.loads(body or "")
+        reply = _reader().validate_json(body)
     except ValueError as error:
         message = "Gemini answered what nobody can read."
         raise UnusableResultError(message) from error
@@ -80,6 +82,42 @@ def parsed(body: str | None) -> Reply:
         return reply
     message = "Gemini answered what nobody can read."
     raise UnusableResultError(message)
+
+
+@cache
+def _reader() -> Any:
+    """
+    Give what reads answers, and decodes pictures while it reads.
+
+    It is the SDK's own, in a seventh of the time that json and base64 of Python take
+    over a picture. Whatever is not as expected is let through as it is.
+    """
+    from pydantic_core import SchemaValidator  # noqa: PLC0415  slow
+    from pydantic_core.core_schema import (  # noqa: PLC0415  as above
+        CoreConfig,
+        CoreSchema,
+        any_schema,
+        bytes_schema,
+        list_schema,
+        typed_dict_field,
+        typed_dict_schema,
+        union_schema,
+    )
+
+    def expected(schema: CoreSchema) -> CoreSchema:
+        return union_schema([schema, any_schema()], mode="left_to_right")
+
+    def holding(name: str, schema: CoreSchema) -> CoreSchema:
+        fields = {name: typed_dict_field(schema, required=False)}
+        config = CoreConfig(val_json_bytes="base64")
+        return expected(
+            typed_dict_schema(fields, extra_behavior="allow", config=config)
+        )
+
+    data = holding("data", expected(bytes_schema(strict=True)))
+    parts = expected(list_schema(holding("inlineData", data)))
+    candidates = expected(list_schema(holding("content", holding("parts", parts))))
+    return SchemaValidator(holding("candidates", candidates))
 
 
 def picture(
@@ -258,30 +296,12 @@ def _last_picture(reply: Reply) -> bytes:
         words = f', but said: "{said[:_LONGEST_WORDS]}"' if said else ""
         message = f"Gemini made no picture{_because(reply)}{words}."
         raise UnusableResultError(message)
-    try:
-        data = _decoded(_mapping(found[-1])["data"])
-    except (KeyError, TypeError, ValueError) as error:
+    data = _mapping(found[-1]).get("data")
+    if not isinstance(data, bytes):
         message = "Gemini answered with a picture that nobody can read."
-        raise UnusableResultError(message) from error
+        raise UnusableResultError(message)
     GeneratedImage(data=data)  # raises when it is none
     return data
-
-
-def _decoded(text: object) -> bytes:
-    """Decode base64 in either alphabet: Google's services accept and write both."""
-    if not isinstance(text, str):
-        raise TypeError(type(text).__name__)
-    # Whatever JSON would have to escape is no base64, and is refused.
-    return bytes(_base64().validate_json(f'"{text}"'))
-
-
-@cache
-def _base64() -> Any:
-    """Give what the SDK decodes with: a quarter of the time that Python takes."""
-    from pydantic_core import SchemaValidator, core_schema  # noqa: PLC0415  slow
-
-    config = core_schema.CoreConfig(val_json_bytes="base64")
-    return SchemaValidator(core_schema.bytes_schema(strict=True), config=config)
 
 
 def _text(reply: Reply) -> str:

@@ -6,6 +6,9 @@ aiohttp sends again when a connection breaks, and follows redirections. This one
 once: aiohttp repeats only what is safe to repeat, and no POST is.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
 
@@ -17,6 +20,25 @@ CONNECT_SECONDS = 10.0
 # One kept longer may be closed already at the other end, and then nobody knows
 # whether what was sent into it was carried out.
 _KEEPALIVE_SECONDS = 4.0
+_OK = 200
+
+_bodies: ContextVar[list[bytes] | None] = ContextVar("_bodies", default=None)
+
+
+@contextmanager
+def bodies_kept() -> Iterator[list[bytes]]:
+    """
+    Keep the bodies of good answers here, and give the SDK empty ones.
+
+    Of a picture it would make text, twice, and a model of its own: several
+    milliseconds and megabytes. Answers of any other status are left to it.
+    """
+    bodies: list[bytes] = []
+    token = _bodies.set(bodies)
+    try:
+        yield bodies
+    finally:
+        _bodies.reset(token)
 
 
 class OnceTransport(httpx2.AsyncBaseTransport):
@@ -51,12 +73,17 @@ class OnceTransport(httpx2.AsyncBaseTransport):
             ),
         ) as answer:
             content = await answer.read()
-        return httpx2.Response(
+        response = httpx2.Response(
             answer.status,
             headers=list(answer.headers.items()),
             content=content,
             extensions={"reason_phrase": (answer.reason or "").encode()},
         )
+        bodies = _bodies.get()
+        if bodies is None or answer.status != _OK:
+            return response
+        bodies.append(response.content)
+        return httpx2.Response(_OK)
 
     def _proxy_for(self, url: httpx2.URL) -> str | None:
         """Find the proxy that the environment names for a host, once for each."""
