@@ -1,6 +1,7 @@
 """From what the service answers to what Gaia takes."""
 
 import base64
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from gaia_core import ContentFilteredError, UnusableResultError
 from gaia_core.testing import context, png
 from gaia_parasail import ModelSettings, replies
+from gaia_parasail.batch_files import line_of
 from gaia_parasail.replies import Wanted
 
 PICTURE = png(32, 16)
@@ -23,11 +25,14 @@ WANTED = Wanted(model="m", count=1, size=(32, 16), seed=5)
         pytest.param({"b64_json": f"data:image/png;base64,{TEXT}"}, id="data address"),
         pytest.param({"url": f"data:image/png;base64,{TEXT}"}, id="data as address"),
         pytest.param({"b64_json": TEXT, "url": "https://x.example"}, id="both"),
+        pytest.param({"b64_json": TEXT.replace("A", "A\n", 9)}, id="broken lines"),
     ],
 )
 async def test_pictures_that_come_along(entry: dict[str, Any]) -> None:
     """Bytes are taken in every form they come in, and nothing is fetched."""
-    result = await replies.collected({"data": [entry]}, WANTED, context())
+    reply = replies.read(json.dumps({"data": [entry]}).encode())
+
+    result = await replies.collected(reply, WANTED, context())
 
     (image,) = result.images
     assert (image.data, image.seed) == (PICTURE, 5)
@@ -39,13 +44,38 @@ async def test_what_is_not_as_it_was_asked_for_is_said() -> None:
     wanted = Wanted(model="m", count=3, size=(64, 64), seed=5)
     data = [{"b64_json": TEXT}, {"b64_json": "aGVsbG8="}]
 
-    result = await replies.collected({"data": data}, wanted, context())
+    reply = replies.read(json.dumps({"data": data}).encode())
+
+    result = await replies.collected(reply, wanted, context())
 
     assert result.images[0].seed is None
     assert result.warnings == (
         "size 64x64 was asked for, 32x16 came",
         "1 of 3 pictures came",
     )
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, "x", [], [None], [{}], [{"b64_json": 7}], [{"b64_json": ""}], {"a": 1}],
+    ids=str,
+)
+async def test_answers_without_a_picture(data: object) -> None:
+    """Whatever the shape of an answer, without a picture it is of no use."""
+    reply = replies.read(json.dumps({"data": data}).encode())
+
+    with pytest.raises(UnusableResultError, match="without a picture"):
+        await replies.collected(reply, WANTED, context())
+
+
+def test_pictures_in_lines_of_batches_are_decoded() -> None:
+    """A line holds what an answer holds, some levels deeper."""
+    body = {"data": [{"b64_json": TEXT}]}
+    text = json.dumps({"custom_id": "a", "response": {"body": body}})
+
+    line = line_of(text.encode() + b"\n")
+
+    assert line.response == {"body": {"data": [{"b64_json": PICTURE}]}}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The files of batches on this machine: written to be sent, read when they came."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -9,6 +8,7 @@ import attrs
 
 from gaia_core import GenerateRequest
 from gaia_parasail.models import MOST_LINES
+from gaia_parasail.reading import read_json
 
 # Eight pictures of 8 megapixels take less; whatever is longer is no line of ours.
 LONGEST_LINE = 512 * 1024 * 1024
@@ -114,7 +114,7 @@ def line_of(text: bytes) -> Line:
     {'code': 'batch_expired'}
     """
     try:
-        content = json.loads(text)
+        content = read_json(text)
     except ValueError:
         content = None
     if not isinstance(content, dict):
