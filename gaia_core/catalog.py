@@ -69,6 +69,8 @@ class Work:
         num_inference_steps: Denoising steps of each picture.
         num_references: Pictures that go in with the prompt.
         quality: The vendor's quality word, where prices depend on it.
+        image_size: The vendor's word for the size, where a request names one and
+            prices depend on it.
     """
 
     width: int = 1024
@@ -77,6 +79,7 @@ class Work:
     num_inference_steps: int = _DEFAULT_STEPS
     num_references: int = 0
     quality: str | None = None
+    image_size: str | None = None
 
 
 def _amounts(values: Mapping[str, Decimal | float | str]) -> Mapping[str, Decimal]:
@@ -280,7 +283,7 @@ def estimate(request: Request, model: ModelInfo) -> Decimal | None:
 
 
 def _generation(request: GenerateRequest, model: ModelInfo) -> Work:
-    quality = request.options_for(model.provider).get("quality")
+    options = request.options_for(model.provider)
     inputs = [request.image, request.mask_image, *request.reference_images]
     return Work(
         width=request.width,
@@ -288,8 +291,13 @@ def _generation(request: GenerateRequest, model: ModelInfo) -> Work:
         num_images=request.num_images,
         num_inference_steps=request.num_inference_steps or model.default_steps,
         num_references=sum(image is not None for image in inputs),
-        quality=quality if isinstance(quality, str) else None,
+        quality=_word(options.get("quality")),
+        image_size=_word(options.get("image_size")),
     )
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 @attrs.frozen(kw_only=True)

@@ -224,6 +224,12 @@ def test_a_single_name_counts_as_one() -> None:
             Work(num_inference_steps=9),
         ),
         (
+            GenerateRequest(
+                prompt="x", provider_options={"fake": {"image_size": "4K"}}
+            ),
+            Work(num_inference_steps=9, image_size="4K"),
+        ),
+        (
             UpscaleRequest(image=PICTURE, upscale_factor=8),
             Work(width=512, height=256),
         ),
@@ -238,6 +244,7 @@ def test_a_single_name_counts_as_one() -> None:
         "quality",
         "another provider's quality",
         "quality of a strange type",
+        "image size",
         "upscaling",
         "background removal",
         "description",

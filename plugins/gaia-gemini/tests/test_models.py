@@ -85,6 +85,20 @@ def test_a_fixed_size_fixes_the_price() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "price"),
+    [("4K", "0.1512"), ("512", "0.04482"), ("8K", "0.0672"), (4, "0.0672")],
+    ids=str,
+)
+def test_a_size_of_the_request_fixes_the_price(asked: object, price: str) -> None:
+    """A budget reckons with the size that is drawn, not with width and height."""
+    card = image_model(FLASH).card("1K")
+    options = {"gemini": {"image_size": asked}}
+    request = GenerateRequest(prompt="a keep", provider_options=options)
+
+    assert estimate(request, card) == Decimal(price)
+
+
 def test_what_has_no_known_price_says_so() -> None:
     """Nothing is invented: an unknown model and the upscaler have no price."""
     known = cards(more=["gemini-9-image"], size=None, text_model="x", is_vertex=True)
