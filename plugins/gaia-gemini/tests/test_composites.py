@@ -1,10 +1,17 @@
 """Pictures that are partly new: old where the mask is black, to the pixel."""
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from gaia_core import GenerateRequest, Image, InvalidImageError, Outpaint
+from gaia_core import (
+    GenerateRequest,
+    Image,
+    InvalidImageError,
+    Outpaint,
+    ProviderRequestError,
+)
 from gaia_core.testing import jpeg, png, samples
 from gaia_gemini import composites
 from gaia_gemini.models import image_model
@@ -109,6 +116,38 @@ def test_the_model_sees_a_shape_it_draws() -> None:
     assert shown.tobytes() == old.decode().tobytes()
 
 
+def test_the_canvas_is_never_larger_than_what_is_drawn() -> None:
+    """A large picture is shown as finely as the model draws, and stays as it was."""
+    old = png(2_400, 1_200, colour="white")
+    request = _request(old, mask_image=_mask(2_400, 1_200))
+
+    task = composites.prepare(request, FLASH, "512")
+    new = Image.from_bytes(composites.finish(task, png(*task.fit.pixels, colour=RED)))
+
+    assert (task.canvas.width, task.canvas.height) == task.fit.pixels
+    assert (new.width, new.height) == (2_400, 1_200)
+    assert new.decode().getpixel((900, 450)) == RED
+    assert new.decode().getpixel((2_300, 1_100)) == (255, 255, 255)
+
+
+def test_a_strip_takes_no_gigabytes() -> None:
+    """Four pixels by a million come into a shape the model draws, and back."""
+    old = png(1_000_000, 4, colour="white")
+    mask = Image.from_bytes(png(1_000_000, 4, mode="L", colour="white"))
+
+    task = composites.prepare(_request(old, mask_image=mask), FLASH, None)
+
+    assert task.canvas.width * task.canvas.height <= 4096 * 4096
+
+
+def test_an_extension_beyond_all_bounds_is_refused() -> None:
+    """What would be too large is told before anything is sent."""
+    request = _request(png(4_000, 4_000), outpaint=Outpaint(left=8_000, right=8_000))
+
+    with pytest.raises(ProviderRequestError, match="20000x4000"):
+        composites.prepare(request, FLASH, None)
+
+
 def test_transparency_is_kept() -> None:
     """What was transparent outside the mask still is."""
     old = png(128, 128, mode="RGBA", colour=(0, 255, 0, 40))
@@ -140,6 +179,75 @@ def test_grey_of_16_bits_is_scaled() -> None:
     new = _finished(_request(old, mask_image=black))
 
     assert new.getpixel((32, 32)) == (128, 128, 128)
+
+
+def test_a_mask_of_16_bits_is_scaled() -> None:
+    """What is nearly black in a mask of 16 bits is kept, not painted over."""
+    mask = Image.from_bytes(png(64, 64, mode="I;16", colour=(255,)))
+
+    new = _finished(_request(png(64, 64, colour="white"), mask_image=mask))
+
+    assert _colours(new) == {(255, 255, 255)}
+
+
+def test_nothing_old_is_left_between_a_mask_and_a_border() -> None:
+    """Where both meet, new runs into new."""
+    mask = Image.from_bytes(png(64, 64, mode="L", colour="white"))
+    request = _request(
+        png(64, 64, colour="white"), mask_image=mask, outpaint=Outpaint(right=32)
+    )
+
+    new = _finished(request)
+
+    assert _colours(new.crop((40, 0, 96, 64))) == {RED}
+
+
+def _lying(turn: int, kind: str = "PNG") -> bytes:
+    """Store a picture, red above and green below, so that it must be turned."""
+    from PIL import Image as pillow  # noqa: N813  as everywhere
+    from PIL import ImageOps
+
+    seen = pillow.new("RGB", (80, 40), "green")
+    seen.paste("red", (0, 0, 80, 20))
+    exif = pillow.Exif()
+    exif[0x0112] = turn
+    # The turn that undoes the turn: only quarters differ from their own undoing.
+    back = pillow.Exif()
+    back[0x0112] = {6: 8, 8: 6}.get(turn, turn)
+    file = io.BytesIO()
+    seen.save(file, "PNG", exif=back)
+    stored = ImageOps.exif_transpose(pillow.open(file))
+    file = io.BytesIO()
+    stored.save(file, kind, exif=exif, lossless=True)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_that_lies_on_its_side_is_stood_up(turn: int, kind: str) -> None:
+    """Result and mask come the way up the picture is meant to be seen."""
+    old = Image.from_bytes(_lying(turn, kind))
+    request = _request(old.data, mask_image=old)
+
+    task = composites.prepare(request, FLASH, None)
+    new = _finished(request, colour="blue")
+
+    assert new.size == task.old.size == (80, 40)
+    assert task.canvas.decode().crop(task.box).getpixel((40, 4)) == RED
+    # As grey, red is lighter than this green: more of blue is laid over it.
+    above, below = new.getpixel((40, 4)), new.getpixel((40, 36))
+    assert (above[2], below[2]) == (76, 75)  # type: ignore[index]
+
+
+def test_broken_notes_in_a_picture_turn_nothing() -> None:
+    """A picture with damaged EXIF data is taken as it lies."""
+    from PIL import Image as pillow  # noqa: N813  as everywhere
+
+    file = io.BytesIO()
+    pillow.new("RGB", (64, 32)).save(file, "PNG", exif=b"Exif\0\0garbage")
+    request = _request(file.getvalue(), outpaint=Outpaint(left=8))
+
+    assert _finished(request).size == (72, 32)
 
 
 def test_an_answer_of_another_size_is_fitted() -> None:
