@@ -331,13 +331,14 @@ def _candidates_of(
 ) -> list[Candidate]:
     """Give the provider's best model for the request, then its substitutes."""
     fitting = [
-        _candidate(offer, model, request)
+        model
         for model in offer.models
         if _reject_model(request, model, preferences) is None
     ]
     if not fitting:
         return []
-    best = min(fitting, key=_within_provider(request, preferences))
+    model = min(fitting, key=_within_provider(request, preferences))
+    best = _candidate(offer, model, request)
     return [best, *_substitutes(offer, best, request, preferences)]
 
 
@@ -446,16 +447,16 @@ def _reject_price(
 # -- order --------------------------------------------------------------------------
 
 
-def _by_policy(candidate: Candidate, preferences: Preferences) -> tuple[Any, ...]:
-    """Rank by the policy alone; smaller comes first."""
-    model = candidate.model
+def _by_policy(
+    model: ModelInfo, preferences: Preferences, price: Callable[[], Decimal | None]
+) -> tuple[Any, ...]:
+    """Rank by the policy alone; smaller comes first. Prices take long to find."""
     match preferences.policy:
         case Policy.CHEAPEST:
-            unknown = candidate.price_usd is None
-            return (unknown, candidate.price_usd or Decimal(0))
+            amount = price()
+            return (amount is None, amount or Decimal(0))
         case Policy.FASTEST:
-            measured = preferences.latency.get(candidate.provider)
-            return (-model.speed.rank, measured is None, measured or 0.0)
+            return (-model.speed.rank,)
         case Policy.BEST:
             return (-model.quality.rank,)
         case _:
@@ -464,10 +465,13 @@ def _by_policy(candidate: Candidate, preferences: Preferences) -> tuple[Any, ...
 
 def _order(preferences: Preferences) -> Callable[[Candidate], tuple[Any, ...]]:
     """Rank providers by policy, then priority, then name."""
+    is_measured = preferences.policy is Policy.FASTEST
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
+        seconds = preferences.latency.get(candidate.provider) if is_measured else None
         return (
-            *_by_policy(candidate, preferences),
+            *_by_policy(candidate.model, preferences, lambda: candidate.price_usd),
+            *(seconds is None, seconds or 0.0),
             -candidate.priority,
             candidate.provider,
         )
@@ -477,13 +481,13 @@ def _order(preferences: Preferences) -> Callable[[Candidate], tuple[Any, ...]]:
 
 def _within_provider(
     request: Request, preferences: Preferences
-) -> Callable[[Candidate], tuple[Any, ...]]:
+) -> Callable[[ModelInfo], tuple[Any, ...]]:
     """Rank a provider's models: those made for the prompt, then by policy."""
     prompt = getattr(request, "prompt", "")
 
-    def key(candidate: Candidate) -> tuple[Any, ...]:
-        is_meant = _is_meant(candidate.model, prompt)
-        return (not is_meant, *_by_policy(candidate, preferences))
+    def key(model: ModelInfo) -> tuple[Any, ...]:
+        rank = _by_policy(model, preferences, lambda: estimate(request, model))
+        return (not _is_meant(model, prompt), *rank)
 
     return key
 
