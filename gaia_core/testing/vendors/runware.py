@@ -92,7 +92,8 @@ class RunwareVendor(Vendor):
         greeting: What becomes of who introduces himself over the WebSocket:
             ``answered``, ``silent``, ``closed`` or ``busy``.
         partial: Where the error of a partial answer is, over the WebSocket:
-            ``last``, ``first``, or ``together`` with the results in one frame.
+            ``last``, ``first``, ``together`` with the results in one frame, or
+            ``early``: a refusal of one picture before the others are made.
         hides_running: Whether a synchronous task is known to no look-up until it has
             ended; the vendor documents ``getResponse`` for asynchronous ones only.
         result_delay: Seconds between the results of one task over the WebSocket.
@@ -107,7 +108,8 @@ class RunwareVendor(Vendor):
         validator=attrs.validators.in_(("answered", "silent", "closed", "busy")),
     )
     partial: str = attrs.field(
-        default="last", validator=attrs.validators.in_(("last", "first", "together"))
+        default="last",
+        validator=attrs.validators.in_(("last", "first", "together", "early")),
     )
     hides_running: bool = False
     result_delay: float = 0.0
@@ -226,8 +228,7 @@ class RunwareVendor(Vendor):
         if self.tired:
             self.tired -= 1
             error = self._error(_CODES[Fault.BUSY], task_id)
-            named = error | {"taskType": "getResponse"}
-            await door.tell(errors=[named], status=HTTPStatus.TOO_MANY_REQUESTS)
+            await door.tell(errors=[error], status=HTTPStatus.TOO_MANY_REQUESTS)
             return
         task = self._known(task_id) if self.has_lookup else None
         if task is None:
@@ -282,6 +283,8 @@ class RunwareVendor(Vendor):
             await door.fail(fault, order)
             return
         task = self._tasks[order.job.task_id] = Task(order=order)
+        if fault is Fault.PARTIAL_AFTER and self.partial == "early":
+            await door.tell(errors=[self.error_item(Fault.FILTERED, order)])
         if order.is_async and fault in _ANSWERED:
             job = asyncio.create_task(self._finish(task, fault, is_late=True))
             self._jobs.add(job)

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -20,7 +21,7 @@ from gaia_core import (
 )
 from gaia_core.testing.probes import Load, until
 from gaia_core.testing.vendors.runware import RunwareVendor
-from gaia_runware import RunwareProvider, watching
+from gaia_runware import RunwareProvider, lines, watching
 
 from .conftest import Attempt, Made
 
@@ -184,6 +185,19 @@ async def test_all_who_wait_for_one_connection_hear_that_it_failed(
     assert len({id(one) for one in failures}) == 3
 
 
+async def test_no_proxy_of_the_surroundings_comes_between(
+    provider: RunwareProvider, attempt: Attempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cannot fetch a result must not pay for it first."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    result = await provider.gaia_generate(KEEP, attempt())
+
+    assert len(result.images) == 1
+
+
 # -- the end -----------------------------------------------------------------------
 
 
@@ -275,6 +289,25 @@ def _on_another_loop(
         return result.images[0].data
 
     return asyncio.run(ask())
+
+
+async def test_all_loops_share_one_line(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one, made by those who came first at once, would never be closed."""
+
+    def slow(**facts: Any) -> lines.Line:
+        time.sleep(0.05)
+        return Line(**facts)
+
+    Line, provider = lines.Line, made()  # noqa: N806  a class
+    monkeypatch.setattr(lines, "Line", slow)
+
+    found = await asyncio.gather(
+        *(asyncio.to_thread(provider._vendor) for _ in range(4))
+    )
+
+    assert len({id(one) for one in found}) == 1
 
 
 async def test_two_loops_at_once_use_one_provider(

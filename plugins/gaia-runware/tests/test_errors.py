@@ -26,6 +26,7 @@ from gaia_runware.errors import (
     in_doubt,
     is_about_all,
     is_about_asking,
+    is_about_polling,
     refusal,
 )
 from gaia_runware.traffic import Traffic
@@ -311,3 +312,22 @@ def test_a_question_may_fail_by_itself(
     traffic.take_error(error)
 
     assert is_about_asking(traffic) is expected
+
+
+@pytest.mark.parametrize(
+    ("error", "is_polled", "expected"),
+    [
+        ({"code": "rateLimitExceeded", "taskType": "getResponse"}, False, True),
+        ({"code": "rateLimitExceeded"}, True, True),
+        ({"code": "rateLimitExceeded"}, False, False),
+        ({"code": "contentPolicyViolation"}, True, False),
+    ],
+    ids=["named", "while polling", "at once", "of the task"],
+)
+def test_a_question_about_a_task_is_told_from_the_task(
+    error: dict[str, str], *, is_polled: bool, expected: bool
+) -> None:
+    """The money of a task that was taken is not given back for a question."""
+    traffic = _traffic(is_polled=is_polled, errors=[error])
+
+    assert is_about_polling(traffic) is expected

@@ -1,6 +1,7 @@
 """The card, the settings, the models and the health of the provider."""
 
 import ast
+import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -90,6 +91,7 @@ async def test_models_of_the_settings_are_typed() -> None:
     [
         {"base_url": "runware.ai"},
         {"base_url": "ftp://runware.ai"},
+        {"base_url": "wss://name:word@runware.ai"},
         {"timeout": 0},
         {"max_retries": -1},
         {"pool_size": 0},
@@ -226,6 +228,23 @@ async def test_a_silent_one_is_given_up(made: Made, vendor: RunwareVendor) -> No
     health = await made(timeout=0.5).gaia_check_health(HealthLevel.AUTHORISED)
 
     assert not health.is_healthy
+
+
+async def test_one_that_says_nothing_is_not_reachable(made: Made) -> None:
+    """That something takes what is sent to it does not make it Runware."""
+    ended = asyncio.Event()
+
+    async def listen(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ended.wait()
+        writer.close()
+
+    async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        provider = made(base_url=f"http://127.0.0.1:{port}/v1", timeout=0.5)
+        health = await provider.gaia_check_health(HealthLevel.REACHABLE)
+        ended.set()
+
+    assert (health.level, health.is_healthy) == (HealthLevel.CONFIGURED, False)
 
 
 async def test_without_a_key_it_is_not_even_configured() -> None:

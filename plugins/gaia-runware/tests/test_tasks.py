@@ -30,7 +30,8 @@ from gaia_core.testing import context, png
 from gaia_core.testing.probes import until
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.runware import RunwareVendor
-from gaia_runware import RunwareProvider
+from gaia_runware import RunwareProvider, lines
+from gaia_runware.models import PROMPT_ENHANCER as WORDS
 
 from .conftest import Attempt, Made
 
@@ -165,6 +166,19 @@ async def test_large_results_come_through(
     assert len(items[0]["imageBase64Data"]) > len(data)
 
 
+@WAYS
+async def test_words_about_errors_are_paid_once(
+    at: Made, attempt: Attempt, way: str
+) -> None:
+    """What looks like an error from afar is read closely, and is one result."""
+    words = EnhancePromptRequest(prompt='a sign that says "error"', model=WORDS)
+
+    result = await at(way).gaia_enhance_prompt(words, attempt())
+
+    assert '"error"' in result.prompt
+    assert result.cost_usd == Decimal("0.04")
+
+
 # -- part of what was asked for ----------------------------------------------------
 
 
@@ -201,17 +215,36 @@ async def test_several_that_are_refused_are_refused(
     at: Made,
     vendor: RunwareVendor,
     attempt: Attempt,
+    monkeypatch: pytest.MonkeyPatch,
     way: str,
     fault: Fault,
     expected: type[ProviderError],
 ) -> None:
     """One error for all of them is a refusal where the vendor made none of them."""
+    monkeypatch.setattr(lines, "UNSEEN_SECONDS", 0.1)
     vendor.inject(Faults(script=[fault]))
 
     with pytest.raises(expected):
         await at(way).gaia_generate(attrs.evolve(KEEP, num_images=3), attempt())
 
     assert vendor.charges == []
+
+
+async def test_a_refusal_of_one_is_none_of_the_others(
+    provider: RunwareProvider,
+    vendor: RunwareVendor,
+    attempt: Attempt,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They are made, and paid for, while the look-up still knows of nothing."""
+    monkeypatch.setattr(lines, "UNSEEN_SECONDS", 2.0)
+    vendor.partial, vendor.hides_running, vendor.delay = "early", True, 0.5
+    vendor.inject(Faults(script=[Fault.PARTIAL_AFTER]))
+
+    result = await provider.gaia_generate(attrs.evolve(KEEP, num_images=3), attempt())
+
+    assert len(result.images) == 2
+    assert result.cost_usd == Decimal("0.08") == vendor.total_usd
 
 
 @WAYS
@@ -314,14 +347,15 @@ async def test_a_task_that_is_known_and_under_way_is_waited_for(
     assert len(vendor.charges) == 1
 
 
+@WAYS
 async def test_polling_that_is_refused_is_no_refusal_of_the_task(
-    made: Made, vendor: RunwareVendor, attempt: Attempt
+    at: Made, vendor: RunwareVendor, attempt: Attempt, way: str
 ) -> None:
     """A slow task that was taken goes on, whatever is said to a question about it."""
     vendor.delay = 1.5
     vendor.tired = 1
 
-    result = await made().gaia_generate(SLOW, attempt())
+    result = await at(way).gaia_generate(SLOW, attempt())
 
     assert len(result.images) == vendor.requests == len(vendor.charges) == 1
     assert vendor.frames["getResponse"] > 1

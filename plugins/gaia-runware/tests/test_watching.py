@@ -100,6 +100,36 @@ async def test_a_task_under_way_has_no_result_yet() -> None:
     assert (tasks[MINE].is_running, tasks[MINE].results) == (True, [])
 
 
+async def test_what_the_vendor_says_is_kept_from_the_sdk() -> None:
+    """It may quote the prompt; the code is enough for the SDK."""
+    error = {"code": "promptBlocked", "message": "no dragons", "taskUUID": MINE}
+
+    seen, tasks = await _seen({"errors": [error]})
+
+    assert "dragons" not in str(seen)
+    assert tasks[MINE].errors == [error]
+
+
+@pytest.mark.parametrize("status", ["processing", "pending", "queued"])
+def test_what_has_not_ended_is_under_way(status: str) -> None:
+    """Whatever the vendor calls it: a result without a picture would be final."""
+    traffic = Traffic(task_id=MINE)
+
+    traffic.take({"taskUUID": MINE, "status": status})
+
+    assert (traffic.is_running, traffic.results) == (True, [])
+
+
+def test_the_same_words_count_once() -> None:
+    """They carry no id of their own, and come again with every question."""
+    traffic = Traffic(task_id=MINE)
+
+    for _ in range(2):
+        traffic.take({"taskUUID": MINE, "text": "a keep", "cost": 0.04})
+
+    assert len(traffic.results) == 1
+
+
 async def test_the_answer_to_the_key_is_noted() -> None:
     """It decides whether the key or the vendor is at fault."""
     error = {"code": "invalidApiKey"}

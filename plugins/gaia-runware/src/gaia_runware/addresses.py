@@ -54,9 +54,10 @@ def is_address(url: str) -> bool:
     """
     try:
         parts = urlsplit(url)
-        return parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
+        is_host = bool(parts.hostname) and parts.port != 0
     except ValueError:
         return False
+    return parts.scheme in _SCHEMES and is_host and "@" not in parts.netloc
 
 
 def address_of(

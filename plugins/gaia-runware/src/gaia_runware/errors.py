@@ -167,6 +167,18 @@ def is_about_asking(traffic: Traffic) -> bool:
     )
 
 
+def is_about_polling(traffic: Traffic) -> bool:
+    """
+    Tell that a question about a task in hand went wrong, and not the task.
+
+    Not every answer says which of the two it is about; who is asked to pay, or to
+    wait, when he asks how far a task is, has been let in with the task.
+    """
+    if any(error.get("taskType") == "getResponse" for error in traffic.errors):
+        return True
+    return traffic.is_polled and bool(traffic.errors) and is_about_asking(traffic)
+
+
 def connecting_failed(
     error: BaseException, login_error: Mapping[str, Any] | None
 ) -> ProviderError:

@@ -1,6 +1,7 @@
 """The line to the vendor: what is sent, how long is waited, and what was lost."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,7 @@ from gaia_runware.errors import (
     in_doubt,
     is_about_all,
     is_about_asking,
+    is_about_polling,
     refusal,
 )
 from gaia_runware.payloads import search
@@ -35,6 +37,9 @@ The one code that says of a task that it was never seen.
 without any items. The vendor documents no code for it; this one is in the tests of
 its SDK (November 2026).
 """
+
+UNSEEN_SECONDS = 5.0
+"""How long a task stays young that is not found: it may be at work all the same."""
 
 _LOOK_UP_SECONDS = 20.0
 _FIRST_POLL_SECONDS = 0.5
@@ -189,21 +194,22 @@ class Line:
             return _results_of(found)
         if traffic.results and traffic.errors:
             return traffic.results
-        is_refused = is_unseen and traffic.errors and not traffic.is_about_polling
+        is_refused = is_unseen and traffic.errors and not is_about_polling(traffic)
         raise failure if is_refused else in_doubt(failure)
 
     async def _ended(self, traffic: Traffic) -> Found | None:
         """Ask about a task until it has ended, or is known to nobody."""
-        wait = _FIRST_POLL_SECONDS
+        wait, unseen = _FIRST_POLL_SECONDS, 0
         while True:
             try:
                 found = await self.look_up(traffic.task_id)
             except TaskRunningError:
                 found = None
             else:
-                # A task that is refused as known may be too young to be found.
-                if found is not None or not traffic.is_known:
+                unseen += found is None
+                if found is not None or unseen >= _proof(traffic):
                     return found
+                wait = max(wait, UNSEEN_SECONDS)
             await asyncio.sleep(wait)
             wait = min(wait * _SLOWER, _LONGEST_POLL_SECONDS)
 
@@ -219,9 +225,10 @@ class Line:
         if traffic.is_running:
             message = "Runware is still at work on it."
             raise TaskRunningError(message)
-        if not traffic.results and not traffic.errors:
+        results = tuple(filter(has_ended, traffic.results))
+        if not results and not traffic.errors:
             return None
-        return Found(results=traffic.results, errors=traffic.errors)
+        return Found(results=results, errors=traffic.errors)
 
     async def _details(self, task_id: str) -> Found | None:
         """Ask for what was sent and answered, however long ago."""
@@ -275,12 +282,25 @@ def _may_go_on(traffic: Traffic, failure: ProviderError, wanted: int) -> bool:
     or about a task that is there already; and after a connection that was lost. It is
     asked about until nobody waits any more.
     """
-    if traffic.is_known or traffic.is_unnamed or traffic.is_about_polling:
+    if traffic.is_known or traffic.is_unnamed or is_about_polling(traffic):
         return True
     if traffic.errors:
         heard = len(traffic.results) + len(traffic.errors)
         return heard < wanted and not is_about_all(traffic.errors[-1])
     return traffic.is_sent and not isinstance(failure, ProviderTimeoutError)
+
+
+def _proof(traffic: Traffic) -> float:
+    """
+    Say how many look-ups that find nothing are believed.
+
+    A task that is refused as known is there. One of which a part went wrong may be
+    at work on the others, and be paid: one answer is no proof. A lost connection is
+    in doubt whatever is found, and Gaia asks again itself.
+    """
+    if traffic.is_known:
+        return math.inf
+    return 2 if traffic.errors else 1
 
 
 def _results_of(found: Found) -> Sequence[Item]:

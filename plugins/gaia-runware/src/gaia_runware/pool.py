@@ -64,7 +64,7 @@ class Pool:
                 for loop, some in clients.items()
                 if not loop.is_closed()
             ),
-            *(task for task in self._closing if task.get_loop() is here),
+            *(task for task in tuple(self._closing) if task.get_loop() is here),
         )
 
     def _least_busy(self) -> Client:
@@ -89,8 +89,9 @@ class Pool:
         task.add_done_callback(self._closing.discard)
 
     def _forget_closed_loops(self) -> None:
-        for loop in [loop for loop in self._clients if loop.is_closed()]:
-            del self._clients[loop]
+        # Other threads do so, too, and open clients meanwhile.
+        for loop in [loop for loop in tuple(self._clients) if loop.is_closed()]:
+            self._clients.pop(loop, None)
 
 
 async def _close_all(clients: list[Client]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 import attrs
@@ -20,10 +21,12 @@ from gaia_core import (
     ImageResult,
     ModelInfo,
     PromptResult,
-    ProviderConnectionError,
     ProviderError,
     ProviderInfo,
     ProviderRequestError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitError,
     RemoveBackgroundRequest,
     Secret,
     UpscaleRequest,
@@ -58,6 +61,14 @@ _MOST_PAGES = 5
 _ANSWERED = 0.9
 """How far the work is when only the pictures have to be fetched."""
 
+_ANSWERS = (
+    AuthenticationError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    RateLimitError,
+)
+"""What only somebody who is there can say."""
+
 _positive = attrs.validators.gt(0)
 _whole = attrs.validators.ge(0)
 _one = attrs.validators.ge(1)
@@ -65,7 +76,10 @@ _one = attrs.validators.ge(1)
 
 def _check_address(_: object, __: object, value: str | None) -> None:
     if value is not None and not is_address(value):
-        message = "base_url must begin with wss://, ws://, https:// or http://"
+        message = (
+            "base_url must begin with wss://, ws://, https:// or http://, and hold no "
+            "name or password"
+        )
         raise ValueError(message)
 
 
@@ -140,6 +154,7 @@ class RunwareProvider:
         factory=dict, help="Further models: identifier to name, price and architecture."
     )
     _line: "Line | None" = attrs.field(default=None, init=False, repr=False)
+    _opening: Lock = attrs.field(factory=Lock, init=False, repr=False)
 
     # -- who are you ------------------------------------------------------------------
 
@@ -347,16 +362,18 @@ class RunwareProvider:
         if not self.api_key:
             message = "RUNWARE_API_KEY is not set: get a key at my.runware.ai."
             raise AuthenticationError(message)
-        if self._line is None:
-            # `gaia models` asks nobody, and does without five milliseconds of it.
-            from gaia_runware.lines import Line  # noqa: PLC0415
+        with self._opening:
+            # Several event loops may come at once; a second line is never closed.
+            if self._line is None:
+                # `gaia models` asks nobody, and does without five milliseconds of it.
+                from gaia_runware.lines import Line  # noqa: PLC0415
 
-            self._line = Line(
-                address=address_of(self.base_url, self.transport, self.api_key),
-                timeout=self.timeout,
-                pool_size=self.pool_size,
-            )
-        return self._line
+                self._line = Line(
+                    address=address_of(self.base_url, self.transport, self.api_key),
+                    timeout=self.timeout,
+                    pool_size=self.pool_size,
+                )
+            return self._line
 
 
 def _carries_pictures(request: Request) -> bool:
@@ -369,7 +386,7 @@ def _carries_pictures(request: Request) -> bool:
 
 def _unhealthy(error: ProviderError, level: HealthLevel) -> Health:
     """Say how far it came: a key that is refused was refused by somebody."""
-    is_reached = not isinstance(error, ProviderConnectionError)
+    is_reached = isinstance(error, _ANSWERS)
     reached = HealthLevel.REACHABLE if is_reached else HealthLevel.CONFIGURED
     if is_reached and level is HealthLevel.REACHABLE:
         return Health(level=reached, is_healthy=True)

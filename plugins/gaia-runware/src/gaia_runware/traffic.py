@@ -11,6 +11,9 @@ Item = Mapping[str, Any]
 CONFLICT = "conflictTaskUUID"
 """The task is known already: it was sent before, and came through."""
 
+# It called what is under way "pending" before "processing" (its documents of 2025).
+_ENDED = frozenset({None, "success"})
+
 
 @attrs.define(eq=False, kw_only=True)
 class Traffic:
@@ -20,6 +23,7 @@ class Traffic:
     Attributes:
         task_id: Its UUID at the vendor.
         is_sent: Whether any of it may have reached the vendor.
+        is_polled: Whether it was asked about since: then it is at the vendor.
         results: The results so far, each once.
         errors: What the vendor says went wrong with it.
         is_running: Whether the vendor says that it is at work on it.
@@ -30,6 +34,7 @@ class Traffic:
 
     task_id: str
     is_sent: bool = False
+    is_polled: bool = False
     results: list[Item] = attrs.field(factory=list)
     errors: list[Item] = attrs.field(factory=list)
     is_running: bool = False
@@ -47,16 +52,17 @@ class Traffic:
         """Whether the vendor had the task already when it was sent."""
         return CONFLICT in self.codes
 
-    @property
-    def is_about_polling(self) -> bool:
-        """Whether it was a question about the task that went wrong, not the task."""
-        return any(error.get("taskType") == "getResponse" for error in self.errors)
+    def note_sending(self) -> None:
+        """Note that something goes out: a task goes once, all that follows asks."""
+        self.is_polled = self.is_sent
+        self.is_sent = True
 
     def take(self, item: Item) -> None:
         """Keep a result, or the error of one; the same result comes only once."""
-        if item.get("status") == "error":
+        status = item.get("status")
+        if status == "error":
             self.take_error(item.get("error") or item)
-        elif item.get("status") == "processing":
+        elif status not in _ENDED:
             self.is_running = True
         elif not any(_is_same(item, one) for one in self.results):
             self.results.append(item)
@@ -70,6 +76,6 @@ class Traffic:
 
 
 def _is_same(one: Item, other: Item) -> bool:
-    return one is other or (
+    return one == other or (
         one.get("imageUUID") is not None and one["imageUUID"] == other.get("imageUUID")
     )

@@ -31,6 +31,7 @@ CONNECT_SECONDS = 10.0
 _KEEPALIVE_SECONDS = 4.0
 _CLOSE_SECONDS = 1.0
 _TAIL = 512
+_CODED = ("code", "parameter", "taskType", "taskUUID")
 _OK = 200
 
 asked: ContextVar[Traffic | None] = ContextVar("asked", default=None)
@@ -57,7 +58,7 @@ class WatchedSocket:
 
         if self._inner.state is State.OPEN:
             for traffic in self._tasks_in(text):
-                traffic.is_sent = True
+                traffic.note_sending()
         await self._inner.send(text)
 
     async def recv(self) -> str | bytes:
@@ -101,7 +102,7 @@ class WatchedSocket:
             self._note(error)
         if items:
             yield json.dumps({"data": items})
-        meant = [error for error in errors if self._means_somebody(error)]
+        meant = [_coded(error) for error in errors if self._means_somebody(error)]
         if meant:
             yield json.dumps({"errors": meant})
 
@@ -138,6 +139,8 @@ async def open_socket(url: str, tasks: dict[str, Traffic]) -> WatchedSocket:
         max_size=None,
         open_timeout=CONNECT_SECONDS,
         close_timeout=_CLOSE_SECONDS,
+        # Results are not fetched through one either, and they are paid for by then.
+        proxy=None,
         user_agent_header=f"gaia-runware runware-python/{runware.SDK_VERSION}",
         logger=_silent_logger(),
     )
@@ -173,6 +176,11 @@ def errors_in(body: str | bytes) -> list[Mapping[str, Any]]:
     return [error for error in errors if isinstance(error, dict)]
 
 
+def _coded(error: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Leave out the vendor's sentences: the SDK would raise them, and asyncio log."""
+    return {key: error[key] for key in _CODED if key in error}
+
+
 def _silent_logger() -> logging.Logger:
     """
     Give a logger that belongs to nobody and says nothing.
@@ -186,7 +194,7 @@ def _silent_logger() -> logging.Logger:
 async def _note_sent(*_: object) -> None:
     traffic = asked.get()
     if traffic is not None:
-        traffic.is_sent = True
+        traffic.note_sending()
 
 
 def _response_class() -> "type[aiohttp.ClientResponse]":
@@ -233,11 +241,11 @@ def _note_answer(
     if status != _OK:
         traffic.status = status
         traffic.retry_after = _seconds(headers.get("Retry-After", ""))
-    if b'"error' not in body:
-        return
-    for error in errors_in(body):
+    errors = errors_in(body) if b'"error' in body else []
+    for error in errors:
         traffic.take_error(error)
-    for item in items_in(body):
+    # Without errors the SDK hands them on itself.
+    for item in items_in(body) if errors else ():
         traffic.take(item)
 
 
