@@ -61,7 +61,8 @@ class Connection:
 
         with bodies_kept() as bodies:
             await self.sdk.aio.models.generate_content(**call)
-        return b"".join(bodies)
+            # Taken out, because connections keep the context they were opened in.
+            return bodies.pop() if bodies else b""
 
     async def close(self) -> None:
         """Close every socket."""
@@ -125,7 +126,8 @@ class Connections:
         with self._guard:
             self._forget_closed_loops()
             made = self._held.get(loop)
-            if made is None:
+            # Hosts cancel all tasks of a loop, this one too, and may go on with it.
+            if made is None or made.cancelled():
                 made = self._held[loop] = asyncio.ensure_future(
                     asyncio.to_thread(self.make)
                 )
@@ -159,6 +161,8 @@ class Connections:
 
 
 async def _close(made: "asyncio.Future[Connection]") -> None:
+    if made.cancelled():
+        return
     try:
         connection = await made
     except Exception:  # noqa: BLE001  what could not be made needs no closing
