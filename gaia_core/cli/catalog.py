@@ -102,7 +102,8 @@ def models(  # noqa: PLR0913  one for each option
             [_model_row(one, reasons.get(one.provider)) for one in shown],
         )
     _hint(listing, hidden=len(wanted) - len(shown))
-    is_lost = search is not None and not listing.models and listing.errors
+    is_empty = search is not None and not listing.models
+    is_lost = is_empty and _is_unasked(listing, provider)
     return ExitCode.FAILED if is_lost else ExitCode.DONE
 
 
@@ -155,6 +156,12 @@ async def _look_up(
         unused_prices=tuple(map(_unused_price, unused)),
         errors=found.problems,
     )
+
+
+def _is_unasked(listing: Listing, provider: str | None) -> bool:
+    """Tell whether somebody could not be asked who should have been."""
+    idle = {info.name for info in listing.infos if info.unavailable}
+    return any(name == provider or name not in idle for name in listing.errors)
 
 
 def _unused_price(price: UnknownPrice) -> str:

@@ -260,6 +260,25 @@ def test_a_vendor_that_cannot_be_asked_is_named(
     assert [one["id"] for one in json.loads(document.stdout)["models"]] == names
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [((), 0), (("-p", "idle"), 1)],
+    ids=["everybody", "the one"],
+)
+def test_who_is_not_set_up_makes_no_search_fail(
+    gaia: Gaia, install: Install, words: tuple[str, ...], code: int
+) -> None:
+    """Unless it was the only one that was to be asked."""
+    install(source=VENDOR)
+    install("idle", source=VENDOR.replace('"studio"', '"idle"'))
+    idle = ("--set", "providers.idle.unavailable=no key")
+
+    result = gaia(*idle, "models", "--search", "nothing", *words)
+
+    assert result.exit_code == code
+    assert result.stderr == "warning: idle could not ask its vendor: no key\n"
+
+
 @pytest.mark.parametrize("words", [("--search", " "), ("--refresh", "-p", "nobody")])
 def test_asking_for_nothing_is_wrong_usage(
     gaia: Gaia, install: Install, words: tuple[str, ...]
