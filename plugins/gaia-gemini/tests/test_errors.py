@@ -34,7 +34,7 @@ from gaia_core import (
 from gaia_core.testing import context
 from gaia_core.testing.vendors.gemini import GeminiVendor, Manner
 from gaia_gemini import GeminiProvider
-from gaia_gemini.errors import error_for, retry_after, translated
+from gaia_gemini.errors import connecting, error_for, retry_after, translated
 
 KEEP = GenerateRequest(prompt="a keep", width=64, height=64)
 
@@ -196,6 +196,25 @@ def test_a_refused_connection_of_aiohttp_was_not_used() -> None:
     assert type(error_for(error)) is ProviderConnectionError
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ImportError("socksio"), ProviderConnectionError),
+        (ValueError("odd"), ProviderConnectionError),
+        (DefaultCredentialsError("none"), AuthenticationError),  # type: ignore[no-untyped-call]  # google-auth has no types
+    ],
+    ids=["no package", "odd", "no credentials"],
+)
+def test_what_fails_before_there_is_a_client_sent_nothing(
+    error: Exception, kind: type[ProviderError]
+) -> None:
+    """Nothing is in doubt about a client that could not be made."""
+    with pytest.raises(ProviderError) as caught, connecting():
+        raise error
+
+    assert type(caught.value) is kind
+
+
 def test_gaias_own_errors_go_through() -> None:
     """What is translated already stays as it is."""
     error = UnusableResultError("none")
@@ -212,6 +231,9 @@ def test_gaias_own_errors_go_through() -> None:
         ({"error": {"details": [{"retryDelay": "12s"}]}}, {}, 12.0),
         ({"error": {"details": [{"retryDelay": "1.5s"}]}}, {"retry-after": "9"}, 1.5),
         ({"error": {"details": ["x", {"retryDelay": "soon"}]}}, {}, None),
+        ({"error": {"details": [{"retryDelay": f"{'9' * 400}s"}]}}, {}, None),
+        ({"error": {}}, {"retry-after": "inf"}, None),
+        ({"error": {}}, {"retry-after": "nan"}, None),
         ({"error": {}}, {"retry-after": "7"}, 7.0),
         ({"error": {}}, {"retry-after": "-7"}, 0.0),
         ({"error": {}}, {"retry-after": "soon"}, None),

@@ -16,6 +16,7 @@ from gaia_core.testing import jpeg, png
 from gaia_gemini import payloads
 from gaia_gemini.models import image_model
 from gaia_gemini.payloads import Payload
+from gaia_gemini.sizes import Fit
 
 PICTURE = Image.from_bytes(png())
 FLASH = image_model("gemini-3.1-flash-image")
@@ -111,6 +112,22 @@ def test_options_it_does_not_know_are_told(options: dict[str, Any]) -> None:
     assert len(payload.warnings) == 1
     assert next(iter(options)) in payload.warnings[0]
     assert payload.config["image_config"]["image_size"] == "1K"
+
+
+def test_a_region_has_a_shape_of_its_own() -> None:
+    """The picture says what shape is drawn; an option for that is left out."""
+    options = {"gemini": {"aspect_ratio": "21:9", "image_size": "4K"}}
+    request = GenerateRequest(
+        prompt="a keep", image=PICTURE, mask_image=PICTURE, provider_options=options
+    )
+    fit = Fit("1:1", payloads.size_for(request, "512"))
+
+    payload = payloads.repainting(request, FLASH, PICTURE, PICTURE, fit)
+
+    assert payload.config["image_config"] == {"aspect_ratio": "1:1", "image_size": "4K"}
+    assert payload.warnings == (
+        "aspect_ratio ignored: the picture has a shape of its own",
+    )
 
 
 def test_too_many_pictures_are_refused() -> None:

@@ -24,6 +24,8 @@ from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.gemini import GeminiVendor, Manner
 from gaia_gemini import GeminiProvider
+from gaia_gemini.drawing import Drawing
+from gaia_gemini.models import image_model
 
 Make = Callable[..., GeminiProvider]
 
@@ -237,6 +239,34 @@ async def test_the_setting_image_size_decides(make: Make, vendor: GeminiVendor) 
     await provider.gaia_stop()
 
     assert result.images[0].width == 1024
+    assert result.warnings == (
+        "size: made 1024x1024, as options or settings say, not 64x64",
+    )
+
+
+async def test_a_call_that_ends_in_a_way_nobody_foresaw_costs_no_other() -> None:
+    """What the others made is kept, and the lost one may have been charged."""
+    part = {"inlineData": {"data": png(512, 512)}}
+    calls = iter([True, False])
+
+    async def ask(_payload: object, _task_id: str) -> dict[str, Any]:
+        if next(calls):
+            raise RecursionError
+        return {"candidates": [{"content": {"parts": [part]}}]}
+
+    drawing = Drawing(
+        request=attrs.evolve(KEEP, num_images=2),
+        model=image_model(None),
+        image_size=None,
+        context=context(),
+        ask=ask,
+    )
+
+    result = await drawing.drawn()
+
+    assert len(result.images) == 1
+    assert result.cost_usd == 2 * PRICE
+    assert any("RecursionError" in warning for warning in result.warnings)
 
 
 async def test_a_model_of_the_settings_is_used(
@@ -302,7 +332,28 @@ async def test_inpainting_keeps_what_is_not_masked(
     assert image.is_encoded_here
     assert image.digital_source is DigitalSource.COMPOSITE
     assert result.warnings == ()
+    config = _body(vendor)["generationConfig"]["imageConfig"]
+    assert config["imageSize"] == "512"
     assert len(_body(vendor)["contents"][0]["parts"]) == 3
+
+
+async def test_the_size_of_a_region_is_that_of_its_picture(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """Width and height do not change it; an option says how finely it is drawn."""
+    request = GenerateRequest(
+        prompt="a keep",
+        image=SUBJECT,
+        mask_image=Image.from_bytes(samples.mask(64, 64)),
+        provider_options={"gemini": {"image_size": "1K"}},
+    )
+
+    result = await provider.gaia_generate(request, context())
+
+    assert result.warnings == (
+        "size: made 64x64, as large as image with all that is added, not 1024x1024",
+    )
+    assert _body(vendor)["generationConfig"]["imageConfig"]["imageSize"] == "1K"
 
 
 async def test_a_damaged_picture_is_paid_for(

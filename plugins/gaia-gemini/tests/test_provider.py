@@ -149,6 +149,18 @@ async def test_a_question_about_a_picture_is_answered(
     assert vendor.arrivals[0].prompt == "How large is it?"
 
 
+async def test_an_option_of_a_description_is_told_to_be_left_out(
+    provider: GeminiProvider,
+) -> None:
+    """What is asked about a picture takes no options, and that is said."""
+    options = {"gemini": {"detail": "high"}}
+    request = DescribeImageRequest(image=SUBJECT, provider_options=options)
+
+    result = await provider.gaia_describe_image(request, context())
+
+    assert result.warnings == ("option 'detail' ignored: image-description takes none",)
+
+
 async def test_another_text_model_can_be_set(make: Make, vendor: GeminiVendor) -> None:
     """A model without a price list is used, and its cost is unknown."""
     vendor.models = (*vendor.models, "gemini-9")
@@ -332,6 +344,24 @@ async def test_two_loops_at_once_have_a_client_each(
     assert vendor.requests == 2
 
 
+async def test_a_host_may_cancel_everything_and_go_on(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """A client whose making was cancelled is made anew, and stopping stays quiet."""
+    before = asyncio.all_tasks()
+    first = asyncio.create_task(provider.gaia_generate(KEEP, context()))
+    while len(asyncio.all_tasks() - before) < 2:  # noqa: ASYNC110  of another's making
+        await asyncio.sleep(0)
+    for task in asyncio.all_tasks() - before:
+        task.cancel()
+    await asyncio.wait([first])
+
+    await provider.gaia_generate(KEEP, context())
+
+    assert first.cancelled()
+    assert vendor.requests == 1
+
+
 async def test_it_works_again_after_it_was_stopped(
     vendor: GeminiVendor, provider: GeminiProvider
 ) -> None:
@@ -346,14 +376,15 @@ async def test_it_works_again_after_it_was_stopped(
 
 async def test_a_silent_service_is_given_up(make: Make, vendor: GeminiVendor) -> None:
     """After its own limit a call ends, and may have been charged."""
-    vendor.inject(Faults(script=[Fault.HANG_AFTER]))
-    provider = make(vendor, timeout=0.5)
+    vendor.inject(Faults(script=[None, Fault.HANG_AFTER]))
+    provider = make(vendor)
+    await provider.gaia_generate(KEEP, context())  # what is slow the first time
+    provider.timeout = 2.0
 
     with pytest.raises(ProviderTimeoutError):
         await provider.gaia_generate(KEEP, context())
-    await provider.gaia_stop()
 
-    assert len(vendor.charges) == vendor.requests == 1
+    assert len(vendor.charges) == vendor.requests == 2
 
 
 async def test_a_prompt_with_too_many_pictures_is_not_sent(

@@ -1,5 +1,6 @@
 """The transport sends once: whatever happens, the service is asked one time."""
 
+import asyncio
 import base64
 import json
 import logging
@@ -97,6 +98,31 @@ async def test_a_redirection_is_not_followed(
     assert vendor.requests == 1
 
 
+async def test_an_answer_without_an_end_is_not_read_to_it(
+    vendor: GeminiVendor, provider: GeminiProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is longer than any picture is given up, and counts as charged."""
+    monkeypatch.setattr("gaia_gemini.transports.MAX_ANSWER", 999)
+    vendor.manner = Manner(body="x" * 1_000)
+
+    with pytest.raises(UnusableResultError, match="nobody can read"):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+
+
+async def test_a_packed_answer_is_not_unpacked(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """A few bytes may stand for gigabytes: none is asked for, and none is taken."""
+    vendor.manner = Manner(body="x", headers={"Content-Encoding": "gzip"})
+
+    with pytest.raises(UnusableResultError, match="nobody can read"):
+        await provider.gaia_generate(KEEP, context())
+
+    assert vendor.requests == 1
+
+
 async def test_a_long_answer_is_not_continued(
     vendor: GeminiVendor, provider: GeminiProvider
 ) -> None:
@@ -173,14 +199,41 @@ async def test_logs_hold_no_key(
     """At the loudest level nobody logs the key, nor a vendor's echo of it."""
     key = "AIza-canary-of-the-logs"
     vendor.echo = key
-    provider = GeminiProvider(api_key=Secret(key), base_url=vendor.url)
+    provider = GeminiProvider(api_key=Secret(f" {key}\n"), base_url=vendor.url)
 
-    with caplog.at_level(logging.DEBUG), pytest.raises(ProviderError):
+    with caplog.at_level(logging.DEBUG), pytest.raises(ProviderError) as caught:
         await provider.gaia_generate(KEEP, context())
     await provider.gaia_stop()
 
     assert key not in caplog.text
+    assert key not in str(caught.value)
     assert key not in repr(provider)
+
+
+async def test_an_answer_that_is_no_http_shows_no_key() -> None:
+    """The library below keeps the headers of a request in its error, with the key."""
+    key = "AIza-canary-of-the-headers"
+
+    async def babble(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/9 babble\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    provider = GeminiProvider(api_key=Secret(key), base_url=url)
+
+    async with server:
+        with pytest.raises(ProviderError) as caught:
+            await provider.gaia_generate(KEEP, context())
+        await provider.gaia_stop()
+
+    assert type(caught.value) is ProviderError
+    assert key not in f"{caught.value!r} {caught.value.__cause__!r}"
 
 
 async def test_pictures_are_not_kept_from_their_owner(

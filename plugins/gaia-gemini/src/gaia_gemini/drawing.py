@@ -56,7 +56,7 @@ class Drawing:
         payload = payloads.generation(self.request, self.model, self.image_size)
         answers = await self._answers(payload)
         images = [GeneratedImage(data=one.data) for one in answers if one.data]
-        return self._result(payload, answers, images)
+        return self._result(payload, answers, images, self._why(payload))
 
     async def repainted(self) -> ImageResult:
         """
@@ -66,8 +66,9 @@ class Drawing:
             ProviderError: As above.
             InvalidImageError: If a picture of the request is damaged.
         """
+        size = payloads.size_for(self.request, self.image_size)
         task = await asyncio.to_thread(
-            composites.prepare, self.request, self.model, self.image_size
+            composites.prepare, self.request, self.model, size
         )
         payload = payloads.repainting(
             self.request, self.model, task.canvas, task.canvas_mask, task.fit
@@ -84,7 +85,8 @@ class Drawing:
             for one in answers
             if one.data
         ]
-        return self._result(payload, answers, images)
+        why = "as large as image with all that is added, not {asked}"
+        return self._result(payload, answers, images, why)
 
     async def _composed(self, task: composites.Task, answer: Answer) -> Answer:
         if answer.data is None:
@@ -110,6 +112,8 @@ class Drawing:
                     found = replies.picture(reply, self.model.rates, price_usd=price)
                 except ProviderError as error:
                     found = replies.failed(error, price)
+                except Exception as error:  # noqa: BLE001  others are paid as well
+                    found = replies.failed(_unexpected(error), price)
             done += 1
             self.context.progress(done / self.request.num_images)
             return found
@@ -126,19 +130,38 @@ class Drawing:
         payload: Payload,
         answers: Sequence[Answer],
         images: Sequence[GeneratedImage],
+        why: str,
     ) -> ImageResult:
         if not images and (error := replies.worst(answers)) is not None:
             raise error
         return replies.result(
-            self.request,
             self.model.id,
             answers,
             images,
-            (*self._standing_in(), *payload.warnings),
+            (
+                *self._standing_in(),
+                *payload.warnings,
+                *replies.sizes(self.request, images, why),
+            ),
         )
+
+    def _why(self, payload: Payload) -> str:
+        """Say why pictures may have another size than the one asked for."""
+        request = self.request
+        if payload.fit == self.model.fit(request.width, request.height):
+            return "the nearest the model draws to {asked}"
+        return "as options or settings say, not {asked}"
 
     def _standing_in(self) -> Sequence[str]:
         asked = self.request.model
         if asked not in RETIRED:
             return ()
         return [f"{asked} is gone: {self.model.id} stands in for it"]
+
+
+def _unexpected(error: Exception) -> ProviderError:
+    """Make of what nobody foresaw an error whose outcome is unknown."""
+    kind = type(error).__name__
+    failure = ProviderError(f"Gemini's answer could not be used ({kind}).")
+    failure.__cause__ = error
+    return failure

@@ -1,5 +1,6 @@
 """Gemini's errors in Gaia's words: the one place that decides what they mean."""
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from typing import Any
 from gaia_core import (
     AuthenticationError,
     ModelError,
+    OutcomeClass,
     ProviderConnectionError,
     ProviderError,
     ProviderRequestError,
@@ -22,7 +24,7 @@ from gaia_core import (
 from gaia_core.secrets import scrub
 
 _LONGEST = 300
-_DURATION = re.compile(r"\s*(\d+(?:\.\d+)?)s\s*")
+_DURATION = re.compile(r"\s*(\d{1,9}(?:\.\d+)?)s\s*")
 
 _BY_CODE: Mapping[int, type[ProviderError]] = {
     400: ProviderRequestError,
@@ -80,9 +82,11 @@ _NOT_SENT = frozenset(
 _TOO_LATE = frozenset(
     {"httpx2.TimeoutException", "httpx.TimeoutException", "builtins.TimeoutError"}
 )
+_IN_DOUBT = frozenset({OutcomeClass.AMBIGUOUS, OutcomeClass.UNUSABLE})
 _NO_CREDENTIALS = frozenset({"google.DefaultCredentialsError", "google.RefreshError"})
 _UNREADABLE = frozenset(
     {
+        "gaia_gemini.OversizeError",
         "google.UnknownApiResponseError",
         "json.JSONDecodeError",
         "pydantic_core.ValidationError",
@@ -112,10 +116,36 @@ def translated(*secrets: Secret) -> Iterator[None]:
         raise error_for(error, secrets) from (error if is_clean else None)
 
 
+@contextmanager
+def connecting(*secrets: Secret) -> Iterator[None]:
+    """
+    Turn what raises before there is a connection into one of Gaia's errors.
+
+    Args:
+        secrets: As for `translated`.
+
+    Raises:
+        ProviderError: One that is not charged: nothing was sent.
+    """
+    try:
+        with translated(*secrets):
+            yield
+    except ProviderError as error:
+        if error.outcome not in _IN_DOUBT:
+            raise
+        cause = error.__cause__
+        words = f"{type(cause).__name__}: {cause}" if cause else str(error)
+        message = (
+            f"Gemini's SDK cannot be set up, and nothing was sent ({words[:_LONGEST]})."
+        )
+        raise ProviderConnectionError(message) from cause
+
+
 def _told_by(error: BaseException | None) -> Iterator[str]:
-    """Give the words of an error and of all that led to it."""
+    """Give the words of an error and of all that led to it, as it is shown anywhere."""
     while error is not None:
         yield str(error)
+        yield repr(error)  # aiohttp shows the headers of the request
         error = error.__cause__ or error.__context__
 
 
@@ -155,7 +185,8 @@ def retry_after(details: Any, headers: Mapping[str, str]) -> float | None:
 
     value = headers.get("retry-after", "")
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:

@@ -90,8 +90,7 @@ def generation(
     """
     inputs = [*filter(None, [request.image]), *request.reference_images]
     options = _options(request)
-    size = options.get("image_size", size)
-    taken = model.fit(request.width, request.height, size)
+    taken = model.fit(request.width, request.height, size_for(request, size))
     ratio = options.get("aspect_ratio", taken.ratio)
     taken = attrs.evolve(taken, ratio=_known(ratio, model.ratios, "aspect_ratio"))
     return _payload(request, model, taken, inputs, request.styled_prompt)
@@ -116,7 +115,21 @@ def repainting(
     words = _OUTPAINT if request.capability is Capability.OUTPAINTING else _INPAINT
     inputs = [canvas, mask, *request.reference_images]
     prompt = words.format(prompt=request.styled_prompt)
-    return _payload(request, model, fit, inputs, prompt)
+    payload = _payload(request, model, fit, inputs, prompt)
+    if "aspect_ratio" not in _options(request):
+        return payload
+    warning = "aspect_ratio ignored: the picture has a shape of its own"
+    return attrs.evolve(payload, warnings=(*payload.warnings, warning))
+
+
+def size_for(request: GenerateRequest, size: str | None) -> Any:
+    """
+    Say which image size is asked for: by the request, or else by the settings.
+
+    Returns:
+        What the request holds, whatever that is; None: neither asks for one.
+    """
+    return _options(request).get("image_size", size)
 
 
 def enhancement(request: EnhancePromptRequest, model: str) -> Payload:

@@ -7,6 +7,8 @@ the service; see `gaia_gemini.clients`.
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -37,7 +39,7 @@ from gaia_gemini import listing, payloads, replies
 from gaia_gemini import models as catalogue
 from gaia_gemini.clients import Access, Connection, Connections, connect
 from gaia_gemini.drawing import Drawing
-from gaia_gemini.errors import translated
+from gaia_gemini.errors import connecting, translated
 from gaia_gemini.payloads import Payload
 from gaia_gemini.prices import TEXT_RATES
 from gaia_gemini.sizes import IMAGE_SIZES
@@ -232,6 +234,7 @@ class GeminiProvider:
             provider=catalogue.NAME,
             model=payload.model,
             cost_usd=cost,
+            warnings=payload.warnings,
         )
 
     # -- upkeep -----------------------------------------------------------------------
@@ -298,14 +301,19 @@ class GeminiProvider:
             is_vertex=self.vertexai,
         )
 
-    def _translated(self) -> Any:
-        return translated(*filter(None, [self.api_key]))
+    @property
+    def _secrets(self) -> tuple[Secret, ...]:
+        """Give what no error may repeat: the key as it is sent."""
+        return (Secret(self.api_key.reveal().strip()),) if self.api_key else ()
+
+    def _translated(self) -> AbstractContextManager[None]:
+        return translated(*self._secrets)
 
     async def _connection(self) -> Connection:
         if self._missing is not None:
             message = f"Gemini cannot be asked: {self._missing}."
             raise AuthenticationError(message)
-        with self._translated():
+        with connecting(*self._secrets):
             return await self._connections.get()
 
     async def _asked(self, payload: Payload, task_id: str) -> replies.Reply:
@@ -320,7 +328,9 @@ class GeminiProvider:
                 )
         return replies.parsed(body)
 
-    async def _words(self, payload: Payload, context: CallContext) -> Any:
+    async def _words(
+        self, payload: Payload, context: CallContext
+    ) -> tuple[str, Decimal | None]:
         reply = await self._asked(payload, context.task_id)
         return replies.words(reply, TEXT_RATES.get(payload.model))
 

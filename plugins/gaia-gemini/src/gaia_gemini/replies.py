@@ -37,6 +37,8 @@ _BLOCKS = frozenset(
 )
 """Reasons to finish that are refusals; all others are failures of the model."""
 _LONGEST_WORDS = 200
+_MOST_TOKENS = 1_000_000_000
+"""No model counts more; what claims to is a slip, and no bill."""
 _TELLING = (
     OutcomeClass.AMBIGUOUS,
     OutcomeClass.UNUSABLE,
@@ -233,7 +235,6 @@ def total(answers: Sequence[Answer]) -> Decimal | None:
 
 
 def result(
-    request: GenerateRequest,
     model: str,
     answers: Sequence[Answer],
     images: Sequence[GeneratedImage],
@@ -243,7 +244,6 @@ def result(
     Put the answers of several calls together.
 
     Args:
-        request: What was asked for.
         model: The model that drew.
         answers: What came of each call.
         images: The pictures among it.
@@ -254,7 +254,7 @@ def result(
         provider=NAME,
         model=model,
         cost_usd=total(answers),
-        warnings=(*warnings, *_losses(answers), *_sizes(request, images)),
+        warnings=(*warnings, *_losses(answers)),
     )
 
 
@@ -268,10 +268,20 @@ def _losses(answers: Sequence[Answer]) -> Iterator[str]:
             yield f"one picture was not made: {said}"
 
 
-def _sizes(request: GenerateRequest, images: Sequence[GeneratedImage]) -> Iterator[str]:
+def sizes(
+    request: GenerateRequest, images: Sequence[GeneratedImage], why: str
+) -> Iterator[str]:
+    """
+    Say which pictures have another size than the one asked for.
+
+    Args:
+        request: What was asked for.
+        images: What was made.
+        why: The reason; ``{asked}`` in it stands for the size asked for.
+    """
     asked = f"{request.width}x{request.height}"
     for made in sorted({f"{one.width}x{one.height}" for one in images} - {asked}):
-        yield f"size: made {made}, the nearest the model draws to {asked}"
+        yield f"size: made {made}, {why.format(asked=asked)}"
 
 
 # -- one answer -----------------------------------------------------------------------
@@ -346,7 +356,7 @@ def _cost(reply: Reply, rates: Rates | None) -> Decimal | None:
     what that does not name are words.
     """
     usage = _mapping(reply.get("usageMetadata"))
-    if rates is None or "promptTokenCount" not in usage:
+    if rates is None or not _count(usage, "promptTokenCount"):
         return None
     details = usage.get("candidatesTokensDetails")
     if not details and _count(usage, "candidatesTokenCount"):
@@ -366,4 +376,4 @@ def _cost(reply: Reply, rates: Rates | None) -> Decimal | None:
 
 def _count(usage: Reply, name: str) -> int:
     value = usage.get(name)
-    return value if isinstance(value, int) and value >= 0 else 0
+    return value if isinstance(value, int) and 0 <= value <= _MOST_TOKENS else 0

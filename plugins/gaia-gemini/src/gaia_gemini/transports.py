@@ -15,12 +15,16 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import httpx2
 
+from gaia_core.images import MAX_BYTES
+
 CONNECT_SECONDS = 10.0
 """Longest wait for a connection."""
 # One kept longer may be closed already at the other end, and then nobody knows
 # whether what was sent into it was carried out.
 _KEEPALIVE_SECONDS = 4.0
 _OK = 200
+MAX_ANSWER = 4 * MAX_BYTES
+"""Most bytes of an answer: the largest picture as base64, and drafts before it."""
 
 _bodies: ContextVar[list[bytes] | None] = ContextVar("_bodies", default=None)
 
@@ -41,6 +45,10 @@ def bodies_kept() -> Iterator[list[bytes]]:
         _bodies.reset(token)
 
 
+class OversizeError(Exception):
+    """An answer is longer than any that could be of use."""
+
+
 class OnceTransport(httpx2.AsyncBaseTransport):
     """Sends every request once, over connections of its own."""
 
@@ -55,6 +63,7 @@ class OnceTransport(httpx2.AsyncBaseTransport):
 
         Raises:
             aiohttp.ClientError: If there is none.
+            OversizeError: If it is longer than any that could be of use, or packed.
             TimeoutError: If it takes longer than the request allows.
         """
         if self._session is None:
@@ -63,7 +72,7 @@ class OnceTransport(httpx2.AsyncBaseTransport):
         async with self._session.request(
             request.method,
             str(request.url),
-            headers=request.headers.multi_items(),
+            headers=[*_unpacked(request.headers)],
             data=await request.aread() or None,
             proxy=self._proxy_for(request.url),
             # Following one would send the request, and the key, a second time.
@@ -72,7 +81,7 @@ class OnceTransport(httpx2.AsyncBaseTransport):
                 total=limits.get("read"), sock_connect=CONNECT_SECONDS
             ),
         ) as answer:
-            content = await answer.read()
+            content = await _read(answer)
         response = httpx2.Response(
             answer.status,
             headers=list(answer.headers.items()),
@@ -100,6 +109,32 @@ class OnceTransport(httpx2.AsyncBaseTransport):
             self._session = None
 
 
+def _unpacked(headers: httpx2.Headers) -> Iterator[tuple[str, str]]:
+    """Give the headers of a request, asking for an answer that is not packed."""
+    yield "Accept-Encoding", "identity"
+    for name, value in headers.multi_items():
+        if name.lower() != "accept-encoding":
+            yield name, value
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    """Read an answer to its end, but no further than to the limit."""
+    packing = answer.headers.get("Content-Encoding", "identity")
+    if packing.lower() != "identity":
+        # A few bytes of it may stand for gigabytes, and it was asked for as it is.
+        message = f"it is packed: {packing[:20]}"
+        raise OversizeError(message)
+    parts: list[bytes] = []
+    size = 0
+    async for part in answer.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER:
+            message = f"it has more than {MAX_ANSWER} bytes"
+            raise OversizeError(message)
+        parts.append(part)
+    return b"".join(parts)
+
+
 def _opened() -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
@@ -107,7 +142,7 @@ def _opened() -> aiohttp.ClientSession:
             keepalive_timeout=_KEEPALIVE_SECONDS,
             ssl=httpx2.create_ssl_context(),
         ),
-        # httpx2 unpacks what is packed, as it asked for it.
+        # Nothing packed is asked for, and nothing packed is taken.
         auto_decompress=False,
         skip_auto_headers=("Accept-Encoding", "User-Agent"),
         # It would look for proxies anew with every request, in a thread; see above.
