@@ -28,7 +28,7 @@ from gaia_core.errors import (
 )
 from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
-from gaia_core.ledger import Operation
+from gaia_core.ledger import BatchState, Operation
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
@@ -62,6 +62,7 @@ class Asking:
         is_left: Whether nobody waits any more.
         is_with_others: Whether it was sent together with others, and is not answered:
             what becomes of it is known by its vendor.
+        is_called_off: Whether its batch was called off.
     """
 
     services: Services
@@ -75,6 +76,7 @@ class Asking:
     attempts: list[Attempt] = attrs.field(init=False)
     is_left: bool = attrs.field(default=False, init=False)
     is_with_others: bool = attrs.field(default=False, init=False)
+    is_called_off: bool = attrs.field(default=False, init=False)
     # Waiting for others takes no time of those that are waited for.
     _paused: float = attrs.field(default=0.0, init=False)
     _since: float | None = attrs.field(default=None, init=False)
@@ -96,6 +98,8 @@ class Asking:
 
     def is_over(self, *, after: float = 0.0) -> bool:
         """Tell whether nobody waits any more: then nothing new is begun."""
+        if self.is_called_off:
+            return True
         now = time.monotonic()
         paused = self._paused + (0.0 if self._since is None else now - self._since)
         return self.is_left or now + after >= self.started + self.seconds + paused
@@ -106,11 +110,24 @@ class Asking:
             try:
                 return await self._attempt(candidate, repeats)
             except Exception as error:
+                await self._notice(error)
                 wait = self._wait_before_repeat(candidate, repeats, error)
                 if wait is None or self.is_over(after=wait):
                     raise
             await asyncio.sleep(wait)
         raise AssertionError  # pragma: no cover  count() never ends
+
+    async def _notice(self, error: Exception) -> None:
+        """See whether the batch was called off: then nobody else is asked either."""
+        book, batch_id = self.services.ledger.batches, self.operation.batch_id
+        is_later = isinstance(error, LedgerError | TaskRunningError)
+        if book is None or batch_id is None or is_later:
+            return
+        try:
+            batch = await book.get(batch_id)
+        except LedgerError:
+            return
+        self.is_called_off = batch is not None and batch.state is BatchState.CANCELLED
 
     def _wait_before_repeat(
         self, candidate: Candidate, repeats: int, error: Exception

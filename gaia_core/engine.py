@@ -21,8 +21,7 @@ from typing import Self, Unpack, cast
 import attrs
 
 from gaia_core.assortment import Assortment, ModelList
-from gaia_core.batches import Batches
-from gaia_core.batches.service import Requests
+from gaia_core.batches.service import Batches, Requests
 from gaia_core.cache import ResultCache
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, HealthLevel, ProviderInfo
@@ -55,6 +54,7 @@ from gaia_core.selection import Offer, Plan, select
 from gaia_core.settings import Settings, load_settings
 from gaia_core.storage import ImageStorage
 from gaia_core.upkeep import Upkeep
+from gaia_core.withdrawals import Withdrawals
 
 CLOSING_GRACE = 30.0
 """How long closing waits for work that was sent already, in seconds."""
@@ -121,6 +121,7 @@ class Gaia:
             prepare=self._prepared,
             adopt=self._recovery.run_once,
             ready=self._get_ready,
+            withdraw=Withdrawals(services=self._parts.services).withdraw,
             bundles=self._parts.services.bundles,
             metrics=self.metrics,
         )

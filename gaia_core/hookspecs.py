@@ -450,6 +450,47 @@ def gaia_recover(  # type: ignore[empty-body]
     """
 
 
+@hookspec(firstresult=True)
+def gaia_cancel(  # type: ignore[empty-body]
+    contexts: "Sequence[CallContext]",
+) -> "Awaitable[None]":
+    """
+    Have the vendor stop what nobody wants any more.
+
+    Optional. Called when a person calls a batch off, for its items that were sent and
+    not answered, in whatever process that happens; again from time to time while some
+    of them are under way; and never because a program stops.
+
+    ::
+
+        @hookimpl
+        async def gaia_cancel(self, contexts: Sequence[CallContext]) -> None:
+            client = self.client()
+            tasks = Counter(one.reference for one in contexts if one.reference)
+            for file, unwanted in tasks.items():
+                batch = await client.batch_of(file)
+                if batch is not None and unwanted == batch.lines:
+                    await client.cancel(batch)
+
+    Nothing of what it does or fails to do settles anything: what was made all the same
+    comes by ``gaia_generate_many`` or by ``gaia_recover``, and is paid; what those
+    say was never made is free. What cannot be stopped is left to come to its end, and
+    so is what others want as well: requests that went out together need not belong
+    to the same batch.
+
+    Args:
+        contexts: Fresh contexts of the attempts that are given up: ``task_id`` is the
+            attempt's, ``reference`` is what that one asked to remember. Their deadline
+            is when nobody waits for this hook any more.
+
+    Returns:
+        An awaitable of nothing.
+
+    Raises:
+        Exception: Anything; it is logged, and asked again later.
+    """
+
+
 @hookspec
 def gaia_start() -> "Awaitable[None]":  # type: ignore[empty-body]
     """

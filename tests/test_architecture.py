@@ -66,6 +66,7 @@ LAYERS = (
     "running",
     "leftovers",
     "recovery",
+    "withdrawals",
     "batches",
     "upkeep",
     "showroom",

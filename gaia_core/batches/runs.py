@@ -17,6 +17,8 @@ POLL = 0.5
 """Seconds after which a run looks what other processes have done."""
 ADOPTING = 5.0
 """Seconds between two looks for items whose process is gone."""
+TELLING, RARELY = 1.0, 30.0
+"""The pauses between two words to vendors that a batch was called off."""
 PAGE = 500
 """How many events are read at once."""
 
@@ -31,6 +33,7 @@ class Run:
         max_concurrent: Most items at a time; none is leased before there is room.
         desk: What carries an item out.
         adopt: Takes care of items whose process is gone.
+        withdraw: Has vendors stop what they can, if the batch was called off.
         bundles: What items wait in for company; those take nobody's place.
     """
 
@@ -38,6 +41,7 @@ class Run:
     max_concurrent: int
     desk: Desk
     adopt: Callable[[], Awaitable[object]]
+    withdraw: Callable[[str], Awaitable[object]]
     bundles: Bundles = attrs.field(factory=Bundles)
     _under_way: dict[str, asyncio.Task[None]] = attrs.field(factory=dict, init=False)
     _waiting: set[str] = attrs.field(factory=set, init=False)
@@ -48,6 +52,9 @@ class Run:
     _looked: float = attrs.field(default=0.0, init=False)
     _adopted: float = attrs.field(default=0.0, init=False)
     _adopting: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+    _telling: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+    _tell_at: float = attrs.field(default=0.0, init=False)
+    _tell_pause: float = attrs.field(default=TELLING, init=False)
 
     async def events(self, after: int) -> AsyncGenerator[BatchEvent, None]:
         """
@@ -82,15 +89,15 @@ class Run:
         self._is_stopping = True
         self._room.set()
         self.bundles.expect(self, more=False)
-        adopting = set() if self._adopting is None else {self._adopting}
-        for task in adopting:
+        beside = {one for one in (self._adopting, self._telling) if one is not None}
+        for task in beside:
             task.cancel()
         while True:
             # What was sent may be refused meanwhile, and wait to be sent again.
             await self._leave_waiting(self._waiting)
             await self._leave_unsent()
-            adopting = {task for task in adopting if not task.done()}
-            if not (waiting := {*self._under_way.values(), *adopting}):
+            beside = {task for task in beside if not task.done()}
+            if not (waiting := {*self._under_way.values(), *beside}):
                 return
             await asyncio.wait(waiting, timeout=POLL)
 
@@ -192,6 +199,7 @@ class Run:
         is_cancelled = batch is not None and batch.state is BatchState.CANCELLED
         if is_cancelled:
             await self._leave_unsent()
+            self._tell_vendors(now)
         is_idle = not self._under_way and self._adopting is None
         if is_idle and now >= self._adopted + ADOPTING:
             self._adopted = now
@@ -210,6 +218,23 @@ class Run:
         finally:
             self._adopting = None
             self._room.set()
+
+    def _tell_vendors(self, now: float) -> None:
+        """Have vendors stop; again, because some was on its way to them before."""
+        if self._is_stopping or self._telling is not None or now < self._tell_at:
+            return
+        self._tell_at = now + self._tell_pause
+        self._tell_pause = min(2 * self._tell_pause, RARELY)
+        self._telling = asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        try:
+            await self.withdraw(self.batch_id)
+        except Exception as error:  # noqa: BLE001  as above
+            log = get_logger(batch_id=self.batch_id)
+            log.warning("gaia.cancel_failed", error=words_of(error))
+        finally:
+            self._telling = None
 
     async def _leave_unsent(self) -> None:
         """Take the hands off what was leased and not sent."""

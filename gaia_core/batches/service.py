@@ -61,6 +61,10 @@ async def nothing() -> None:
     """Do nothing: there is nobody to take care of it."""
 
 
+async def nobody(_batch_id: str) -> None:
+    """Tell nobody: there is no vendor who could stop."""
+
+
 def nowhere(_operation_id: str) -> bool:
     """Say that nothing goes on once `CarryOut` has come back."""
     return False
@@ -90,6 +94,7 @@ class Batches:
             waits; tells whether it is.
         adopt: Takes care of items whose process is gone.
         ready: Gets the ledger ready; called before each use.
+        withdraw: Has vendors stop what they can of a batch that was called off.
         bundles: What items wait in for company.
         metrics: What is told of items that ended.
     """
@@ -102,6 +107,7 @@ class Batches:
     let_go: Callable[[str], bool] = nowhere
     adopt: Callable[[], Awaitable[object]] = nothing
     ready: Callable[[], Awaitable[object]] = nothing
+    withdraw: Callable[[str], Awaitable[object]] = nobody
     bundles: Bundles = attrs.field(factory=Bundles)
     metrics: Metrics = attrs.field(factory=NoMetrics)
     _runs: "set[Run]" = attrs.field(factory=set, init=False)
@@ -233,6 +239,7 @@ class Batches:
             max_concurrent=max_concurrent,
             desk=self._desk(),
             adopt=self.adopt,
+            withdraw=self.withdraw,
             bundles=self.bundles,
         )
         self._runs.add(run)
@@ -263,12 +270,17 @@ class Batches:
         """
         Call a batch off; what was sent comes to its end.
 
+        Vendors that can stop are asked to, for a minute at most. What they made all
+        the same is kept and paid; what they say was never made ends as cancelled once
+        somebody runs the batch.
+
         Raises:
             InvalidRequestError: If there is no such batch.
         """
         await self._known(batch_id)
-        found = await self._book.cancel(batch_id)
-        return found or await self._known(batch_id)
+        await self._book.cancel(batch_id)
+        await self.withdraw(batch_id)
+        return await self._known(batch_id)
 
     async def items(self, batch_id: str) -> AsyncIterator[Operation]:
         """Go through the items of a batch in order."""

@@ -7,7 +7,13 @@ The book of operations: what was asked, tried, made and paid.
 
 from typing import TYPE_CHECKING
 
-from gaia_core.ledger.batches import Batch, BatchBook, BatchEvent, BatchState
+from gaia_core.ledger.batches import (
+    Batch,
+    BatchBook,
+    BatchEvent,
+    BatchState,
+    SentItem,
+)
 from gaia_core.ledger.contract import Ledger
 from gaia_core.ledger.memory import MemoryLedger
 from gaia_core.ledger.operations import (
@@ -35,6 +41,7 @@ __all__ = [
     "Operation",
     "OperationState",
     "Problem",
+    "SentItem",
     "Settlement",
     "SqlLedger",
     "UsageRow",

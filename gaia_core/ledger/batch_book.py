@@ -21,9 +21,9 @@ from sqlalchemy import (
     update,
 )
 
-from gaia_core.errors import LedgerError
+from gaia_core.errors import LedgerError, OutcomeClass
 from gaia_core.ledger import keys, rows, shares
-from gaia_core.ledger.batches import Batch, BatchEvent, BatchState
+from gaia_core.ledger.batches import Batch, BatchEvent, BatchState, SentItem
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.endings import (
     IS_QUEUED,
@@ -46,6 +46,8 @@ ROUTE = "batch"
 """What the idempotency keys of batches are for."""
 CHUNK = 500
 """How many items are in memory at once."""
+SENT_CHUNK = 5_000
+"""How many attempts under way are read at once: little is known of each."""
 
 
 @attrs.define(eq=False)
@@ -164,6 +166,23 @@ class SqlBatchBook:
             if len(chunk) < CHUNK:
                 return
             position += CHUNK
+
+    async def sent(self, batch_id: str) -> AsyncIterator[SentItem]:
+        """Go through what vendors have of a batch; see `BatchBook.sent`."""
+        place = (-1, 0)
+        while True:
+            read = partial(_sent, batch_id=batch_id, after=place)
+            chunk = await self.database.read(read)
+            for row in chunk:
+                yield SentItem(
+                    operation_id=row.operation_id,
+                    provider=row.provider,
+                    task_id=row.task_id,
+                    reference=row.reference,
+                )
+            if len(chunk) < SENT_CHUNK:
+                return
+            place = (chunk[-1].position, chunk[-1].number)
 
 
 # -- taking on ----------------------------------------------------------------------
@@ -361,6 +380,32 @@ def _items(connection: Connection, *, batch_id: str, after: int) -> list[Operati
     item = operations.c
     following = (item.batch_id == batch_id, item.position > after)
     return rows.read(connection, *following, order_by=item.position, limit=CHUNK)
+
+
+def _sent(
+    connection: Connection, *, batch_id: str, after: tuple[int, int]
+) -> Sequence[Any]:
+    item, attempt = operations.c, attempts.c
+    position, number = after
+    query = (
+        select(
+            *(item.position, attempt.number, attempt.operation_id),
+            *(attempt.provider, attempt.task_id, attempt.reference),
+        )
+        .join(attempts, attempt.operation_id == item.id)
+        .where(
+            item.batch_id == batch_id,
+            item.state == OperationState.SENT,
+            attempt.outcome == OutcomeClass.AMBIGUOUS,
+            or_(
+                item.position > position,
+                and_(item.position == position, attempt.number > number),
+            ),
+        )
+        .order_by(item.position, attempt.number)
+        .limit(SENT_CHUNK)
+    )
+    return connection.execute(query).all()
 
 
 def _batch(row: Row[Any]) -> Batch:

@@ -96,6 +96,24 @@ class BatchEvent:
     data: Mapping[str, Any] = attrs.field(factory=dict)
 
 
+@attrs.frozen(kw_only=True)
+class SentItem:
+    """
+    An attempt at an item of a batch that was sent, and not answered so far.
+
+    Attributes:
+        operation_id: The item.
+        provider: Who has it.
+        task_id: The attempt.
+        reference: What its provider asked to remember about it, or None.
+    """
+
+    operation_id: str
+    provider: str
+    task_id: str
+    reference: str | None
+
+
 class BatchBook(Protocol):
     """The part of a ledger that keeps batches."""
 
@@ -159,3 +177,6 @@ class BatchBook(Protocol):
 
     def items(self, batch_id: str) -> AsyncIterator[Operation]:
         """Go through the items in order, a few at a time."""
+
+    def sent(self, batch_id: str) -> AsyncIterator[SentItem]:
+        """Go through what vendors have of a batch in order, many at a time."""

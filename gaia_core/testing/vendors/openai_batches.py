@@ -31,6 +31,7 @@ _BREATH = 20
 _MOST_LINES = 50_000
 _PAGE = 20
 _FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
+_NOT_BEGUN = frozenset({"validating", "in_progress"})
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -128,6 +129,8 @@ class BatchDesk:
             ``content``.
         is_holding: Whether batches stay in progress for now.
         expires_after: After how many lines a batch expires; None: it does not.
+        cancels_after: How many lines of a batch are carried out when it is called off.
+        is_silent: Whether nothing is said of the lines that were called off.
         redirects_to: Where the content of files lies, in place of here; None: here.
         batches: All batches, the oldest first.
         calls: How often each call was made.
@@ -138,6 +141,8 @@ class BatchDesk:
     troubles: dict[str, deque[Fault | None]] = attrs.field(factory=dict)
     is_holding: bool = False
     expires_after: int | None = None
+    cancels_after: int = 0
+    is_silent: bool = False
     redirects_to: str | None = None
     batches: dict[str, VendorBatch] = attrs.field(factory=dict, init=False)
     calls: dict[str, int] = attrs.field(factory=dict, init=False)
@@ -294,7 +299,7 @@ class BatchDesk:
         batch = self.batches.get(request.match_info["id"])
         if batch is None:
             return self._missing()
-        if batch.status not in _FINAL:
+        if batch.status in _NOT_BEGUN:
             batch.status = "cancelling"
         return json_answer(batch.shown())
 
@@ -307,11 +312,13 @@ class BatchDesk:
                 batch.status = "failed" if batch.errors else "in_progress"
             case "in_progress" if not self.is_holding:
                 batch.status = "working"
-                is_over = await self._work(batch)
+                is_over = await self._work(batch, self.expires_after, "expired")
                 batch.status = "finalizing" if is_over else "expired"
             case "finalizing":
                 batch.status = "completed"
             case "cancelling":
+                batch.status = "working"
+                await self._work(batch, self.cancels_after, "cancelled")
                 batch.status = "cancelled"
 
     def _faulty(self, batch: VendorBatch) -> list[dict[str, Any]]:
@@ -342,19 +349,20 @@ class BatchDesk:
             return f"Model {line['body'].get('model')} is not available"
         return None
 
-    async def _work(self, batch: VendorBatch) -> bool:
-        """Carry the lines out; tell whether there was time for all."""
-        made, failed = self._new_file("output"), self._new_file("error")
+    async def _work(self, batch: VendorBatch, most: int | None, reason: str) -> bool:
+        """Carry lines out, and say why no more; tell whether those were all."""
+        made, failed, is_over = self._new_file("output"), self._new_file("error"), True
         with (
             made.path.open("w", encoding="utf-8") as outputs,
             failed.path.open("w", encoding="utf-8") as errors,
         ):
             for number, text in enumerate(self._lines(batch)):
-                is_late = (
-                    self.expires_after is not None and number >= self.expires_after
-                )
                 line = json.loads(text)
-                answer = _expired(line) if is_late else await self._answer(line)
+                if most is not None and number >= most:
+                    is_over = False
+                    errors.write("" if self.is_silent else _untouched(line, reason))
+                    continue
+                answer = await self._answer(line)
                 is_made = "error" not in answer
                 batch.counts["completed" if is_made else "failed"] += 1
                 (outputs if is_made else errors).write(_written(answer))
@@ -362,7 +370,7 @@ class BatchDesk:
                     await asyncio.sleep(0)
         batch.output_file_id = made.id if made.path.stat().st_size else None
         batch.error_file_id = failed.id if failed.path.stat().st_size else None
-        return self.expires_after is None or self.expires_after >= number + 1
+        return is_over
 
     async def _answer(self, line: dict[str, Any]) -> dict[str, Any]:
         """Carry one line out, as far as its fault allows."""
@@ -407,9 +415,10 @@ def _refused(line: dict[str, Any], refusal: Any, status: int) -> dict[str, Any]:
     return {"custom_id": line["custom_id"], "response": response, "error": None}
 
 
-def _expired(line: dict[str, Any]) -> dict[str, Any]:
-    error = {"code": "batch_expired", "message": "The batch expired."}
-    return {"custom_id": line["custom_id"], "response": None, "error": error}
+def _untouched(line: dict[str, Any], reason: str) -> str:
+    """Write the line about a request that was not carried out."""
+    error = {"code": f"batch_{reason}", "message": f"The batch {reason}."}
+    return _written({"custom_id": line["custom_id"], "response": None, "error": error})
 
 
 def _written(answer: dict[str, Any]) -> str:

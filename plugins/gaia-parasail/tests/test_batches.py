@@ -216,19 +216,29 @@ async def test_an_expired_batch_keeps_what_it_made(
     assert await provider.gaia_recover(late, book.again(late)) is None
 
 
-async def test_a_cancelled_batch_leaves_its_requests_open(
-    provider: ParasailProvider, vendor: OpenAIVendor
+@pytest.mark.parametrize(
+    "counts",
+    [{}, {"total": 2}, {"total": 2, "completed": 1, "failed": 0}],
+    ids=["no counts", "half of them", "one was made"],
+)
+async def test_a_cancelled_batch_leaves_open_what_it_does_not_tell(
+    provider: ParasailProvider, vendor: OpenAIVendor, counts: dict[str, int]
 ) -> None:
-    """A batch that somebody called off elsewhere says nothing about its requests."""
+    """Requests without a word are lost where some of them may have been made."""
     vendor.desk.is_holding = True
-    work = asyncio.ensure_future(gathered(provider, scenes(2), Book().contexts(2)))
+    book = Book()
+    contexts = book.contexts(2)
+    work = asyncio.ensure_future(gathered(provider, scenes(2), contexts))
     await _until(lambda: vendor.desk.batches)
     (batch,) = vendor.desk.batches.values()
-    batch.status = "cancelled"
+    batch.counts, batch.status = counts, "cancelled"
 
     answers = await work
 
     assert answers == {}
+    lost = contexts[0].task_id
+    with pytest.raises(ProviderError, match="without a word"):
+        await provider.gaia_recover(lost, book.again(lost))
 
 
 async def test_a_refused_file_costs_nothing(

@@ -6,10 +6,14 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-from gaia_core import Gaia, GenerateRequest, Settings
+import pytest
+
+from gaia_core import BatchEvent, Gaia, GenerateRequest, Settings
+from gaia_core.lookups import Lookup
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.openai import OpenAIVendor
 from gaia_parasail import ParasailProvider
@@ -22,7 +26,11 @@ def opened(provider: ParasailProvider, folder: Path) -> Gaia:
     settings = Settings(
         database=f"sqlite:///{folder / 'gaia.db'}", image_store=folder / "images"
     )
-    return Gaia.open(settings, plugins=[provider], discover=False)
+    gaia = Gaia.open(
+        settings, plugins=[provider], lookup=Lookup(spacing=0.01), discover=False
+    )
+    gaia._recovery.running.pause = 0.05
+    return gaia
 
 
 def scenes(count: int) -> list[GenerateRequest]:
@@ -69,15 +77,8 @@ async def test_a_process_that_is_killed_is_succeeded(
 ) -> None:
     """What a killed process had ordered is found, fetched, and not ordered again."""
     vendor.desk.is_holding = True
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", _CLIENT),
-        env={**os.environ, "GAIA_PLACES": json.dumps(_places(vendor, tmp_path))},
-    )
-    try:
+    async with _program(vendor, tmp_path):
         await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
     vendor.desk.is_holding = False
     await vendor.desk.finish()
 
@@ -92,6 +93,100 @@ async def test_a_process_that_is_killed_is_succeeded(
     assert len(vendor.desk.batches) == vendor.desk.calls["create"] == 1
     assert len(vendor.charges) == 20
     assert vendor.double_charges() == {}
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["told", "silent"])
+async def test_a_batch_is_called_off_at_the_service(
+    make: Make, vendor: OpenAIVendor, tmp_path: Path, *, is_silent: bool
+) -> None:
+    """What was made is kept and paid once; the rest is cancelled and costs nothing."""
+    vendor.desk.is_holding, vendor.desk.is_silent = True, is_silent
+    vendor.desk.cancels_after = 80
+
+    async with opened(make(), tmp_path) as gaia:
+        running = asyncio.create_task(_kinds(gaia.batch(scenes(200))))
+        await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
+        (batch,) = await gaia.batches.latest()
+        await gaia.batches.cancel(batch.id)
+        kinds = await running
+        found = await gaia.batches.get(batch.id)
+        (row,) = await gaia.ledger.usage(())
+        problems = await gaia.ledger.check()
+
+    (made,) = vendor.desk.batches.values()
+    assert made.status == "cancelled"
+    assert (kinds["done"], kinds["cancelled"]) == (80, 120)
+    assert found is not None
+    assert (found.done, found.ended) == (80, 200)
+    assert row.held_usd == 0
+    assert len(vendor.charges) == 80
+    assert vendor.double_charges() == {}
+    assert problems == []
+
+
+async def test_a_batch_is_called_off_from_elsewhere(
+    make: Make, vendor: OpenAIVendor, tmp_path: Path
+) -> None:
+    """Another process calls it off; the one at work comes to its end with it."""
+    vendor.desk.is_holding, vendor.desk.cancels_after = True, 8
+
+    async with _program(vendor, tmp_path) as process:
+        await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
+        async with opened(make(), tmp_path) as gaia:
+            (batch,) = await gaia.batches.latest()
+            await gaia.batches.cancel(batch.id)
+        async with asyncio.timeout(60):
+            status = await process.wait()
+
+    async with opened(make(), tmp_path) as gaia:
+        found = await gaia.batches.get(batch.id)
+        (row,) = await gaia.ledger.usage(())
+    (made,) = vendor.desk.batches.values()
+    assert (status, made.status) == (0, "cancelled")
+    assert found is not None
+    assert (found.done, found.cancelled, found.total) == (8, 12, 20)
+    assert row.held_usd == 0
+    assert len(vendor.charges) == 8
+
+
+@pytest.mark.parametrize("is_silent", [False, True], ids=["told", "silent"])
+async def test_a_batch_of_a_process_that_is_gone_is_called_off(
+    make: Make, vendor: OpenAIVendor, tmp_path: Path, *, is_silent: bool
+) -> None:
+    """Nobody is at work any more: the ledger knows what to call off, and to fetch."""
+    vendor.desk.is_holding, vendor.desk.is_silent = True, is_silent
+    vendor.desk.cancels_after = 8
+    async with _program(vendor, tmp_path):
+        await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
+
+    async with opened(make(), tmp_path) as gaia:
+        (batch,) = await gaia.batches.latest()
+        await gaia.batches.cancel(batch.id)
+        kinds = await _kinds(gaia.batches.run(batch.id))
+        (row,) = await gaia.ledger.usage(())
+        problems = await gaia.ledger.check()
+
+    (made,) = vendor.desk.batches.values()
+    assert made.status == "cancelled"
+    assert (kinds["done"], kinds["cancelled"]) == (8, 12)
+    assert row.held_usd == 0
+    assert len(vendor.charges) == 8
+    assert problems == []
+
+
+async def test_who_stops_calls_nothing_off(
+    make: Make, vendor: OpenAIVendor, tmp_path: Path
+) -> None:
+    """A program that merely ends leaves the service at work."""
+    vendor.desk.is_holding = True
+
+    async with opened(make(), tmp_path) as gaia:
+        running = asyncio.create_task(_kinds(gaia.batch(scenes(5))))
+        await _until(lambda: vendor.desk.calls.get("retrieve", 0) > 2)
+        running.cancel()
+        await asyncio.wait([running])
+
+    assert "cancel" not in vendor.desk.calls
 
 
 _CLIENT = """
@@ -119,6 +214,29 @@ async def main():
 
 asyncio.run(main())
 """
+
+
+@asynccontextmanager
+async def _program(
+    vendor: OpenAIVendor, folder: Path
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Have a process work on a batch, and kill it at last if it still does."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _CLIENT),
+        env={**os.environ, "GAIA_PLACES": json.dumps(_places(vendor, folder))},
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.wait()
+
+
+async def _kinds(events: AsyncIterator[BatchEvent]) -> Counter[str]:
+    """Count what becomes of items, until the batch has ended."""
+    async with asyncio.timeout(120):
+        return Counter([event.kind async for event in events])
 
 
 def _places(vendor: OpenAIVendor, folder: Path) -> dict[str, str]:

@@ -13,6 +13,9 @@ from gaia_parasail.reading import read_json
 # Eight pictures of 8 megapixels take less; whatever is longer is no line of ours.
 LONGEST_LINE = 512 * 1024 * 1024
 
+UNTOUCHED = frozenset({"batch_expired", "batch_cancelled"})
+"""What the service says of a request for which there was no time, or no wish."""
+
 _TOGETHER = 64
 
 
@@ -99,6 +102,12 @@ class Line:
     response: Mapping[str, Any] | None = None
     error: Mapping[str, Any] | None = None
 
+    @property
+    def is_untouched(self) -> bool:
+        """Whether it says that the request was never carried out."""
+        code = (self.error or {}).get("code")
+        return self.response is None and code in UNTOUCHED
+
 
 def next_line(file: IO[bytes]) -> Line | None:
     """Read the next line of a file that came; None: that was all."""
@@ -128,20 +137,38 @@ def line_of(text: bytes) -> Line:
     )
 
 
-def positions(path: Path) -> dict[str, int]:
+@attrs.frozen(kw_only=True)
+class Place:
+    """
+    Where the line about a task begins.
+
+    Attributes:
+        path: The file it is in.
+        start: Where it begins there.
+        is_untouched: Whether it says that the request was never carried out.
+    """
+
+    path: Path
+    start: int
+    is_untouched: bool = False
+
+
+def places_in(path: Path) -> dict[str, Place]:
     """Find where in a file each task's line begins; of several, the first counts."""
-    found: dict[str, int] = {}
+    found: dict[str, Place] = {}
     with path.open("rb") as file:
         start = 0
         while (line := next_line(file)) is not None:
-            if line.task_id is not None:
-                found.setdefault(line.task_id, start)
+            if line.task_id is not None and line.task_id not in found:
+                found[line.task_id] = Place(
+                    path=path, start=start, is_untouched=line.is_untouched
+                )
             start = file.tell()
     return found
 
 
-def line_at(path: Path, position: int) -> Line:
+def line_at(place: Place) -> Line:
     """Read the line that begins somewhere in a file."""
-    with path.open("rb") as file:
-        file.seek(position)
+    with place.path.open("rb") as file:
+        file.seek(place.start)
         return line_of(file.readline(LONGEST_LINE))

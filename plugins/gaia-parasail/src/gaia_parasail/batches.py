@@ -32,7 +32,7 @@ from gaia_parasail import payloads
 from gaia_parasail.batch_files import Part, Writer, next_line, together
 from gaia_parasail.desks import BatchState, Desk, Reference
 from gaia_parasail.downloads import Downloads
-from gaia_parasail.errors import refused_batch, undecided
+from gaia_parasail.errors import refused_batch, undecided, untouched
 from gaia_parasail.merging import merged
 from gaia_parasail.models import NAME, ModelSettings
 from gaia_parasail.patience import Patience
@@ -45,6 +45,20 @@ REMEMBERED_AT_ONCE = 5_000
 """How many references are asked to be written at a time."""
 _LOOKS_FOR_ORDER = 3
 _LOST = frozenset({OutcomeClass.AMBIGUOUS, OutcomeClass.UNUSABLE})
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Wanted:
+    """
+    What the files of results have not told so far.
+
+    Attributes:
+        places: Task to its place among the requests.
+        told: Of how many tasks it was told what came of carrying them out.
+    """
+
+    places: dict[str, int]
+    told: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -156,7 +170,9 @@ class BatchRun:
         )
         file_id = await self.desk.upload(part.path)
         reference = Reference(
-            model=self.requests[part.places[0]].model or "", file=file_id
+            model=self.requests[part.places[0]].model or "",
+            file=file_id,
+            lines=len(part.places),
         )
         await self._remember_file(contexts, reference)
         batch_id = await self._order(file_id, patience)
@@ -165,13 +181,18 @@ class BatchRun:
         state = await self._ended(batch_id, patience)
         if state.is_refused:
             raise refused_batch(state.errors)
-        wanted = {self.contexts[place].task_id: place for place in part.places}
+        wanted = _Wanted(
+            places={self.contexts[place].task_id: place for place in part.places}
+        )
         for file in state.files:
             path = part.path.with_suffix(".results")
             await patience.until_answered(partial(self.downloads.fetch, file, path))
             async with aclosing(self._read(path, wanted)) as answers:
                 async for answer in answers:
                     yield answer
+        if state.has_told_all(wanted.told):
+            for task_id in wanted.places:
+                yield task_id, untouched(state.status)
 
     async def _remember_file(
         self, contexts: Sequence[CallContext], reference: Reference
@@ -230,18 +251,17 @@ class BatchRun:
 
     # -- fetch ------------------------------------------------------------------------
 
-    async def _read(
-        self, path: Path, wanted: dict[str, int]
-    ) -> AsyncGenerator[Answer, None]:
+    async def _read(self, path: Path, wanted: _Wanted) -> AsyncGenerator[Answer, None]:
         """Read a file of results, and give the answers nobody gave before."""
         with path.open("rb") as file:
             while (line := await asyncio.to_thread(next_line, file)) is not None:
-                place = wanted.pop(line.task_id or "", None)
+                place = wanted.places.pop(line.task_id or "", None)
                 if place is None:
                     self.contexts[0].logger.warning(
                         "gaia.batch_line_ignored", custom_id=line.task_id
                     )
                     continue
+                wanted.told += not line.is_untouched
                 context = self.contexts[place]
                 hoped = payloads.wanted(self.requests[place], self.model)
                 yield context.task_id, await answer_of(line, hoped, context)

@@ -33,17 +33,19 @@ class Reference:
     What an attempt can be looked up by, as the ledger keeps it.
 
     >>> Reference.read(Reference(model="m", file="f").written())
-    Reference(model='m', file='f', batch=None)
+    Reference(model='m', file='f', batch=None, lines=None)
 
     Attributes:
         model: The model that was asked.
         file: The file with the request; None: it was asked at once, without one.
         batch: The batch that works on the file, once it is known.
+        lines: How many requests are in the file.
     """
 
     model: str
     file: str | None = None
     batch: str | None = None
+    lines: int | None = None
 
     def written(self) -> str:
         """Write it as a short text."""
@@ -71,6 +73,8 @@ class BatchState:
         files: The files with results and with errors, as far as there are any.
         errors: Why it was refused as a whole, if it was.
         is_untouched: Whether the service says that no request was carried out.
+        total: How many requests it holds; 0: the service has not counted them.
+        carried_out: How many of them were carried out, if the service says so.
     """
 
     id: str
@@ -78,6 +82,8 @@ class BatchState:
     files: Sequence[str] = ()
     errors: Sequence[Any] = ()
     is_untouched: bool = False
+    total: int = 0
+    carried_out: int | None = None
 
     @property
     def is_final(self) -> bool:
@@ -89,6 +95,21 @@ class BatchState:
         """Whether it was refused before any work: certainly nothing was charged."""
         is_empty = not self.files and self.is_untouched
         return self.status == "failed" and bool(self.errors) and is_empty
+
+    @property
+    def can_be_stopped(self) -> bool:
+        """Whether it may still make something that nobody has told it not to make."""
+        return not self.is_final and self.status != "cancelling"
+
+    def has_told_all(self, told: int) -> bool:
+        """
+        Tell whether what its files do not mention was never carried out.
+
+        Args:
+            told: Of how many requests its files say what became of carrying them out.
+        """
+        was_stopped = self.status in {"cancelled", "expired"}
+        return was_stopped and self.carried_out is not None and self.carried_out <= told
 
 
 @attrs.frozen(kw_only=True)
@@ -170,6 +191,17 @@ class Desk:
         )
         return _state(reply)
 
+    async def stop(self, batch_id: str) -> None:
+        """
+        Have a batch stopped: what is not made yet need not be.
+
+        Raises:
+            ProviderError: If it was not, or nobody can tell.
+        """
+        await self._asked(
+            lambda client: client.batches.with_raw_response.cancel(batch_id)
+        )
+
     async def by_file(self) -> Mapping[str, str]:
         """
         List all batches there are, to the last page.
@@ -225,7 +257,10 @@ def _state(reply: "Reply") -> BatchState:
     errors = reply.get("errors")
     entries = errors.get("data") if isinstance(errors, dict) else None
     counts = reply.get("request_counts")
-    done = [counts.get(key) for key in ("completed", "failed")] if counts else []
+    counts = counts if isinstance(counts, dict) else {}
+    done = [counts.get(key) for key in ("completed", "failed")]
+    numbers = [one for one in done if isinstance(one, int)]
+    total = counts.get("total")
     files = [reply.get(key) for key in ("output_file_id", "error_file_id")]
     return BatchState(
         id=_text(reply, "id"),
@@ -233,6 +268,8 @@ def _state(reply: "Reply") -> BatchState:
         files=tuple(one for one in files if isinstance(one, str) and one),
         errors=tuple(entries) if isinstance(entries, list) else (),
         is_untouched=not any(done),
+        total=total if isinstance(total, int) else 0,
+        carried_out=sum(numbers) if len(numbers) == len(done) else None,
     )
 
 

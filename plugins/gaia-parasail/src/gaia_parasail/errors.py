@@ -160,11 +160,21 @@ def refused_line(
         return refused(status if isinstance(status, int) else 500, code, {})
     code = (error or {}).get("code")
     if code in {"batch_expired", "batch_cancelled"}:
-        words = "expired" if code == "batch_expired" else "was cancelled"
-        return ProviderUnavailableError(
-            f"{NAME}'s batch {words} before this request was carried out."
-        )
+        return untouched("expired" if code == "batch_expired" else "cancelled")
     return ProviderError(f"{NAME} did not carry this request of the batch out.")
+
+
+def untouched(status: str) -> ProviderError:
+    """
+    Make the error for a request that a batch ended before.
+
+    Args:
+        status: How the batch ended: ``expired`` or ``cancelled``.
+    """
+    words = "expired" if status == "expired" else "was cancelled"
+    return ProviderUnavailableError(
+        f"{NAME}'s batch {words} before this request was carried out."
+    )
 
 
 def refused_batch(errors: Iterable[object]) -> ProviderError:

@@ -22,7 +22,7 @@ from gaia_core import (
     ProviderError,
     TaskRunningError,
 )
-from gaia_parasail.batch_files import Line, line_at, positions
+from gaia_parasail.batch_files import Line, Place, line_at, places_in
 from gaia_parasail.desks import BatchState, Desk, Reference
 from gaia_parasail.downloads import Downloads
 from gaia_parasail.errors import refused_batch, undecided
@@ -35,6 +35,7 @@ _MOST_RESULTS = 16
 _LIST_SECONDS = 1.0
 # Gaia waits a minute for an answer; what takes longer goes on meanwhile.
 _FETCHING_SECONDS = 30.0
+_UNTOUCHED = Line(task_id=None, error={"code": "batch_cancelled"})
 _NOT_CHARGED = frozenset({OutcomeClass.REJECTED_BUSY, OutcomeClass.REJECTED_AUTH})
 
 
@@ -74,7 +75,12 @@ class _Results:
     """The results of a batch on disk: where each task's line begins."""
 
     folder: "tempfile.TemporaryDirectory[str]"
-    places: Mapping[str, tuple[Path, int]]
+    places: Mapping[str, Place]
+
+    @property
+    def told(self) -> int:
+        """Of how many tasks they say what became of carrying them out."""
+        return sum(not place.is_untouched for place in self.places.values())
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -173,7 +179,9 @@ class Lookups:
                 async with asyncio.timeout(_FETCHING_SECONDS):
                     results = await self._fetched.ask(state.id, fetch)
             place = results.places.get(task_id)
-            return None if place is None else await asyncio.to_thread(line_at, *place)
+            if place is not None:
+                return await asyncio.to_thread(line_at, place)
+            return _UNTOUCHED if state.has_told_all(results.told) else None
         except TimeoutError:
             problem = TaskRunningError(f"Results of {NAME} are being fetched.")
         except ProviderError as error:
@@ -186,13 +194,12 @@ class Lookups:
     async def _fetch(self, state: BatchState) -> _Results:
         """Fetch the results of a batch, and note where each line begins."""
         folder = tempfile.TemporaryDirectory(prefix="gaia-parasail-")
-        places: dict[str, tuple[Path, int]] = {}
+        places: dict[str, Place] = {}
         try:
             for number, file_id in enumerate(state.files):
                 path = Path(folder.name) / f"results-{number}.jsonl"
                 await self.downloads.fetch(file_id, path)
-                found = await asyncio.to_thread(positions, path)
-                places = {name: (path, at) for name, at in found.items()} | places
+                places = await asyncio.to_thread(places_in, path) | places
         except BaseException:
             folder.cleanup()
             raise

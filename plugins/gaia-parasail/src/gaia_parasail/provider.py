@@ -234,6 +234,11 @@ class ParasailProvider:
         """Look up a request that went out in a batch; others leave no trace."""
         return await self._work().recover(task_id, context)
 
+    @hookimpl
+    async def gaia_cancel(self, contexts: Sequence[CallContext]) -> None:
+        """Have the service's batches stopped of which everything is given up."""
+        await self._work().cancel(contexts)
+
     # -- upkeep -----------------------------------------------------------------------
 
     @hookimpl

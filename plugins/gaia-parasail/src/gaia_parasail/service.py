@@ -21,6 +21,7 @@ from gaia_core import (
 )
 from gaia_parasail import calls, payloads, replies
 from gaia_parasail.batches import Answer, BatchRun
+from gaia_parasail.cancelling import Cancelling
 from gaia_parasail.clients import Clients
 from gaia_parasail.desks import Desk, Reference
 from gaia_parasail.downloads import Downloads
@@ -58,6 +59,7 @@ class Service:
     max_file_bytes: int
     _clients: Clients = attrs.field(init=False, repr=False)
     _lookups: PerLoop[Lookups] = attrs.field(init=False, repr=False)
+    _cancelling: Cancelling = attrs.field(init=False, repr=False)
 
     @_clients.default
     def _own_clients(self) -> Clients:
@@ -68,6 +70,10 @@ class Service:
     @_lookups.default
     def _none_yet(self) -> PerLoop[Lookups]:
         return PerLoop(self._new_lookups)
+
+    @_cancelling.default
+    def _nothing_yet(self) -> Cancelling:
+        return Cancelling(desk=self._desk)
 
     async def names(self) -> Sequence[str]:
         """Ask which models there are; it answers all at once, and it is free."""
@@ -139,6 +145,10 @@ class Service:
             message = f"{NAME} keeps no record of requests that are answered at once."
             raise ProviderError(message)
         return await self._lookups.here().find(reference, task_id, context)
+
+    async def cancel(self, contexts: Sequence[CallContext]) -> None:
+        """Have batches stopped of which nobody wants anything any more."""
+        await self._cancelling.stop(contexts)
 
     async def close(self) -> None:
         """Close the running loop's connections, and throw away what was fetched."""
