@@ -103,6 +103,8 @@ def models(  # noqa: PLR0913  one for each option
         )
     _hint(listing, hidden=len(wanted) - len(shown))
     is_empty = search is not None and not listing.models
+    if is_empty:
+        say(clean(f"Nothing was found for {search!r}."))
     is_lost = is_empty and _is_unasked(listing, provider)
     return ExitCode.FAILED if is_lost else ExitCode.DONE
 
