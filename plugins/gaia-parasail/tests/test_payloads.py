@@ -176,3 +176,20 @@ def test_settings_that_cannot_be(settings: dict[str, Any], said: str) -> None:
     """A model described wrongly is refused with what is accepted."""
     with pytest.raises(ValueError, match=said):
         ModelSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    ("grey", "alpha"), [(255, 255), (65_535, 0)], ids=["nearly black", "white"]
+)
+def test_a_mask_of_16_bits_is_scaled(grey: int, alpha: int) -> None:
+    """What is nearly black in a mask of 16 bits is kept, not painted over."""
+    mask = Image.from_bytes(png(32, 32, mode="I;16", colour=(grey,)))
+    request = GenerateRequest(
+        prompt="a keep", image=png(32, 32), mask_image=mask, width=32, height=32
+    )
+
+    brought = payloads.pictures(request, ModelSettings(endpoint="edits"))
+
+    assert brought.mask is not None
+    made = Image.from_bytes(brought.mask[1]).decode()
+    assert made.getchannel("A").getextrema() == (alpha, alpha)

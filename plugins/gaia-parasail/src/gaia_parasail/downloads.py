@@ -139,6 +139,9 @@ def _session(*, is_guarded: bool) -> "ClientSession":
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(socket_factory=factory),
         cookie_jar=aiohttp.DummyCookieJar(),
+        # A few packed bytes could fill the disk: none are asked for, or unpacked.
+        headers={"Accept-Encoding": "identity"},
+        auto_decompress=False,
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_SECONDS, sock_read=60.0
         ),

@@ -57,13 +57,18 @@ class Patience:
         Ask what costs nothing until it is answered, whatever goes wrong meanwhile.
 
         Raises:
-            ProviderError: If the time is over, or it is refused again and again;
-                either says nothing about what was ordered, and what that costs.
+            ProviderError: If the time is over, also in the middle of an answer, or it
+                is refused again and again; none of it says anything about what was
+                ordered, and what that costs.
         """
         refusals, times = 0, 0
         while True:
             try:
-                return await ask()
+                # Whoever sends a byte a minute is not silent, and is never done.
+                async with asyncio.timeout(self.deadline - time.monotonic()):
+                    return await ask()
+            except TimeoutError:
+                refusals, problem = 0, ProviderError(f"{NAME} is too slow to be read.")
             except ProviderError as error:
                 refusals = 0 if error.outcome in _OPEN else refusals + 1
                 problem = undecided(error)

@@ -213,7 +213,11 @@ def _mask(mask: Image) -> Part:
     """Turn Gaia's mask, white where to paint, into OpenAI's, transparent there."""
     from PIL import Image as pillow  # noqa: N813, PLC0415 - 25 ms
 
-    white = mask.decode().convert("L")
+    white = mask.decode()
+    if white.mode.startswith("I"):
+        # 16 bits of grey: Pillow would cut them off instead of scaling them.
+        white = white.point(lambda value: value / 256)
+    white = white.convert("L")
     picture = pillow.new("RGBA", white.size, "black")
     picture.putalpha(white.point(lambda value: 0 if value >= _WHITE else 255))
     buffer = io.BytesIO()
