@@ -40,7 +40,11 @@ async def checked(result: object, candidate: Candidate, hook: str) -> Result:
         )
         raise UnusableResultError(message)
     if isinstance(result, ImageResult):
-        await _check_pictures(result, candidate)
+        try:
+            await _check_pictures(result, candidate)
+        except UnusableResultError as error:
+            error.cost_usd = result.cost_usd
+            raise
     answer = cast("Result", result)
     if answer.model:
         return answer

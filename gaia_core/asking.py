@@ -32,7 +32,14 @@ from gaia_core.ledger import BatchState, Operation
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
-from gaia_core.reliability import Asker, Target, classify, cost_in_all, cost_of
+from gaia_core.reliability import (
+    Asker,
+    Target,
+    charge_of,
+    classify,
+    cost_in_all,
+    cost_of,
+)
 from gaia_core.requests import GenerateRequest, Request
 from gaia_core.responses import Attempt
 from gaia_core.selection import Candidate
@@ -452,6 +459,7 @@ class Asking:
     ) -> Attempt:
         """Put how it ended in the place of the latest attempt."""
         attempt = self.attempts[-1]
+        charged = charge_of(error) if charged is None else charged
         self.attempts[-1] = attrs.evolve(
             attempt,
             outcome=outcome,

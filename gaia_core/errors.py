@@ -41,6 +41,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from gaia_core.responses import Attempt
 
 
@@ -371,7 +373,25 @@ class ProviderUnavailableError(ProviderError):
 
 
 class UnusableResultError(ProviderError):
-    """The provider answered, and charged, without a picture that can be used."""
+    """
+    The provider answered, and charged, without a picture that can be used.
+
+    Attributes:
+        cost_usd: What it charged, in US dollars; None: it does not say, and the
+            price of the catalogue is booked.
+    """
 
     outcome = OutcomeClass.UNUSABLE
     suggested_action = "contact_support"
+    cost_usd: "Decimal | None" = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        cost_usd: "Decimal | None" = None,
+    ) -> None:
+        """Keep what the provider charged."""
+        super().__init__(message, retry_after=retry_after)
+        self.cost_usd = cost_usd

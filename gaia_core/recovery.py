@@ -51,6 +51,7 @@ from gaia_core.leftovers import (
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.reliability import classify, cost_in_all, cost_of, lost_attempt
+from gaia_core.reliability.money import charge_of
 from gaia_core.responses import Attempt, StoredImage
 from gaia_core.results import ImageResult
 from gaia_core.running import Running
@@ -416,7 +417,7 @@ class Recovery:
     ) -> OperationState:
         """Close an operation whose task was refused, or made nothing of use."""
         outcome = classify(error)
-        cost = cost_of(outcome, lost.cost_usd, None)
+        cost = cost_of(outcome, lost.cost_usd, charge_of(error))
         words = words_of(error)
         ended = attrs.evolve(lost, outcome=outcome, cost_usd=cost, error=words)
         attempts = with_ended(operation.attempts, ended)

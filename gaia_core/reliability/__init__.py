@@ -6,7 +6,7 @@ Gaia goes by; `SingleTry` admits every provider and repeats nothing.
 """
 
 from gaia_core.reliability.gates import EgressLimits
-from gaia_core.reliability.money import cost_in_all, cost_of, lost_attempt
+from gaia_core.reliability.money import charge_of, cost_in_all, cost_of, lost_attempt
 from gaia_core.reliability.outcomes import (
     classify,
     is_model_missing,
@@ -24,6 +24,7 @@ __all__ = [
     "StandardReliability",
     "Standing",
     "Target",
+    "charge_of",
     "classify",
     "cost_in_all",
     "cost_of",

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
-from gaia_core.errors import OutcomeClass
+from gaia_core.errors import OutcomeClass, UnusableResultError
 from gaia_core.responses import Attempt
 
 _NOTHING = Decimal(0)
@@ -22,9 +22,14 @@ def cost_of(
         price: What the catalogue says; None: unknown.
         charged: What the provider says; it counts if it is an amount at all.
     """
-    if outcome is OutcomeClass.OK and charged is not None and _is_amount(charged):
+    if outcome in _ANSWERED and charged is not None and _is_amount(charged):
         return charged
     return price if outcome in _DUE else _NOTHING
+
+
+def charge_of(error: Exception | None) -> Decimal | None:
+    """Give what a provider says it charged for nothing of use; None: it does not."""
+    return error.cost_usd if isinstance(error, UnusableResultError) else None
 
 
 def cost_in_all(attempts: Iterable[Attempt]) -> Decimal | None:

@@ -1,10 +1,17 @@
 """The provider inside of Gaia: what it leaves open is settled, and paid once."""
 
 import asyncio
+from decimal import Decimal
 
+import attrs
 import pytest
 
-from gaia_core import GenerateRequest, OperationState, UpscaleRequest
+from gaia_core import (
+    GenerateRequest,
+    OperationState,
+    UnusableResultError,
+    UpscaleRequest,
+)
 from gaia_core.ledger import MemoryLedger
 from gaia_core.lookups import Lookup
 from gaia_core.testing.probes import until
@@ -80,3 +87,27 @@ async def test_the_bill_is_the_vendors(
     assert operation.state is OperationState.DONE
     assert [str(one.cost_usd) for one in (operation, response, larger)] == ["0.02"] * 3
     assert larger.images[0].width == 512
+
+
+@pytest.mark.parametrize("fault", [Fault.EMPTY_AFTER, Fault.BAD_IMAGE_AFTER], ids=str)
+@pytest.mark.parametrize(
+    "model", ["runware:100@1", "openai:4@1"], ids=["sync", "async"]
+)
+async def test_what_is_of_no_use_is_booked_as_the_vendor_bills_it(
+    open_gaia: OpenGaia,
+    made: Made,
+    vendor: RunwareVendor,
+    parts: dict[str, object],
+    fault: Fault,
+    model: str,
+) -> None:
+    """The catalogue may know another price, or none."""
+    vendor.inject(Faults(script=[fault]))
+    request = attrs.evolve(KEEP, model=model, width=1_024, height=1_024)
+    async with open_gaia(made(timeout=5.0), **parts) as gaia:
+        with pytest.raises(UnusableResultError) as caught:
+            await gaia.generate(request)
+        operation = await gaia.operation(caught.value.operation_id)
+
+    assert operation is not None
+    assert operation.cost_usd == vendor.total_usd == Decimal("0.04")

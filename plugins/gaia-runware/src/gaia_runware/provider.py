@@ -217,8 +217,10 @@ class RunwareProvider:
     ) -> PromptResult:
         """Have a prompt worked out."""
         task, items = await self._worked(request, context)
+        with replies.billed(items):
+            words = replies.words_of(items)
         return PromptResult(
-            prompt=replies.shortened(replies.words_of(items), request.max_length),
+            prompt=replies.shortened(words, request.max_length),
             provider=NAME,
             model=request.model or task.payload["model"],
             cost_usd=replies.cost_of(items),
@@ -231,8 +233,10 @@ class RunwareProvider:
     ) -> DescriptionResult:
         """Have a picture described."""
         task, items = await self._worked(request, context)
+        with replies.billed(items):
+            words = replies.words_of(items)
         return DescriptionResult(
-            description=replies.words_of(items),
+            description=words,
             provider=NAME,
             model=request.model or task.payload["model"],
             cost_usd=replies.cost_of(items),
@@ -265,8 +269,10 @@ class RunwareProvider:
         if not found.results:
             raise refusal(found.errors[-1])
         items = replies.with_pictures(found.results)
+        with replies.billed(found.results):
+            images = await replies.images_of(items, context)
         return ImageResult(
-            images=await replies.images_of(items, context),
+            images=images,
             provider=NAME,
             model=found.model,
             cost_usd=replies.cost_of(found.results),
@@ -288,8 +294,10 @@ class RunwareProvider:
         """Have a task done, and fetch the pictures it made."""
         task, items = await self._worked(request, context)
         pictures = replies.with_pictures(items)
+        with replies.billed(items):
+            images = await replies.images_of(pictures, context)
         return ImageResult(
-            images=await replies.images_of(pictures, context),
+            images=images,
             provider=NAME,
             model=request.model or task.payload["model"],
             cost_usd=replies.cost_of(items),

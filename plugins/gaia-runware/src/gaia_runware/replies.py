@@ -3,7 +3,8 @@
 import asyncio
 import base64
 import binascii
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import Decimal, InvalidOperation
 
 from gaia_core import CallContext, GeneratedImage, UnusableResultError
@@ -26,6 +27,21 @@ def cost_of(items: Iterable[Item]) -> Decimal | None:
     costs = [_amount(item["cost"]) for item in items if item.get("cost") is not None]
     known = [cost for cost in costs if cost is not None]
     return sum(known, Decimal(0)) if known else None
+
+
+@contextmanager
+def billed(items: Iterable[Item]) -> Iterator[None]:
+    """
+    Say what was charged, where nothing of use came of it.
+
+    Raises:
+        UnusableResultError: If it is raised inside, with the cost.
+    """
+    try:
+        yield
+    except UnusableResultError as error:
+        error.cost_usd = cost_of(items)
+        raise
 
 
 def warnings_of(items: Sequence[Item], wanted: int) -> tuple[str, ...]:
