@@ -195,7 +195,7 @@ class Asking:
             return False
         provider = self.services.plugins.providers[candidate.provider]
         hook = HOOK_OF[self.request.capability]
-        return self.services.bundles.takes(provider, hook)
+        return self.services.bundles.takes(provider, candidate.model, hook)
 
     async def _attempt_with_others(
         self, candidate: Candidate, attempt: Attempt
@@ -232,6 +232,7 @@ class Asking:
         try:
             given = await bundles.call(
                 provider,
+                candidate.model,
                 request,
                 self._context(candidate, attempt.task_id),
                 send=partial(self._send_with_others, attempt),
@@ -327,7 +328,9 @@ class Asking:
             reference=reference_of(self.attempts, task_id),
         )
         try:
-            found = await self.services.lookup.find(provider, candidate, context)
+            found = await self.services.lookup.find(
+                provider, candidate, context, self.request.capability
+            )
         except Exception as failure:
             if is_definite(failure):
                 raise

@@ -22,6 +22,7 @@ import attrs
 
 from gaia_core.calls import contained, words_of
 from gaia_core.capabilities import Capability
+from gaia_core.catalog import ModelInfo
 from gaia_core.context import CallContext
 from gaia_core.errors import PluginError, ProviderError, ProviderTimeoutError
 from gaia_core.observability import get_logger
@@ -105,22 +106,23 @@ class Bundles:
     _expected: set[Hashable] = attrs.field(factory=set, init=False)
 
     @staticmethod
-    def takes(provider: Provider, hook: str) -> bool:
+    def takes(provider: Provider, model: ModelInfo, hook: str) -> bool:
         """
-        Tell whether calls of a provider's hook can be bundled.
+        Tell whether calls of a provider's hook can be bundled, for one of its models.
 
         They are not where middleware wraps that hook and would be passed by.
         """
         return (
             hook == ONE
             and provider.implements(MANY)
-            and provider.info().max_batch_size > 1
+            and _most_of(provider, model) > 1
             and provider.wrappers(ONE) <= provider.wrappers(MANY)
         )
 
-    async def call(
+    async def call(  # noqa: PLR0913  what an attempt is made of
         self,
         provider: Provider,
+        model: ModelInfo,
         request: GenerateRequest,
         context: CallContext,
         *,
@@ -135,6 +137,7 @@ class Bundles:
 
         Args:
             provider: Whom to ask.
+            model: Which of its models.
             request: What for; its model is set.
             context: The attempt; its deadline is set when the hook is called.
             send: Writes down that it is sent, right before it is; what it raises is
@@ -147,7 +150,7 @@ class Bundles:
         Raises:
             Exception: What the provider gave or raised instead.
         """
-        bundle = self._bundle_for(provider, request)
+        bundle = self._bundle_for(provider, model, request)
         answer = asyncio.get_running_loop().create_future()
         call = _Call(
             request=request, context=context, send=send, place=place, answer=answer
@@ -197,7 +200,9 @@ class Bundles:
 
     # -- joining ------------------------------------------------------------------
 
-    def _bundle_for(self, provider: Provider, request: GenerateRequest) -> _Bundle:
+    def _bundle_for(
+        self, provider: Provider, model: ModelInfo, request: GenerateRequest
+    ) -> _Bundle:
         """Find the bundle that is open, or open one."""
         key = (provider.name, request.model, request.capability)
         found = self._open.get(key)
@@ -206,7 +211,7 @@ class Bundles:
                 key=key,
                 provider=provider,
                 capability=request.capability,
-                limit=max(1, provider.info().max_batch_size),
+                limit=max(1, _most_of(provider, model)),
             )
             self._wait_for_more(found, self.window)
         return found
@@ -342,6 +347,12 @@ class Bundles:
             bundle.handed_out.add(operation_id)
             self._handed_out[operation_id] = bundle
         _answer(call, answer)
+
+
+def _most_of(provider: Provider, model: ModelInfo) -> int:
+    """Tell how many requests for a model go into one call."""
+    own = model.max_batch_size
+    return provider.info().max_batch_size if own is None else own
 
 
 @asynccontextmanager

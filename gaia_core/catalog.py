@@ -224,6 +224,8 @@ class ModelInfo:
             models are listed so that a person sees why they are passed over.
         is_batch_only: Whether it serves nothing but items of batches, because its
             answers take hours.
+        max_batch_size: Most requests in one call of ``gaia_generate_many``; 1: one by
+            one, through ``gaia_generate``; None: as many as its provider takes.
     """
 
     id: str = attrs.field(validator=_is_text)
@@ -255,6 +257,9 @@ class ModelInfo:
         default="image", validator=attrs.validators.in_(("image", "video"))
     )
     is_batch_only: bool = False
+    max_batch_size: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_is_whole)
+    )
 
     def answers_to(self, name: str) -> bool:
         """Tell whether a name is this model's identifier or an alias of it."""
@@ -320,7 +325,8 @@ class ProviderInfo:
         max_attempts: Most tries for one operation; None: as the settings say.
         retry_delay: Seconds before the first repetition, from which the further
             waits grow; None: as Gaia does.
-        max_batch_size: Most requests in one call of ``gaia_generate_many``.
+        max_batch_size: Most requests in one call of ``gaia_generate_many``, for models
+            that say nothing else.
         batch_timeout: Longest such a call may take, in seconds.
         base_url: Where it is asked. Results are fetched from this host even where
             no other could be: on this machine, or in a private network.

@@ -323,8 +323,13 @@ class Door:
         bundles, providers = self.services.bundles, self.services.plugins.providers
         hook = HOOK_OF[plan.request.capability]
         # All of them: what is half worked out takes memory while an item waits.
-        names = {one.provider for one in plan.candidates}
-        return any(bundles.takes(providers[name], hook) for name in names)
+        ways = {
+            (one.provider, one.model.max_batch_size): one for one in plan.candidates
+        }
+        return any(
+            bundles.takes(providers[one.provider], one.model, hook)
+            for one in ways.values()
+        )
 
     def _planned(
         self, request: Request, **choices: Unpack[PlanChoices]

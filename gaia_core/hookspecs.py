@@ -102,7 +102,6 @@ def gaia_provider_info() -> "ProviderInfo":  # type: ignore[empty-body]
             return ProviderInfo(
                 name="hello",
                 capabilities={Capability.TEXT_TO_IMAGE},
-                priority=5,
                 unavailable=None if self.api_key else "HELLO_API_KEY is not set",
             )
 
@@ -239,9 +238,8 @@ def gaia_generate_many(  # type: ignore[empty-body]
     """
     Make the pictures of several requests in one call to the vendor.
 
-    Optional, for vendors that have such a call. Gaia uses it for items of batches
-    that come to the provider at the same time, up to
-    ``ProviderInfo.max_batch_size`` of them, and gives it
+    Gaia uses it for items of batches that come to the provider at the same time, up to
+    ``max_batch_size`` of the model or the provider, and gives it
     ``ProviderInfo.batch_timeout`` seconds; single requests go through
     `gaia_generate`, which is needed all the same.
 
@@ -297,11 +295,7 @@ def gaia_upscale(  # type: ignore[empty-body]
             data = await self.client().enlarge(
                 request.image.data, request.upscale_factor
             )
-            return ImageResult(
-                images=[GeneratedImage(data=data)],
-                provider="hello",
-                model=request.model,
-            )
+            return replies.picture(data, request.model)
 
     Args:
         request: The picture and the factor.
@@ -326,11 +320,7 @@ def gaia_remove_background(  # type: ignore[empty-body]
             self, request: RemoveBackgroundRequest, context: CallContext
         ) -> ImageResult:
             data = await self.client().cut_out(request.image.data)
-            return ImageResult(
-                images=[GeneratedImage(data=data)],
-                provider="hello",
-                model=request.model,
-            )
+            return replies.picture(data, request.model)
 
     Args:
         request: The picture.
@@ -380,9 +370,7 @@ def gaia_describe_image(  # type: ignore[empty-body]
             self, request: DescribeImageRequest, context: CallContext
         ) -> DescriptionResult:
             words = await self.client().look(request.image.data, request.question)
-            return DescriptionResult(
-                description=words, provider="hello", model=request.model
-            )
+            return replies.description(words, request.model)
 
     Args:
         request: The picture and the question.
@@ -421,7 +409,7 @@ def gaia_check_health(level: "HealthLevel") -> "Awaitable[Health]":  # type: ign
 @hookspec(firstresult=True)
 def gaia_recover(  # type: ignore[empty-body]
     task_id: str, context: "CallContext"
-) -> "Awaitable[ImageResult | None]":
+) -> "Awaitable[ImageResult | PromptResult | DescriptionResult | None]":
     """
     Look up an attempt whose answer was lost.
 
@@ -440,8 +428,8 @@ def gaia_recover(  # type: ignore[empty-body]
             ``reference`` is what that one asked to remember.
 
     Returns:
-        An awaitable of the pictures, or of None when the vendor has certainly never
-        seen it: it may then be made, and paid, anew.
+        An awaitable of what the attempt's own hook would have given, or of None when
+        the vendor has certainly never seen it: it may then be made, and paid, anew.
 
     Raises:
         TaskRunningError: If the vendor is still at work on it: it is asked again.
@@ -457,44 +445,35 @@ def gaia_cancel(  # type: ignore[empty-body]
     """
     Have the vendor stop what nobody wants any more.
 
-    Optional. Called when a person calls a batch off, for its items that were sent and
-    not answered, in whatever process that happens; again from time to time while some
-    of them are under way; and never because a program stops.
+    Called when a person calls a batch off, in whatever process, for its items that
+    were sent and not answered; again while some of them are under way; and never
+    because a program stops.
 
     ::
 
         @hookimpl
         async def gaia_cancel(self, contexts: Sequence[CallContext]) -> None:
-            client = self.client()
             tasks = Counter(one.reference for one in contexts if one.reference)
             for file, unwanted in tasks.items():
-                batch = await client.batch_of(file)
+                batch = await self.client().batch_of(file)
                 if batch is not None and unwanted == batch.lines:
-                    await client.cancel(batch)
+                    await self.client().cancel(batch)
 
-    Nothing of what it does or fails to do settles anything: what was made all the same
-    comes by ``gaia_generate_many`` or by ``gaia_recover``, and is paid; what those
-    say was never made is free. What cannot be stopped is left to come to its end, and
-    so is what others want as well: requests that went out together need not belong
-    to the same batch.
+    It settles nothing: what was made all the same comes by ``gaia_generate_many`` or
+    ``gaia_recover``, and is paid; what those say was never made is free. Leave alone
+    what cannot be stopped, and what others want as well: requests that went out
+    together need not belong to the same batch. Errors are logged.
 
     Args:
-        contexts: Fresh contexts of the attempts that are given up: ``task_id`` is the
-            attempt's, ``reference`` is what that one asked to remember. Their deadline
-            is when nobody waits for this hook any more.
-
-    Returns:
-        An awaitable of nothing.
-
-    Raises:
-        Exception: Anything; it is logged, and asked again later.
+        contexts: Fresh contexts of the attempts, each with its task id and, in
+            ``reference``, what it asked to remember.
     """
 
 
 @hookspec
 def gaia_start() -> "Awaitable[None]":  # type: ignore[empty-body]
     """
-    Get ready; called when a `Gaia` is opened.
+    Get ready.
 
     ::
 
@@ -502,15 +481,14 @@ def gaia_start() -> "Awaitable[None]":  # type: ignore[empty-body]
         async def gaia_start(self) -> None:
             self.pool = Pool(size=self.pool_size)
 
-    Returns:
-        An awaitable of nothing.
+    Called when a `Gaia` is opened.
     """
 
 
 @hookspec
 def gaia_stop() -> "Awaitable[None]":  # type: ignore[empty-body]
     """
-    Let go of everything; called when a `Gaia` is closed, in reverse order.
+    Let go of everything.
 
     ::
 
@@ -518,6 +496,5 @@ def gaia_stop() -> "Awaitable[None]":  # type: ignore[empty-body]
         async def gaia_stop(self) -> None:
             await self.pool.close()
 
-    Returns:
-        An awaitable of nothing.
+    Called when a `Gaia` is closed, in reverse order.
     """

@@ -8,8 +8,10 @@ import attrs
 
 from gaia_core.answers import Result, checked
 from gaia_core.calls import answer_of
+from gaia_core.capabilities import Capability
 from gaia_core.context import CallContext
 from gaia_core.errors import OutcomeClass
+from gaia_core.hookspecs import HOOK_OF
 from gaia_core.plugins import Provider
 from gaia_core.reliability import classify
 from gaia_core.responses import Attempt
@@ -39,6 +41,7 @@ class Lookup:
         provider: Provider,
         candidate: Candidate,
         context: CallContext,
+        capability: Capability,
         *,
         aside: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> Result | None:
@@ -49,6 +52,7 @@ class Lookup:
             provider: Whom to ask.
             candidate: What was asked for.
             context: The attempt.
+            capability: What it was asked to do.
             aside: Lets others go on while nothing is done but waiting.
 
         Returns:
@@ -62,7 +66,9 @@ class Lookup:
             async with aside():
                 await asyncio.sleep(self.spacing)
             found = await self._ask(provider, context)
-        return None if found is None else await checked(found, candidate, HOOK)
+        if found is None:
+            return None
+        return await checked(found, candidate, HOOK_OF[capability])
 
     async def _ask(self, provider: Provider, context: CallContext) -> object:
         found: object = await answer_of(

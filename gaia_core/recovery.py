@@ -285,7 +285,7 @@ class Recovery:
         )
         candidate = candidate_of(operation, lost)
         return await self.services.lookup.find(
-            provider, candidate, context, aside=self._aside
+            provider, candidate, context, operation.capability, aside=self._aside
         )
 
     @asynccontextmanager

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from gaia_core import (
     CallContext,
+    Capability,
     GeneratedImage,
     GenerateRequest,
     ImageResult,
     LedgerError,
+    ModelInfo,
     ProviderError,
     ProviderInfo,
     ProviderTimeoutError,
@@ -32,6 +34,12 @@ from gaia_core.testing.contexts import capture_events, context
 from .waiting import until
 
 PICTURE = png(16, 16)
+MODEL = ModelInfo(
+    id="press",
+    name="Press",
+    provider="press",
+    capabilities={Capability.TEXT_TO_IMAGE},
+)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -124,7 +132,9 @@ def _loaded(*plugins: object) -> Provider:
 
 async def _one(bundles: Bundles, provider: Provider, word: str, **how: Any) -> Any:
     own = context()
-    answer = await bundles.call(provider, GenerateRequest(prompt=word), own, **how)
+    answer = await bundles.call(
+        provider, MODEL, GenerateRequest(prompt=word), own, **how
+    )
     bundles.ended(own.operation_id)
     return answer
 
@@ -164,7 +174,8 @@ async def test_each_call_keeps_its_task_id() -> None:
     provider, asked = _loaded(press), [GenerateRequest(prompt=word) for word in "ab"]
 
     await asyncio.gather(
-        bundles.call(provider, asked[0], one), bundles.call(provider, asked[1], two)
+        bundles.call(provider, MODEL, asked[0], one),
+        bundles.call(provider, MODEL, asked[1], two),
     )
 
     assert press.task_ids == [one.task_id, two.task_id]
@@ -381,7 +392,7 @@ async def test_answers_wait_until_those_before_are_kept() -> None:
     provider, contexts = _loaded(press), [context() for _ in range(40)]
     asking = [
         asyncio.create_task(
-            bundles.call(provider, GenerateRequest(prompt=str(number)), one)
+            bundles.call(provider, MODEL, GenerateRequest(prompt=str(number)), one)
         )
         for number, one in enumerate(contexts)
     ]
@@ -446,7 +457,9 @@ async def test_other_models_go_in_other_bundles() -> None:
         GenerateRequest(prompt="c", model="one"),
     ]
 
-    await asyncio.gather(*(bundles.call(provider, one, context()) for one in asked))
+    await asyncio.gather(
+        *(bundles.call(provider, MODEL, one, context()) for one in asked)
+    )
 
     assert sorted(press.bundles) == [("a", "c"), ("b",)]
 
@@ -590,7 +603,7 @@ async def test_who_waits_needs_no_place() -> None:
     places.watch(own.operation_id, told.append)
     request = GenerateRequest(prompt="a")
 
-    asking = asyncio.create_task(bundles.call(_loaded(press), request, own))
+    asking = asyncio.create_task(bundles.call(_loaded(press), MODEL, request, own))
     await until(lambda: bool(press.bundles))
     meanwhile = (list(told), places.is_sent(own.operation_id))
     press.may_answer.set()
@@ -616,7 +629,42 @@ def test_who_takes_bundles(plugins: list[object], hook: str, expected: bool) -> 
     """A provider takes them that says so, unless middleware would be passed by."""
     provider = _loaded(*plugins)
 
-    assert Bundles.takes(provider, hook) is expected
+    assert Bundles.takes(provider, MODEL, hook) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [(None, True), (2, True), (1, False)],
+    ids=["as its provider", "some", "one by one"],
+)
+def test_a_model_has_its_own_say(own: int | None, expected: bool) -> None:
+    """A model goes one by one where its provider takes many for others."""
+    provider = _loaded(Press())
+
+    assert (
+        Bundles.takes(
+            provider, attrs.evolve(MODEL, max_batch_size=own), "gaia_generate"
+        )
+        is expected
+    )
+
+
+async def test_no_bundle_is_larger_than_its_model_takes() -> None:
+    """The limit of a model counts in place of its provider's."""
+    press = Press(max_batch_size=4)
+    provider, bundles = _loaded(press), Bundles(window=0.01)
+    model = attrs.evolve(MODEL, max_batch_size=2)
+
+    await asyncio.gather(
+        *(
+            bundles.call(
+                provider, model, GenerateRequest(prompt=str(number)), context()
+            )
+            for number in range(4)
+        )
+    )
+
+    assert [len(bundle) for bundle in press.bundles] == [2, 2]
 
 
 # -- whatever comes together --------------------------------------------------------

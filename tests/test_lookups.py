@@ -9,11 +9,17 @@ import pytest
 
 from gaia_core import (
     ContentFilteredError,
+    DescribeImageRequest,
+    DescriptionResult,
+    EnhancePromptRequest,
+    Gaia,
     GenerateRequest,
+    Image,
     ImageResult,
     OperationState,
     OutcomeClass,
     OutcomeUnknownError,
+    PromptResult,
     ProviderTimeoutError,
     RateLimitError,
     TaskRunningError,
@@ -22,7 +28,9 @@ from gaia_core import (
 )
 from gaia_core.lookups import Lookup
 from gaia_core.reliability import StandardReliability
-from gaia_core.testing import FakeProvider, MemoryStorage
+from gaia_core.requests import Request
+from gaia_core.responses import Response
+from gaia_core.testing import FakeProvider, MemoryStorage, png
 from gaia_core.testing.pytest_plugin import OpenGaia
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=64, height=64)
@@ -155,6 +163,79 @@ async def test_unknown_outcome_is_settled_later(open_gaia: OpenGaia) -> None:
     assert operation is not None
     assert operation.state is OperationState.DONE
     assert len(operation.image_ids) == 1
+
+
+WORDS = [
+    pytest.param(
+        EnhancePromptRequest(prompt="a keep"),
+        PromptResult(prompt="a lit keep", provider="fake", model="fake"),
+        {"prompt": "a lit keep"},
+        id="prompt",
+    ),
+    pytest.param(
+        DescribeImageRequest(image=Image.from_bytes(png(8, 8))),
+        DescriptionResult(description="a red keep", provider="fake", model="fake"),
+        {"description": "a red keep"},
+        id="description",
+    ),
+]
+
+
+async def _asked(gaia: Gaia, request: Request) -> Response:
+    if isinstance(request, EnhancePromptRequest):
+        return await gaia.enhance_prompt(request)
+    assert isinstance(request, DescribeImageRequest)
+    return await gaia.describe_image(request)
+
+
+@pytest.mark.parametrize(("request_", "found", "words"), WORDS)
+async def test_lost_words_are_fetched(
+    open_gaia: OpenGaia, request_: Request, found: object, words: dict[str, str]
+) -> None:
+    """A prompt or a description that was lost comes by look-up as pictures do."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = found
+
+    async with open_gaia(provider) as gaia:
+        response = await _asked(gaia, request_)
+
+    assert {name: getattr(response, name) for name in words} == words
+    assert response.cost_usd == PAID
+    assert len(provider.calls) == 1
+
+
+@pytest.mark.parametrize(("request_", "found", "words"), WORDS)
+async def test_lost_words_are_settled_later(
+    open_gaia: OpenGaia, request_: Request, found: object, words: dict[str, str]
+) -> None:
+    """Words that could not be fetched at once are on the book once they can be."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = OSError("down")
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await _asked(gaia, request_)
+        provider.found = found
+        ended = await gaia.recover()
+        operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert ended == 1
+    assert operation is not None
+    assert (operation.state, operation.cost_usd) == (OperationState.DONE, PAID)
+    assert operation.answer is not None
+    assert {name: operation.answer[name] for name in words} == words
+
+
+async def test_words_are_no_answer_to_a_request_for_pictures(
+    open_gaia: OpenGaia,
+) -> None:
+    """What a look-up gives is what the attempt was asked for, or of no use."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST])
+    provider.found = PromptResult(prompt="a keep", provider="fake", model="fake")
+
+    async with open_gaia(provider) as gaia:
+        with pytest.raises(UnusableResultError, match="not ImageResult"):
+            await gaia.generate(DRAGON)
 
 
 async def test_task_that_is_under_way_is_waited_for(open_gaia: OpenGaia) -> None:

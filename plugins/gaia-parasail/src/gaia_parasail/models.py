@@ -233,6 +233,7 @@ class ModelSettings:
             creator=self.creator,
             aliases=self.aliases,
             is_batch_only=self.endpoint.is_batch,
+            max_batch_size=MOST_LINES if self.endpoint.is_batch else 1,
         )
 
     def _chat_price(self) -> Price | None:
