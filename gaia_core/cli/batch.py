@@ -394,7 +394,7 @@ async def _follow(gaia: Gaia, batch: Batch, wishes: _Wishes, copies: Copies) -> 
             async for event in events:
                 if event.kind == "done" and event.operation_id is not None:
                     await copies.take(gaia, event.operation_id)
-                await bar.refresh(partial(gaia.batches.get, batch.id))
+                await bar.refresh(event, partial(gaia.batches.get, batch.id))
 
 
 # -- looking ----------------------------------------------------------------------

@@ -10,7 +10,7 @@ import attrs
 
 from gaia_core.cli.operation import show_dollars
 from gaia_core.cli.tables import clean
-from gaia_core.ledger import Batch
+from gaia_core.ledger import Batch, BatchEvent
 
 REFRESH = 0.2
 """Seconds between two looks at the figures."""
@@ -23,26 +23,38 @@ Figures = Callable[[], Awaitable[Batch | None]]
 class BatchBar:
     """Shows how far a batch is; without a terminal it shows nothing."""
 
+    _batch: Batch
     _bar: Any = None
     _task: Any = None
     _shown: float = 0.0
+    _begun: set[str] = attrs.field(factory=set, init=False)
 
-    async def refresh(self, figures: Figures) -> None:
-        """Show how things stand, unless that was done a moment ago."""
-        now = time.monotonic()
-        if self._bar is None or now < self._shown + REFRESH:
+    async def refresh(self, event: BatchEvent, figures: Figures) -> None:
+        """Show how things stand after an event; the figures may be a moment old."""
+        if self._bar is None:
             return
-        self._shown = now
-        batch = await figures()
-        if batch is not None:
-            self._bar.update(self._task, completed=batch.ended, words=tally(batch))
+        self._note(event)
+        now = time.monotonic()
+        if now >= self._shown + REFRESH:
+            self._shown = now
+            self._batch = await figures() or self._batch
+        words = tally(self._batch, begun=len(self._begun))
+        self._bar.update(self._task, completed=self._batch.ended, words=words)
+
+    def _note(self, event: BatchEvent) -> None:
+        if event.operation_id is None:
+            return
+        if event.kind == "started":
+            self._begun.add(event.operation_id)
+        else:
+            self._begun.discard(event.operation_id)
 
 
 @contextmanager
 def batch_bar(batch: Batch) -> Iterator[BatchBar]:
     """Draw a bar while the block runs."""
     if not sys.stderr.isatty():
-        yield BatchBar()
+        yield BatchBar(batch)
         return
     from rich.console import Console  # noqa: PLC0415 - 60 ms
     from rich.progress import (  # noqa: PLC0415 - 60 ms
@@ -65,19 +77,26 @@ def batch_bar(batch: Batch) -> Iterator[BatchBar]:
             completed=batch.ended,
             words=tally(batch),
         )
-        yield BatchBar(bar, task)
+        yield BatchBar(batch, bar, task)
 
 
-def tally(batch: Batch) -> str:
+def tally(batch: Batch, *, begun: int = 0) -> str:
     """
     Say in a few words how a batch stands.
+
+    Args:
+        batch: The batch.
+        begun: How many of its items were begun and have not ended, if known.
 
     >>> from datetime import UTC, datetime
     >>> moment = datetime(2026, 11, 22, tzinfo=UTC)
     >>> tally(Batch(id="1", created_at=moment, total=9, done=5, failed=1))
     '5 of 9 done, 1 failed, free'
+    >>> tally(Batch(id="1", created_at=moment, total=9), begun=4)
+    '0 of 9 done, 4 begun, free'
     """
     counts = {
+        "begun": begun,
         "failed": batch.failed,
         "unknown": batch.unknown,
         "cancelled": batch.cancelled,

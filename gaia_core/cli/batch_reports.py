@@ -3,6 +3,7 @@
 import shutil
 import sys
 import textwrap
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -34,6 +35,8 @@ class Report:
         failures: The first of its items that failed or are unknown, with the
             numbers of their lines.
         num_failures: How many of them there are.
+        num_sent: How many items were sent and are not answered so far; 0 with
+            ``items``, which tell it one by one.
         num_not_copied: How many items could not be copied to where they were wanted.
         items: Every item as ``--json`` prints it, where that was asked for.
     """
@@ -41,6 +44,7 @@ class Report:
     batch: Batch
     failures: Sequence[tuple[int, Operation]] = ()
     num_failures: int = 0
+    num_sent: int = 0
     num_not_copied: int = 0
     items: Sequence[Mapping[str, Any]] | None = None
 
@@ -56,11 +60,12 @@ class Report:
                 async for item in gaia.batches.items(batch.id)
             ]
             return cls(batch=batch, items=items, num_not_copied=copies.failed)
-        failures, count = await _not_done(gaia.batches.items(batch.id))
+        failures, counts = await _not_done(gaia.batches.items(batch.id))
         return cls(
             batch=batch,
             failures=[(copies.line(item), item) for item in failures],
-            num_failures=count,
+            num_failures=sum(counts[state] for state in _NOT_DONE),
+            num_sent=counts[OperationState.SENT],
             num_not_copied=copies.failed,
         )
 
@@ -95,15 +100,17 @@ def resume_hint(words: Sequence[str]) -> str:
 # -- for a person -----------------------------------------------------------------
 
 
-async def _not_done(items: AsyncIterator[Operation]) -> tuple[list[Operation], int]:
-    """Collect the first items that failed, and count all of them."""
-    found, count = [], 0
+async def _not_done(
+    items: AsyncIterator[Operation],
+) -> tuple[list[Operation], Counter[OperationState]]:
+    """Collect the first items that failed, and count the items by state."""
+    found: list[Operation] = []
+    counts: Counter[OperationState] = Counter()
     async for item in items:
-        if item.state in _NOT_DONE:
-            count += 1
-            if count <= MAX_FAILURES:
-                found.append(item)
-    return found, count
+        counts[item.state] += 1
+        if item.state in _NOT_DONE and len(found) < MAX_FAILURES:
+            found.append(item)
+    return found, counts
 
 
 def _print_summary(report: Report) -> None:
@@ -116,6 +123,8 @@ def _print_summary(report: Report) -> None:
     if report.num_failures > len(report.failures):
         left = report.num_failures - len(report.failures)
         print_line(f"and {left} more: --json names all of them")
+    if report.num_sent:
+        say(f"{report.num_sent} sent and not answered so far: their money is held.")
     if batch.unknown:
         say(
             "What is unknown may have been made and charged: it is not made again, "

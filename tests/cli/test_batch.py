@@ -781,12 +781,27 @@ def test_a_batch_is_called_off_from_elsewhere(
     assert again.exit_code == process.returncode
 
 
+def test_what_providers_have_is_counted(
+    gaia: Gaia, slow: Path, gate: Path, write: Write
+) -> None:
+    """Whoever looks at a batch is told how many items wait for an answer."""
+    process = _begin("batch", write(*SCENES))
+    _wait_for(slow)
+
+    shown = gaia("batch", "status", _latest(gaia)[0]["batch_id"])
+    gate.touch()
+    process.communicate(timeout=30)
+
+    assert re.match("[1-3] sent and not answered so far", shown.stderr)
+
+
 def test_a_terminal_shows_how_far_it_is(slow: Path, write: Write) -> None:
-    """A bar on standard error counts what is done."""
+    """A bar on standard error counts what is begun and what is done."""
     assert not slow.exists()
 
     shown = _on_terminal([*GAIA, "batch", str(write(*SCENES))])
 
+    assert re.search("[0-2] of 3 done, [1-3] begun", shown)
     assert re.search("[12] of 3 done", shown)
     assert "3 of 3 done" in shown
     assert "0:00:" in shown
