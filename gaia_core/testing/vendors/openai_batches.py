@@ -125,7 +125,7 @@ class BatchDesk:
         faults: What goes wrong with which lines. Those that cut a connection leave
             the line out of the results; a truncated one breaks off in the middle.
         troubles: What goes wrong with the next calls to the desk, by the name of the
-            call: ``upload``, ``create``, ``retrieve``, ``list``, ``cancel``,
+            call: ``upload``, ``create``, ``retrieve``, ``list``, ``cancel``, ``file``,
             ``content``.
         is_holding: Whether batches stay in progress for now.
         expires_after: After how many lines a batch expires; None: it does not.
@@ -187,6 +187,7 @@ class BatchDesk:
 
         return [
             web.post("/v1/files", self._handler("upload", self._upload)),
+            web.get("/v1/files/{id}", self._handler("file", self._show)),
             web.get("/v1/files/{id}/content", self._handler("content", self._content)),
             web.post("/v1/batches", self._handler("create", self._create)),
             web.get("/v1/batches", self._handler("list", self._list)),
@@ -226,6 +227,11 @@ class BatchDesk:
                 while chunk := await part.read_chunk(_CHUNK):  # type: ignore[union-attr]
                     file.write(chunk)
         return json_answer(stored.shown())
+
+    async def _show(self, request: "web.Request") -> "web.StreamResponse":
+        """Answer what is known of a file."""
+        stored = self._files.get(request.match_info["id"])
+        return self._missing() if stored is None else json_answer(stored.shown())
 
     async def _content(self, request: "web.Request") -> "web.StreamResponse":
         """Answer what is in a file, or where that lies."""

@@ -3,9 +3,11 @@
 import asyncio
 import base64
 import json
+import tempfile
 import tracemalloc
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +19,13 @@ from gaia_core import (
     ImageResult,
     OutcomeClass,
     ProviderError,
-    Secret,
     TaskRunningError,
 )
 from gaia_core.testing import context, png
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.openai import OpenAIVendor
-from gaia_parasail import Endpoint, ModelSettings, ParasailProvider
+from gaia_core.testing.vendors.openai_batches import VendorBatch
+from gaia_parasail import ParasailProvider
 
 Make = Callable[..., ParasailProvider]
 
@@ -352,6 +354,19 @@ async def test_an_order_that_never_arrived_is_looked_up(
         assert await provider.gaia_recover(one.task_id, again) is None
 
 
+async def test_another_account_proves_nothing(
+    provider: ParasailProvider, vendor: OpenAIVendor
+) -> None:
+    """Where not even the file is known, a missing batch may lie elsewhere."""
+    again = context(reference='{"model":"batched","file":"file-of-another-key"}')
+
+    with pytest.raises(ProviderError, match="knows neither the file") as caught:
+        await provider.gaia_recover(again.task_id, again)
+
+    assert _outcome(caught.value) is OutcomeClass.AMBIGUOUS
+    assert vendor.desk.calls == {"list": 1, "file": 1}
+
+
 @pytest.mark.parametrize("fault", [Fault.BUSY, Fault.NO_CREDIT, Fault.BAD_REQUEST])
 async def test_an_order_that_is_refused_is_not_looked_for(
     provider: ParasailProvider, vendor: OpenAIVendor, fault: Fault
@@ -438,6 +453,27 @@ async def test_leaving_calls_no_batch_off(
     assert vendor.desk.calls["create"] == vendor.desk.calls["content"] == 1
 
 
+async def test_requests_do_not_lie_about(
+    provider: ParasailProvider,
+    vendor: OpenAIVendor,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Their file is nobody else's to read, and is gone as soon as it was sent."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    vendor.desk.is_holding = True
+    work = asyncio.ensure_future(gathered(provider, scenes(2), Book().contexts(2)))
+    await _until(lambda: vendor.desk.batches)
+
+    (folder,) = tmp_path.iterdir()  # noqa: ASYNC240  a folder of two
+
+    assert folder.stat().st_mode & 0o077 == 0
+    assert list(folder.iterdir()) == []
+    vendor.desk.is_holding = False
+    await work
+    assert list(tmp_path.iterdir()) == []  # noqa: ASYNC240  as above
+
+
 async def test_answers_wait_until_they_are_taken(
     provider: ParasailProvider, vendor: OpenAIVendor
 ) -> None:
@@ -480,18 +516,24 @@ async def test_a_batch_that_shows_late_is_found(
     make: Make, vendor: OpenAIVendor
 ) -> None:
     """That it is not listed is believed for a moment only."""
-    provider = make(poll_interval=1_000.0)
-    one = context(reference='{"model":"batched","file":"file-input-1"}')
-    assert await provider.gaia_recover(one.task_id, one) is None
+    provider, book = make(poll_interval=1_000.0), Book()
+    vendor.desk.trouble("create", [Fault.DROP_BEFORE])
+    (one,) = book.contexts(1)
+    await gathered(provider, scenes(1), [one])
+    assert await provider.gaia_recover(one.task_id, book.again(one.task_id)) is None
 
-    form = await _order_elsewhere(vendor, one.task_id)
+    file = json.loads(book.references[one.task_id])["file"]
+    vendor.desk.batches["late"] = VendorBatch(
+        id="late", input_file_id=file, endpoint="/v1/images/generations"
+    )
+    await vendor.desk.finish()
     async with asyncio.timeout(30):
+        again = book.again(one.task_id)
         # The stand-in tells nobody.
-        while (found := await provider.gaia_recover(one.task_id, one)) is None:  # noqa: ASYNC110
+        while (found := await provider.gaia_recover(one.task_id, again)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     await provider.gaia_stop()
 
-    assert form == "file-input-1"
     assert isinstance(found, ImageResult)
 
 
@@ -614,20 +656,6 @@ async def test_results_come_from_named_hosts_only(
 
 def _outcome(answer: object) -> OutcomeClass:
     return answer.outcome if isinstance(answer, ProviderError) else OutcomeClass.OK
-
-
-async def _order_elsewhere(vendor: OpenAIVendor, task_id: str) -> str:
-    """Have a batch of one request made by somebody else; give the name of its file."""
-    other = ParasailProvider(
-        api_key=Secret(vendor.api_key),
-        base_url=vendor.url,
-        models={"batched": ModelSettings(endpoint=Endpoint.BATCH_GENERATIONS)},
-        poll_interval=0.005,
-    )
-    await gathered(other, scenes(1), [context(task_id=task_id)])
-    await other.gaia_stop()
-    (batch,) = vendor.desk.batches.values()
-    return batch.input_file_id
 
 
 def _finished(vendor: OpenAIVendor, task_ids: Sequence[str], picture: bytes) -> int:

@@ -87,6 +87,17 @@ def together(requests: Sequence[GenerateRequest]) -> Iterator[range]:
         start = stop
 
 
+def is_untouched(error: Mapping[str, Any] | None) -> bool:
+    """
+    Tell whether an error says that a request was never carried out.
+
+    >>> is_untouched({"code": "batch_expired"}), is_untouched({"code": [1]})
+    (True, False)
+    """
+    code = (error or {}).get("code")
+    return isinstance(code, str) and code in UNTOUCHED
+
+
 @attrs.frozen(kw_only=True)
 class Line:
     """
@@ -105,8 +116,7 @@ class Line:
     @property
     def is_untouched(self) -> bool:
         """Whether it says that the request was never carried out."""
-        code = (self.error or {}).get("code")
-        return self.response is None and code in UNTOUCHED
+        return self.response is None and is_untouched(self.error)
 
 
 def next_line(file: IO[bytes]) -> Line | None:

@@ -168,7 +168,11 @@ class BatchRun:
             interval=self.poll_interval,
             deadline=min(context.deadline for context in contexts),
         )
-        file_id = await self.desk.upload(part.path)
+        try:
+            file_id = await self.desk.upload(part.path)
+        finally:
+            # Prompts and pictures lie about no longer than they must.
+            part.path.unlink(missing_ok=True)
         reference = Reference(
             model=self.requests[part.places[0]].model or "",
             file=file_id,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import attrs
 
-from gaia_core import OutcomeClass, ProviderConnectionError, ProviderError
+from gaia_core import ModelError, OutcomeClass, ProviderConnectionError, ProviderError
 from gaia_parasail import replies
 from gaia_parasail.clients import Clients
 from gaia_parasail.models import NAME
@@ -108,8 +108,8 @@ class BatchState:
         Args:
             told: Of how many requests its files say what became of carrying them out.
         """
-        was_stopped = self.status in {"cancelled", "expired"}
-        return was_stopped and self.carried_out is not None and self.carried_out <= told
+        # Numbers that do not agree with the files prove nothing.
+        return self.status in {"cancelled", "expired"} and self.carried_out == told
 
 
 @attrs.frozen(kw_only=True)
@@ -159,6 +159,21 @@ class Desk:
             )
         except ProviderError:
             return
+
+    async def has(self, file_id: str) -> bool:
+        """
+        Tell whether the service still knows a file.
+
+        Raises:
+            ProviderError: If it cannot be asked.
+        """
+        try:
+            await self._asked(
+                lambda client: client.files.with_raw_response.retrieve(file_id)
+            )
+        except ModelError:  # what every 404 is
+            return False
+        return True
 
     async def order(self, file_id: str, url: str) -> str:
         """

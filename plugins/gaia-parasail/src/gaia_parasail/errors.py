@@ -68,6 +68,7 @@ _ADVICE: Mapping[type[ProviderError], str] = {
     ModelError: "see `gaia models`, and whether the service offers this endpoint",
     QuotaExceededError: "the account is out of credit",
 }
+_STOPPED = {"batch_expired": "expired", "batch_cancelled": "cancelled"}
 _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError"})
 """What httpx2 raises before the first byte of a request has left."""
 
@@ -159,8 +160,8 @@ def refused_line(
         code = inner.get("code") if isinstance(inner, dict) else None
         return refused(status if isinstance(status, int) else 500, code, {})
     code = (error or {}).get("code")
-    if code in {"batch_expired", "batch_cancelled"}:
-        return untouched("expired" if code == "batch_expired" else "cancelled")
+    if isinstance(code, str) and code in _STOPPED:
+        return untouched(_STOPPED[code])
     return ProviderError(f"{NAME} did not carry this request of the batch out.")
 
 

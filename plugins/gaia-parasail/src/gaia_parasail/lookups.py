@@ -61,6 +61,10 @@ class _Once:
         # One who stops waiting must not stop it for the others.
         return await asyncio.shield(task)
 
+    def forget(self, key: str) -> None:
+        """Let go of what was found."""
+        self._asked.pop(key, None)
+
     async def close(self) -> None:
         """Stop asking."""
         tasks = [task for _, task in self._asked.values()]
@@ -160,6 +164,7 @@ class Lookups:
                 known = await self._lists.ask("", self.desk.by_file)
                 batch_id = known.get(reference.file)
             if batch_id is None:
+                await self._check_file(reference)
                 return None
             look = partial(self.desk.state, batch_id)
             state: BatchState = await self._states.ask(batch_id, look)
@@ -168,6 +173,23 @@ class Lookups:
         else:
             return state
         raise problem
+
+    async def _check_file(self, reference: Reference) -> None:
+        """
+        Make sure that a list without a batch is one it would be in.
+
+        Another account, or a service that has forgotten, lists no such batch either.
+
+        Raises:
+            ProviderError: If that is not to be seen.
+        """
+        has = partial(self.desk.has, reference.file or "")
+        if not await self._lists.ask(f"file {reference.file}", has):
+            message = (
+                f"{NAME} knows neither the file {reference.file} nor a batch of it: "
+                "look it up with the key and the address it was sent with."
+            )
+            raise ProviderError(message)
 
     async def _line(self, state: BatchState, task_id: str) -> Line | None:
         """Find the line about a task in the results of a batch."""
@@ -206,6 +228,7 @@ class Lookups:
         while len(self._kept) >= _MOST_RESULTS:
             oldest = next(iter(self._kept))
             self._kept.pop(oldest).folder.cleanup()
+            self._fetched.forget(oldest)
         self._kept[state.id] = _Results(folder=folder, places=places)
         return self._kept[state.id]
 
