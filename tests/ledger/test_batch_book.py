@@ -547,3 +547,26 @@ async def test_nobody_puts_back_what_others_have(
     await other.close()
 
     assert states == {"leased"}
+
+
+# -- what vendors have --------------------------------------------------------------
+
+
+async def test_what_was_sent_is_told_in_order(
+    ledger: SqlLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Items that vendors have are listed, over any number of pages, and no others."""
+    monkeypatch.setattr(batch_book, "SENT_CHUNK", 2)
+    batch = await opened(ledger, 8)
+    items = await ledger.batches.lease(batch.id, 7)
+    for item in items[:5]:
+        await ledger.send(item.id, an_attempt(task_id=item.id))
+    await ledger.refer({items[1].id: "file-1"})
+    await ledger.settle(items[0].id, settled(images=(a_picture(items[0]),)))
+
+    found = [one async for one in ledger.batches.sent(batch.id)]
+
+    assert [one.operation_id for one in found] == [one.id for one in items[1:5]]
+    assert [one.task_id for one in found] == [one.id for one in items[1:5]]
+    assert [one.reference for one in found] == ["file-1", None, None, None]
+    assert {one.provider for one in found} == {an_attempt().provider}
