@@ -219,7 +219,8 @@ def cancel(session: Session, batch_id: str, *, is_json: bool) -> int:
     """
     Call a batch off.
 
-    What was not begun is not made and not paid; what was sent comes to its end.
+    What was not begun is not made and not paid; what was sent comes to its end,
+    which vendors with batches of their own are told to bring about.
     """
 
     async def call_off(gaia: Gaia) -> Batch:
