@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import attrs
@@ -35,14 +35,16 @@ from gaia_core import (
     hookimpl,
     setting,
 )
-from gaia_gemini import listing, payloads, replies
+from gaia_gemini import listing
 from gaia_gemini import models as catalogue
 from gaia_gemini.clients import Access, Connection, Connections, connect
-from gaia_gemini.drawing import Drawing
 from gaia_gemini.errors import connecting, translated
-from gaia_gemini.payloads import Payload
 from gaia_gemini.prices import TEXT_RATES
 from gaia_gemini.sizes import IMAGE_SIZES
+
+if TYPE_CHECKING:
+    from gaia_gemini.payloads import Payload
+    from gaia_gemini.replies import Reply
 
 _REPAINTED = frozenset({Capability.INPAINTING, Capability.OUTPAINTING})
 
@@ -153,10 +155,7 @@ class GeminiProvider:
         cards = listing.known(self._cards(), search)
         if not refresh or self._missing is not None:
             return cards
-        try:
-            found = await self._found()
-        except ProviderError:
-            return cards
+        found = await self._found()
         return listing.known(listing.living(self._cards(found.drawing), found), search)
 
     # -- work -------------------------------------------------------------------------
@@ -166,6 +165,8 @@ class GeminiProvider:
         self, request: GenerateRequest, context: CallContext
     ) -> ImageResult:
         """Draw pictures, each with a call of its own."""
+        from gaia_gemini.drawing import Drawing  # noqa: PLC0415  listing does without
+
         model = catalogue.image_model(request.model)
         drawing = Drawing(
             request=request,
@@ -183,6 +184,8 @@ class GeminiProvider:
         self, request: UpscaleRequest, context: CallContext
     ) -> ImageResult:
         """Enlarge a picture on Vertex AI."""
+        from gaia_gemini import payloads, replies  # noqa: PLC0415  as above
+
         factor = payloads.upscale_factor(request)
         connection = await self._connection()
         with self._translated():
@@ -212,6 +215,8 @@ class GeminiProvider:
         self, request: EnhancePromptRequest, context: CallContext
     ) -> PromptResult:
         """Have a prompt worked out."""
+        from gaia_gemini import payloads, replies  # noqa: PLC0415  as above
+
         payload = payloads.enhancement(request, self.text_model)
         text, cost = await self._words(payload, context)
         return PromptResult(
@@ -227,6 +232,8 @@ class GeminiProvider:
         self, request: DescribeImageRequest, context: CallContext
     ) -> DescriptionResult:
         """Have a picture described, or a question about it answered."""
+        from gaia_gemini import payloads  # noqa: PLC0415  as above
+
         payload = payloads.description(request, self.text_model)
         text, cost = await self._words(payload, context)
         return DescriptionResult(
@@ -316,8 +323,10 @@ class GeminiProvider:
         with connecting(*self._secrets):
             return await self._connections.get()
 
-    async def _asked(self, payload: Payload, task_id: str) -> replies.Reply:
+    async def _asked(self, payload: "Payload", task_id: str) -> "Reply":
         """Send one call, once; whether to send it again is not for us to say."""
+        from gaia_gemini import replies  # noqa: PLC0415  as above
+
         connection = await self._connection()
         with self._translated():
             async with asyncio.timeout(self.timeout):
@@ -329,8 +338,10 @@ class GeminiProvider:
         return replies.parsed(body)
 
     async def _words(
-        self, payload: Payload, context: CallContext
+        self, payload: "Payload", context: CallContext
     ) -> tuple[str, Decimal | None]:
+        from gaia_gemini import replies  # noqa: PLC0415  as above
+
         reply = await self._asked(payload, context.task_id)
         return replies.words(reply, TEXT_RATES.get(payload.model))
 

@@ -34,15 +34,14 @@ from gaia_core import (
     setting,
 )
 from gaia_core.requests import Request
-from gaia_runware import models, payloads, replies
+from gaia_runware import models
 from gaia_runware.addresses import address_of, is_address
-from gaia_runware.errors import refusal
 from gaia_runware.models import ExtraModel
-from gaia_runware.payloads import Task
-from gaia_runware.traffic import Item
 
 if TYPE_CHECKING:
     from gaia_runware.lines import Line
+    from gaia_runware.payloads import Task
+    from gaia_runware.traffic import Item
 
 NAME = "runware"
 CAPABILITIES = frozenset(Capability)
@@ -216,6 +215,8 @@ class RunwareProvider:
         self, request: EnhancePromptRequest, context: CallContext
     ) -> PromptResult:
         """Have a prompt worked out."""
+        from gaia_runware import replies  # noqa: PLC0415  listing does without
+
         task, items = await self._worked(request, context)
         with replies.billed(items):
             words = replies.words_of(items)
@@ -232,6 +233,8 @@ class RunwareProvider:
         self, request: DescribeImageRequest, context: CallContext
     ) -> DescriptionResult:
         """Have a picture described."""
+        from gaia_runware import replies  # noqa: PLC0415  as above
+
         task, items = await self._worked(request, context)
         with replies.billed(items):
             words = replies.words_of(items)
@@ -263,6 +266,9 @@ class RunwareProvider:
         self, task_id: str, context: CallContext
     ) -> ImageResult | None:
         """Look up what became of a task whose answer was lost."""
+        from gaia_runware import replies  # noqa: PLC0415  as above
+        from gaia_runware.errors import refusal  # noqa: PLC0415  as above
+
         found = await self._vendor().look_up(task_id)
         if found is None:
             return None
@@ -292,6 +298,8 @@ class RunwareProvider:
         self, request: Request, context: CallContext, wanted: int
     ) -> ImageResult:
         """Have a task done, and fetch the pictures it made."""
+        from gaia_runware import replies  # noqa: PLC0415  as above
+
         task, items = await self._worked(request, context)
         pictures = replies.with_pictures(items)
         with replies.billed(items):
@@ -306,7 +314,7 @@ class RunwareProvider:
 
     async def _worked(
         self, request: Request, context: CallContext
-    ) -> tuple[Task, Sequence[Item]]:
+    ) -> "tuple[Task, Sequence[Item]]":
         """Write a task, and have it done; whether again is not for us to say."""
         if _carries_pictures(request):
             # They are encoded for the way, which takes a while.
@@ -317,8 +325,10 @@ class RunwareProvider:
         context.progress(_ANSWERED)
         return task, items
 
-    def _written(self, request: Request, task_id: str) -> Task:
+    def _written(self, request: Request, task_id: str) -> "Task":
         """Write the task of a request."""
+        from gaia_runware import payloads  # noqa: PLC0415  as above
+
         facts = models.facts_of(request.model or "", self.models)
         match request:
             case GenerateRequest():
@@ -348,6 +358,8 @@ class RunwareProvider:
 
     async def _found(self, words: str | None, most_pages: int) -> tuple[ModelInfo, ...]:
         """Search the vendor's catalogue, page by page."""
+        from gaia_runware import payloads  # noqa: PLC0415  as above
+
         found: dict[str, ModelInfo] = {}
         known = {card.id: card for card in self._cards()}
         for page in range(most_pages):
