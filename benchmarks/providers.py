@@ -2,7 +2,9 @@
 Measure what Gaia adds to each vendor's own SDK.
 
 Each client runs in a process of its own, against a server that answers at once with a
-picture of 1.3 MB. Those to be compared take turns; medians of their rounds count::
+picture of 1.3 MB. Those to be compared take turns; medians of their rounds count.
+Gaia decodes every picture once, to see that it is sound; so do the ``kept`` clients,
+which also write it to this disk::
 
     python benchmarks/providers.py [rounds]
 

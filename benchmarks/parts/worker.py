@@ -12,6 +12,7 @@ It prints one line of JSON: CPU per call, calls per second, memory.
 import asyncio
 import base64
 import hashlib
+import io
 import json
 import os
 import resource
@@ -234,8 +235,9 @@ async def client_of(case: str, url: str) -> AsyncIterator[Call]:
     """
     Open the client of a case.
 
-    ``kept`` ones write every picture to this disk, ``memory`` ones keep it there; all
-    others drop it.
+    ``kept`` ones make sure that every picture is sound and write it to this disk,
+    under its digest; ``memory`` ones keep it in memory, all others drop it. Gaia always
+    makes sure.
     """
     who, *kept, wire = case.split("_")
     keeps = "".join(kept)
@@ -249,7 +251,7 @@ async def client_of(case: str, url: str) -> AsyncIterator[Call]:
 
 
 def _on_disk(call: Call, folder: Path) -> Call:
-    """Write what comes to a file, durably and named by its hash, as a careful host."""
+    """Look whether what comes is sound, and write it to a file, durably."""
 
     async def kept() -> object:
         await asyncio.to_thread(_write, folder, _data(await call()))
@@ -282,6 +284,9 @@ def _data(answer: Any) -> bytes:
 
 
 def _write(folder: Path, data: bytes) -> None:
+    from PIL import Image  # noqa: PLC0415  as above
+
+    Image.open(io.BytesIO(data)).load()
     path = folder / f"{hashlib.sha256(data).hexdigest()}-{uuid.uuid4()}.png"
     with path.open("wb") as file:
         file.write(data)
