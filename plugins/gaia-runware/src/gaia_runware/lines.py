@@ -209,7 +209,8 @@ class Line:
                 unseen += found is None
                 if found is not None or unseen >= _proof(traffic):
                     return found
-                wait = max(wait, UNSEEN_SECONDS)
+                if not traffic.is_known:
+                    wait = UNSEEN_SECONDS
             await asyncio.sleep(wait)
             wait = min(wait * _SLOWER, _LONGEST_POLL_SECONDS)
 

@@ -9,6 +9,7 @@ Both are seen here, on the socket and on the HTTP session that it is given.
 import asyncio
 import json
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -262,6 +263,7 @@ def items_in(body: str | bytes) -> list[Mapping[str, Any]]:
 def _seconds(value: str) -> float | None:
     """Read Retry-After in seconds; a date is not what this vendor sends."""
     try:
-        return max(0.0, float(value))
+        wait = float(value)
     except ValueError:
         return None
+    return max(0.0, wait) if math.isfinite(wait) else None
