@@ -510,6 +510,36 @@ async def test_unusable_answer_is_paid_and_named(
     assert operation.cost_usd == PAID
 
 
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (UnusableResultError("No picture.", cost_usd=Decimal("0.5")), Decimal("0.5")),
+        (UnusableResultError("No picture."), PAID),
+        (UnusableResultError("No picture.", cost_usd=Decimal("NaN")), PAID),
+        (
+            ImageResult(
+                images=[], provider="first", model="first", cost_usd=Decimal("0.5")
+            ),
+            Decimal("0.5"),
+        ),
+    ],
+    ids=["billed", "unsaid", "no amount", "no picture"],
+)
+async def test_what_the_provider_bills_for_nothing_is_booked(
+    open_gaia: OpenGaia, answer: Any, expected: Decimal
+) -> None:
+    """The catalogue's price stands where the provider does not say."""
+    first = _provider(price_usd=PAID, outcomes=[answer])
+
+    async with open_gaia(first) as gaia:
+        with pytest.raises(UnusableResultError) as caught:
+            await gaia.generate(DRAGON)
+        operation = await gaia.operation(str(caught.value.operation_id))
+
+    assert operation is not None
+    assert (operation.cost_usd, operation.reserved_usd) == (expected, 0)
+
+
 async def test_sentences_within_sentences_lose_their_full_stop(
     open_gaia: OpenGaia,
 ) -> None:
