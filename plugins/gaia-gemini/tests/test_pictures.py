@@ -177,6 +177,20 @@ async def test_a_200_without_a_picture_is_an_error(
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("count", [1, 2], ids=["one", "two"])
+async def test_words_in_place_of_a_picture_cost_what_words_cost(
+    vendor: GeminiVendor, provider: GeminiProvider, count: int
+) -> None:
+    """An answer of no use is booked by its tokens, not as the picture it is not."""
+    vendor.manner = Manner(is_text_only=True)
+
+    with pytest.raises(UnusableResultError) as caught:
+        await provider.gaia_generate(attrs.evolve(KEEP, num_images=count), context())
+
+    assert caught.value.cost_usd is not None
+    assert 0 < caught.value.cost_usd < count * PRICE / 100
+
+
 async def test_reasons_nobody_knows_raise_no_warning(
     vendor: GeminiVendor, provider: GeminiProvider
 ) -> None:

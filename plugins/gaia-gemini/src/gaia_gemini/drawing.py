@@ -133,6 +133,8 @@ class Drawing:
         why: str,
     ) -> ImageResult:
         if not images and (error := replies.worst(answers)) is not None:
+            if isinstance(error, UnusableResultError):
+                error.cost_usd = replies.total(answers)
             raise error
         return replies.result(
             self.model.id,

@@ -154,11 +154,12 @@ def words(reply: Reply, rates: Rates | None) -> tuple[str, Decimal | None]:
     """
     _check_blocks(reply)
     text = _text(reply)
+    cost = _cost(reply, rates)
+    paid = None if cost is None else cost.quantize(MICRO_DOLLAR)
     if not text:
         message = f"Gemini answered without a word{_because(reply)}."
-        raise UnusableResultError(message)
-    cost = _cost(reply, rates)
-    return text, None if cost is None else cost.quantize(MICRO_DOLLAR)
+        raise UnusableResultError(message, cost_usd=paid)
+    return text, paid
 
 
 def shortened(text: str, limit: int) -> str:
