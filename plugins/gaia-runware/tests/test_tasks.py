@@ -11,13 +11,17 @@ import pytest
 
 from gaia_core import (
     CallContext,
+    Capability,
     ContentFilteredError,
     DescribeImageRequest,
+    DescriptionResult,
     EnhancePromptRequest,
     GenerateRequest,
     Image,
+    ImageResult,
     ModelError,
     OutcomeClass,
+    PromptResult,
     ProviderConnectionError,
     ProviderError,
     ProviderTimeoutError,
@@ -266,7 +270,7 @@ async def test_a_download_that_fails_makes_nothing_again(
         await provider.gaia_generate(KEEP, lost)
     found = await provider.gaia_recover(lost.task_id, lost)
 
-    assert found is not None
+    assert isinstance(found, ImageResult)
     assert len(found.images) == len(vendor.charges) == vendor.requests == 1
 
 
@@ -489,6 +493,35 @@ async def test_what_cannot_be_used_is_said_to_be(
         await provider.gaia_recover(lost.task_id, lost)
 
 
+async def test_lost_words_are_found(
+    provider: RunwareProvider, vendor: RunwareVendor, attempt: Attempt
+) -> None:
+    """A prompt is found as a prompt, a description as a description."""
+    models = await provider.gaia_list_models(refresh=False, search=None)
+    eye = next(
+        one for one in models if Capability.IMAGE_DESCRIPTION in one.capabilities
+    )
+    first, second = attempt(), attempt()
+    prompt = await provider.gaia_enhance_prompt(
+        EnhancePromptRequest(prompt="a keep", model=WORDS), first
+    )
+    seen = await provider.gaia_describe_image(
+        DescribeImageRequest(image=PICTURE, model=eye.id), second
+    )
+
+    prompt_again = await provider.gaia_recover(first.task_id, first)
+    seen_again = await provider.gaia_recover(second.task_id, second)
+
+    assert isinstance(prompt_again, PromptResult)
+    assert isinstance(seen_again, DescriptionResult)
+    assert (prompt_again.prompt, seen_again.description) == (
+        prompt.prompt,
+        seen.description,
+    )
+    assert prompt_again.cost_usd == seen_again.cost_usd == Decimal("0.04")
+    assert len(vendor.charges) == 2
+
+
 async def test_part_of_a_task_is_found(
     provider: RunwareProvider, vendor: RunwareVendor, attempt: Attempt
 ) -> None:
@@ -499,7 +532,7 @@ async def test_part_of_a_task_is_found(
 
     found = await provider.gaia_recover(lost.task_id, lost)
 
-    assert found is not None
+    assert isinstance(found, ImageResult)
     assert (len(found.images), found.cost_usd) == (2, Decimal("0.08"))
 
 
@@ -566,7 +599,7 @@ async def _until_found(provider: RunwareProvider, lost: CallContext) -> list[byt
         except TaskRunningError:
             await asyncio.sleep(0.05)
         else:
-            assert found is not None
+            assert isinstance(found, ImageResult)
             return [image.data for image in found.images]
 
 

@@ -39,7 +39,7 @@ from gaia_runware.addresses import address_of, is_address
 from gaia_runware.models import ExtraModel
 
 if TYPE_CHECKING:
-    from gaia_runware.lines import Line
+    from gaia_runware.lines import Found, Line
     from gaia_runware.payloads import Task
     from gaia_runware.traffic import Item
 
@@ -264,8 +264,8 @@ class RunwareProvider:
     @hookimpl
     async def gaia_recover(
         self, task_id: str, context: CallContext
-    ) -> ImageResult | None:
-        """Look up what became of a task whose answer was lost."""
+    ) -> ImageResult | PromptResult | DescriptionResult | None:
+        """Look up what became of a task whose answer was lost, pictures or words."""
         from gaia_runware import replies  # noqa: PLC0415  as above
         from gaia_runware.errors import refusal  # noqa: PLC0415  as above
 
@@ -274,16 +274,8 @@ class RunwareProvider:
             return None
         if not found.results:
             raise refusal(found.errors[-1])
-        items = replies.with_pictures(found.results)
         with replies.billed(found.results):
-            images = await replies.images_of(items, context)
-        return ImageResult(
-            images=images,
-            provider=NAME,
-            model=found.model,
-            cost_usd=replies.cost_of(found.results),
-            warnings=replies.warnings_of(items, found.wanted or len(items)),
-        )
+            return await self._recovered(found, context)
 
     @hookimpl
     async def gaia_stop(self) -> None:
@@ -310,6 +302,34 @@ class RunwareProvider:
             model=request.model or task.payload["model"],
             cost_usd=replies.cost_of(items),
             warnings=(*task.warnings, *replies.warnings_of(pictures, wanted)),
+        )
+
+    async def _recovered(
+        self, found: "Found", context: CallContext
+    ) -> ImageResult | PromptResult | DescriptionResult:
+        """Take what a task made from its results: their kind says which it was."""
+        from gaia_runware import replies  # noqa: PLC0415  as above
+
+        model, cost = found.model, replies.cost_of(found.results)
+        match replies.kind_of_words(found.results):
+            case "prompt":
+                # How long it may be is nowhere to be seen: it is as the vendor has it.
+                words = replies.words_of(found.results)
+                return PromptResult(
+                    prompt=words, provider=NAME, model=model, cost_usd=cost
+                )
+            case "description":
+                words = replies.words_of(found.results)
+                return DescriptionResult(
+                    description=words, provider=NAME, model=model, cost_usd=cost
+                )
+        items = replies.with_pictures(found.results)
+        return ImageResult(
+            images=await replies.images_of(items, context),
+            provider=NAME,
+            model=model,
+            cost_usd=cost,
+            warnings=replies.warnings_of(items, found.wanted or len(items)),
         )
 
     async def _worked(

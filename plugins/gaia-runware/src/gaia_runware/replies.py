@@ -13,6 +13,8 @@ from gaia_runware.traffic import Item
 NSFW = "Runware marks a picture as unsafe for work"
 """The warning where the vendor's own check says so."""
 
+_KINDS_OF_WORDS = {"promptEnhance": "prompt", "caption": "description"}
+
 
 def cost_of(items: Iterable[Item]) -> Decimal | None:
     """
@@ -94,6 +96,17 @@ async def images_of(
         GeneratedImage(data=one, seed=_seed(item))
         for one, item in zip(data, items, strict=True)
     )
+
+
+def kind_of_words(items: Iterable[Item]) -> str | None:
+    """
+    Say what results are words for: ``prompt``, ``description``; None: pictures.
+
+    >>> kind_of_words([{"taskType": "caption", "text": "a keep"}])
+    'description'
+    """
+    kinds = (_KINDS_OF_WORDS.get(str(item.get("taskType"))) for item in items)
+    return next((kind for kind in kinds if kind is not None), None)
 
 
 def words_of(items: Iterable[Item]) -> str:
