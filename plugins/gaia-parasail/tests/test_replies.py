@@ -157,3 +157,13 @@ def test_names_of_models() -> None:
     reply = {"data": [{"id": "a"}, {"id": None}, "b", {"id": "c"}]}
 
     assert replies.names(reply) == ("a", "c")
+
+
+def test_an_answer_without_use_says_what_it_cost() -> None:
+    """A chat without words is booked by its tokens, not at the longest answer."""
+    paid = Decimal("0.00001")
+
+    with pytest.raises(UnusableResultError) as caught, replies.booked(paid):
+        replies.words({"choices": []})
+
+    assert caught.value.cost_usd == paid

@@ -191,11 +191,11 @@ class ParasailProvider:
 
         model = self._model(request.model)
         reply = await self._work().enhance(request, context)
+        paid = replies.cost(reply, model)
+        with replies.booked(paid):
+            prompt = replies.prompt(reply, request.max_length)
         return PromptResult(
-            prompt=replies.prompt(reply, request.max_length),
-            provider=NAME,
-            model=request.model or "",
-            cost_usd=replies.cost(reply, model),
+            prompt=prompt, provider=NAME, model=request.model or "", cost_usd=paid
         )
 
     @hookimpl
@@ -207,11 +207,11 @@ class ParasailProvider:
 
         model = self._model(request.model)
         reply = await self._work().describe(request, context)
+        paid = replies.cost(reply, model)
+        with replies.booked(paid):
+            words = replies.words(reply)
         return DescriptionResult(
-            description=replies.words(reply),
-            provider=NAME,
-            model=request.model or "",
-            cost_usd=replies.cost(reply, model),
+            description=words, provider=NAME, model=request.model or "", cost_usd=paid
         )
 
     @hookimpl

@@ -3,7 +3,8 @@
 import asyncio
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -177,6 +178,21 @@ def cost(reply: Reply, model: ModelSettings) -> Decimal | None:
     if not all(isinstance(one, int) and one >= 0 for one in counts):
         return None
     return model.tokens_cost(counts[0] or 0, counts[1] or 0)
+
+
+@contextmanager
+def booked(paid: Decimal | None) -> Iterator[None]:
+    """
+    Say of an answer without use what it cost.
+
+    Raises:
+        UnusableResultError: What is raised meanwhile, with the cost.
+    """
+    try:
+        yield
+    except UnusableResultError as error:
+        error.cost_usd = paid
+        raise
 
 
 def _place(entry: Reply) -> bytes | str | None:
