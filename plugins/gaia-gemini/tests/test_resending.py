@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import gc
 import json
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -248,3 +250,26 @@ async def test_pictures_are_not_kept_from_their_owner(
     result = await provider.gaia_generate(KEEP, context())
 
     assert result.images[0].data == data
+
+
+async def test_answers_are_let_go_of(
+    vendor: GeminiVendor, provider: GeminiProvider
+) -> None:
+    """A connection that is kept keeps nothing of what came over it."""
+    data = png() + bytes(3_000_000)
+    part = {"inlineData": {"data": base64.b64encode(data).decode()}}
+    reply = {"candidates": [{"content": {"role": "model", "parts": [part]}}]}
+    vendor.manner = Manner(body=json.dumps(reply))
+    await provider.gaia_generate(KEEP, context())
+    await provider.gaia_stop()
+    tracemalloc.start()
+
+    try:
+        await provider.gaia_generate(KEEP, context())
+        gc.collect()
+        ours = tracemalloc.Filter(inclusive=True, filename_pattern="*gaia_gemini*")
+        traces = tracemalloc.take_snapshot().filter_traces([ours]).traces
+    finally:
+        tracemalloc.stop()
+
+    assert sum(trace.size for trace in traces) < len(data)

@@ -102,10 +102,10 @@ class Drawing:
         """Send as many calls as there are to be pictures; none of them raises."""
         gate = asyncio.Semaphore(_AT_ONCE)
         price = self.model.cost_of_picture(payload.fit.size) if payload.fit else None
-        done = 0
+        # Not what the tasks return: kept connections remember the tasks they served.
+        answers: dict[int, Answer] = {}
 
-        async def answer(number: int) -> Answer:
-            nonlocal done
+        async def answer(number: int) -> None:
             async with gate:
                 try:
                     reply = await self.ask(payload, self._task_id(number))
@@ -114,11 +114,12 @@ class Drawing:
                     found = replies.failed(error, price)
                 except Exception as error:  # noqa: BLE001  others are paid as well
                     found = replies.failed(_unexpected(error), price)
-            done += 1
-            self.context.progress(done / self.request.num_images)
-            return found
+            answers[number] = found
+            self.context.progress(len(answers) / self.request.num_images)
 
-        return await asyncio.gather(*map(answer, range(self.request.num_images)))
+        numbers = range(self.request.num_images)
+        await asyncio.gather(*map(answer, numbers))
+        return [answers[number] for number in numbers]
 
     def _task_id(self, number: int) -> str:
         """Name one call; alone, it has the attempt's own name."""
