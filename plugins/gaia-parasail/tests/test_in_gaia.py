@@ -95,6 +95,22 @@ async def test_a_process_that_is_killed_is_succeeded(
     assert vendor.double_charges() == {}
 
 
+async def test_a_model_that_answers_at_once_goes_one_by_one(
+    make: Make, vendor: OpenAIVendor, tmp_path: Path
+) -> None:
+    """Its items take a turn each, and no file, whatever goes out beside them."""
+    at_once = [
+        GenerateRequest(prompt=f"words {n}", model="words", width=32, height=32)
+        for n in range(3)
+    ]
+
+    ended = await _ended(make(), tmp_path, [*scenes(2), *at_once])
+
+    assert ended == dict.fromkeys(range(5), "done")
+    assert [vendor.desk.lines_of(one) for one in vendor.desk.batches] == [2]
+    assert len(vendor.charges) == 5
+
+
 @pytest.mark.parametrize("is_silent", [False, True], ids=["told", "silent"])
 async def test_a_batch_is_called_off_at_the_service(
     make: Make, vendor: OpenAIVendor, tmp_path: Path, *, is_silent: bool
