@@ -537,7 +537,7 @@ async def test_what_the_provider_bills_for_nothing_is_booked(
         operation = await gaia.operation(str(caught.value.operation_id))
 
     assert operation is not None
-    assert (operation.cost_usd, operation.reserved_usd) == (expected, 0)
+    assert (operation.cost_usd, operation.reserved_usd) == (expected, Decimal(0))
 
 
 async def test_sentences_within_sentences_lose_their_full_stop(
