@@ -5,7 +5,7 @@ It is imported then: listing models needs nothing of it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import attrs
 
@@ -13,7 +13,6 @@ from gaia_core import (
     CallContext,
     DescribeImageRequest,
     EnhancePromptRequest,
-    GaiaError,
     GenerateRequest,
     ImageResult,
     ProviderError,
@@ -33,8 +32,6 @@ from gaia_parasail.replies import Reply
 
 # Reading a larger answer takes long enough to belong into a thread.
 _LARGE = 4 * 1024 * 1024
-# Items of batches for a model that answers at once take one turn together.
-_AT_ONCE = 8
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -163,10 +160,7 @@ class Service:
         requests: Sequence[GenerateRequest],
         contexts: Sequence[CallContext],
     ) -> AsyncGenerator[Answer, None]:
-        """Have requests for one model made, in the way that is asked."""
-        if not model.endpoint.is_batch:
-            left = iter(list(zip(requests, contexts, strict=True)))
-            return merged(self._in_turn(model, left) for _ in range(_AT_ONCE))
+        """Have requests for one model made; it is one that answers in batches."""
         run = BatchRun(
             desk=self._desk,
             downloads=self._downloads,
@@ -177,20 +171,6 @@ class Service:
             poll_interval=self.poll_interval,
         )
         return run.answers()
-
-    async def _in_turn(
-        self,
-        model: ModelSettings,
-        left: Iterator[tuple[GenerateRequest, CallContext]],
-    ) -> AsyncGenerator[Answer, None]:
-        """Ask for items of batches whose model answers at once, one after another."""
-        for request, context in left:
-            try:
-                reference = Reference(model=request.model or "")
-                await context.remember(reference.written())
-                yield context.task_id, await self.generate(request, model, context)
-            except GaiaError as error:
-                yield context.task_id, error
 
     def _new_lookups(self) -> Lookups:
         return Lookups(
