@@ -28,6 +28,9 @@ REMOTE = ["./plugins/gaia-gemini", "./plugins/gaia-parasail", "./plugins/gaia-ru
 # Their dependencies are gigabytes, and the type checker does not look into them.
 UNINSTALLED_FOR_TYPING = {"gaia-flux"}
 
+# Most tests wait for sockets, disks and other processes.
+PARALLEL = ("-n", "3", "--dist", "loadfile")
+
 ENVIRONMENT = {
     # One thread per inference: two sessions side by side then share two cores.
     "OMP_NUM_THREADS": "1",
@@ -80,6 +83,7 @@ def tests(session: nox.Session) -> None:
     try:
         _test_core(session)
     finally:
+        session.run("coverage", "combine")
         session.run("coverage", "report")
 
 
@@ -97,6 +101,7 @@ def _test_core(session: nox.Session) -> None:
     # coverage starts pytest, not the other way round.
     session.run(
         *("coverage", "run", "-m", "pytest", "tests", "gaia_core"),
+        *PARALLEL,
         *session.posargs,
         env=ENVIRONMENT,
     )
@@ -113,6 +118,7 @@ def plugin(session: nox.Session, room: str) -> None:
     session.run(
         *("pytest", f"plugins/{room}/tests", f"plugins/{room}/README.md"),
         *("--pyargs", package),
+        *PARALLEL,
         *session.posargs,
         env=ENVIRONMENT,
     )

@@ -1,6 +1,12 @@
 """What holds for every test of the core."""
 
+import os
+
 import pytest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # The suite itself is measured, not every program that it starts.
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @pytest.fixture(autouse=True)
