@@ -152,7 +152,9 @@ def content(  # noqa: PLR0913  every one is a keyword
     candidate = {"content": answer, "finishReason": finish, "index": 0}
     reply: Reply = {"candidates": [candidate], "modelVersion": job.model}
     if has_usage:
-        reply["usageMetadata"] = _usage(job, len(shown), thoughts)
+        # A picture that is charged is counted, even where it does not arrive.
+        is_drawn = not (is_text_only or job.words)
+        reply["usageMetadata"] = _usage(job, max(len(shown), is_drawn), thoughts)
     return reply
 
 
