@@ -142,7 +142,7 @@ async def _look_up(
 ) -> Listing:
     offered = room.assortment
     infos = offered.cards()
-    _check_name(provider, infos)
+    _check_name(provider, infos, num_failures=len(offered.plugins.failures))
     if search is not None:
         found = await offered.search(search, provider, is_fresh=refresh)
     elif refresh:
@@ -231,12 +231,16 @@ def _list(capabilities: Iterable[Capability]) -> str:
     return ", ".join(one.value for one in Capability if one in has)
 
 
-def _check_name(provider: str | None, infos: Sequence[ProviderInfo]) -> None:
+def _check_name(
+    provider: str | None, infos: Sequence[ProviderInfo], *, num_failures: int
+) -> None:
     names = [info.name for info in infos]
     if provider is None or provider in names:
         return
     known = f"there is {', '.join(names)}" if names else ADVICE_WITHOUT_PROVIDERS
     message = f"There is no provider {clean(provider)!r}; {known}."
+    if num_failures:
+        message = f"{message} {_not_loaded(num_failures)}"
     raise click.UsageError(message)
 
 
@@ -250,10 +254,13 @@ def _hint(listing: Listing, *, hidden: int) -> None:
     for words in listing.unused_prices:
         say(f"warning: {words}")
     if listing.num_failures:
-        count = _count(listing.num_failures, "plugin")
-        say(f"{count} could not be loaded: `gaia plugins` says why.")
+        say(_not_loaded(listing.num_failures))
     elif not listing.infos:
         say(sentence(ADVICE_WITHOUT_PROVIDERS))
+
+
+def _not_loaded(number: int) -> str:
+    return f"{_count(number, 'plugin')} could not be loaded: `gaia plugins` says why."
 
 
 def _count(number: int, word: str) -> str:

@@ -125,10 +125,13 @@ def test_a_plugin_that_failed_is_not_passed_over_in_silence(
     """A list that lacks a plugin says so on standard error."""
     install("broken", "raise RuntimeError")
 
-    result = gaia("models")
+    words = "1 plugin could not be loaded: `gaia plugins` says why.\n"
 
-    assert result.exit_code == 0
-    assert result.stderr == ("1 plugin could not be loaded: `gaia plugins` says why.\n")
+    everywhere, there = gaia("models"), gaia("models", "-p", "broken")
+
+    assert (everywhere.exit_code, everywhere.stderr) == (0, words)
+    assert there.exit_code == 2
+    assert there.stderr.endswith(words)
 
 
 def test_an_unknown_provider_is_wrong_usage(gaia: Gaia, install: Install) -> None:
