@@ -59,9 +59,25 @@ async def _check_pictures(result: ImageResult, candidate: Candidate) -> None:
     try:
         for picture in result.images:
             if not picture.is_encoded_here:
-                await beside(picture.image, picture.image.decode)
+                await _check(picture.image)
     except InvalidImageError as error:
         raise damaged(candidate.provider, error) from error
+
+
+async def _check(image: Image) -> None:
+    """
+    Decode a picture to see whether that can be done.
+
+    Raises:
+        InvalidImageError: If it is damaged.
+    """
+
+    def decode() -> None:
+        # Without the pixels, which would wait for the event loop, and each picture's
+        # are several times its bytes.
+        image.decode()
+
+    await beside(image, decode)
 
 
 async def blame(
@@ -80,7 +96,7 @@ async def blame(
         return
     try:
         for picture in _pictures_of(request):
-            await beside(picture, picture.decode)
+            await _check(picture)
     except InvalidImageError:
         return
     raise damaged(candidate.provider, error) from error
