@@ -818,6 +818,66 @@ def test_every_value_of_an_account_is_listed_once(install: Install, load: Load) 
     }
 
 
+ELSEWHERE = """
+import attrs
+from gaia_core import ProviderInfo, Secret, hookimpl, setting
+
+@attrs.define(eq=False, kw_only=True)
+class Provider:
+    api_key: Secret | None = setting(default=None, env=("HELLO_KEY", "HI_KEY"))
+    base_url: str = setting(default="https://hello.example", env=("HELLO_BASE_URL",))
+    colour: str = setting(default="red", env=("HELLO_COLOUR",))
+
+    @hookimpl
+    def gaia_provider_info(self):
+        return ProviderInfo(
+            name="hello",
+            capabilities=(),
+            unavailable=None if self.api_key else "HELLO_KEY is not set",
+        )
+"""
+STUDIO = {"plugin": "hello", "base_url": "https://studio.example"}
+
+
+def test_the_vendors_key_is_not_for_another_address(
+    install: Install, load: Load
+) -> None:
+    """A further instance elsewhere gets no secret of the vendor's, and says so."""
+    install("hello", ELSEWHERE)
+
+    plugins = load(studio=STUDIO, environ={"HELLO_KEY": CANARY, "HELLO_COLOUR": "blue"})
+
+    hello: Any = plugins.providers["hello"]
+    studio: Any = plugins.providers["studio"]
+    assert (hello.instance.api_key, hello.info().unavailable) == (Secret(CANARY), None)
+    assert (studio.instance.api_key, studio.instance.colour) == (None, "blue")
+    assert studio.info().unavailable == (
+        "api_key is not set, and HELLO_KEY or HI_KEY is not sent to an address of its "
+        "own: set api_key in [providers.studio]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        pytest.param("studio", {"plugin": "hello"}, id="the-vendors-address"),
+        pytest.param("hello", STUDIO, id="the-plugins-own-section"),
+        pytest.param("studio", {**STUDIO, "api_key": CANARY}, id="a-key-of-its-own"),
+    ],
+)
+def test_other_instances_have_a_key(
+    install: Install, load: Load, name: str, section: Mapping[str, Any]
+) -> None:
+    """Whoever has the vendor's address, its name or a key of its own can work."""
+    install("hello", ELSEWHERE)
+
+    plugins = load(**{name: section}, environ={"HELLO_KEY": CANARY})
+
+    provider: Any = plugins.providers[name]
+    assert provider.instance.api_key == Secret(CANARY)
+    assert provider.info().unavailable is None
+
+
 def test_default_instance_can_be_switched_off(install: Install, load: Load) -> None:
     """With the plugin's own section disabled, only the others are left."""
     install("hello", PROVIDER)

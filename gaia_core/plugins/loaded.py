@@ -1,6 +1,6 @@
 """What became of the plugins: providers, middleware and failures."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -78,6 +78,7 @@ class Provider:
         instance: The plugin's own object.
         settings: Its section of the settings.
         sources: Key to where its value came from, for the keys of its own.
+        withheld: Key to the variables that it must not have the value from.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Provider:
     instance: object = attrs.field(repr=False)
     settings: ProviderSettings
     sources: Mapping[str, str] = attrs.field(factory=dict)
+    withheld: Mapping[str, Sequence[str]] = attrs.field(factory=dict)
     _calls: HookCalls = attrs.field(factory=dict, alias="calls", repr=False)
 
     def info(self) -> ProviderInfo:
@@ -111,8 +113,18 @@ class Provider:
             info,
             name=self.name,
             priority=info.priority if priority is None else priority,
-            unavailable=info.unavailable and info.unavailable + self._unset(),
+            unavailable=info.unavailable and self._explained(info.unavailable),
         )
+
+    def _explained(self, reason: str) -> str:
+        """Say what its section has to do with a reason."""
+        for key, names in self.withheld.items():
+            if any(name in reason for name in names):
+                return (
+                    f"{key} is not set, and {' or '.join(names)} is not sent to an "
+                    f"address of its own: set {key} in [providers.{self.name}]"
+                )
+        return reason + self._unset()
 
     def _unset(self) -> str:
         """Name the variables that its section points at and that are not set."""

@@ -359,4 +359,5 @@ def _provider(source: PluginSource, made: Made) -> Provider:
         instance=made.value,
         settings=made.section,
         sources=made.sources,
+        withheld=made.withheld,
     )
