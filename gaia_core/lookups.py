@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from decimal import Decimal
 
 import attrs
 
@@ -69,6 +70,21 @@ class Lookup:
         if found is None:
             return None
         return await checked(found, candidate, HOOK_OF[capability])
+
+    async def billed(self, provider: Provider, context: CallContext) -> Decimal | None:
+        """
+        Learn what an attempt was billed whose pictures are there already.
+
+        It is asked once: whatever the answer, the pictures exist.
+
+        Returns:
+            US dollars; None: the provider does not say.
+
+        Raises:
+            Exception: Whatever the hook raises; nothing is known then.
+        """
+        found = await self._ask(provider, context)
+        return found.cost_usd if isinstance(found, Result) else None
 
     async def _ask(self, provider: Provider, context: CallContext) -> object:
         found: object = await answer_of(

@@ -14,20 +14,18 @@ import asyncio
 import itertools
 import math
 import time
-import uuid
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from gaia_core.answers import Result
 from gaia_core.calls import words_of
-from gaia_core.context import CallContext
 from gaia_core.endings import (
     answer_in,
     failure_of,
-    look_up,
     public,
     response_of,
 )
@@ -41,14 +39,17 @@ from gaia_core.errors import (
 from gaia_core.ledger import Failure, Operation, OperationState, Settlement
 from gaia_core.ledger.operations import with_ended
 from gaia_core.leftovers import (
+    GIVEN_UP,
     answered_of,
     candidate_of,
+    context_of,
     expected_of,
     request_of,
     served_of,
     to_its_end,
+    unknown_of,
 )
-from gaia_core.lookups import can_look_up, is_definite, reference_of
+from gaia_core.lookups import can_look_up, is_definite
 from gaia_core.observability import get_logger
 from gaia_core.reliability import classify, cost_in_all, cost_of, lost_attempt
 from gaia_core.reliability.money import charge_of
@@ -190,7 +191,8 @@ class Recovery:
             await keeper.storage.recover(operation.id), key=lambda one: one.created_at
         )
         if stored and len(stored) >= expected_of(operation):
-            return await self._done(operation, stored, "stored")
+            charged = await self._billed(operation)
+            return await self._done(operation, stored, "stored", charged=charged)
         spilled = keeper.spill.find(operation.id)
         if spilled is not None:
             return await self._keep(operation, spilled, stored, "spilled")
@@ -270,22 +272,32 @@ class Recovery:
             "gaia.lookup_failed", provider=attempt.provider, error=words_of(error)
         )
 
+    async def _billed(self, operation: Operation) -> Decimal | None:
+        """Learn what was charged for what is stored; None: the estimate stands."""
+        if (spilled := self._spill.find(operation.id)) is not None:
+            return spilled.cost_usd
+        lost = lost_attempt(operation.attempts)
+        if lost is None or not self._can_tell(operation):
+            return None
+        provider = self.services.plugins.providers[lost.provider]
+        try:
+            context = context_of(operation, lost, self.services.fetch_for(provider))
+            return await self.services.lookup.billed(provider, context)
+        except Exception as error:  # noqa: BLE001  as above
+            self._note_silence(operation, lost, error)
+            return None
+
     async def _look_up(self, operation: Operation, lost: Attempt) -> Result | None:
         provider = self.services.plugins.providers.get(lost.provider)
         if provider is None or not can_look_up(provider):
             message = f"{lost.provider} keeps no record of tasks"
             raise LookupError(message)
-        context = CallContext(
-            operation_id=operation.id,
-            task_id=str(uuid.UUID(lost.task_id)),
-            deadline=math.inf,
-            logger=get_logger(operation_id=operation.id, provider=lost.provider),
-            fetch=self.services.fetch_for(provider),
-            reference=reference_of(operation.attempts, lost.task_id),
-        )
-        candidate = candidate_of(operation, lost)
         return await self.services.lookup.find(
-            provider, candidate, context, operation.capability, aside=self._aside
+            provider,
+            candidate_of(operation, lost),
+            context_of(operation, lost, self.services.fetch_for(provider)),
+            operation.capability,
+            aside=self._aside,
         )
 
     @asynccontextmanager
@@ -345,9 +357,11 @@ class Recovery:
         images: Sequence[StoredImage],
         how: str,
         result: Result | None = None,
+        charged: Decimal | None = None,
     ) -> OperationState:
         served = served_of(operation)
-        charged = result.cost_usd if result is not None else None
+        if result is not None:
+            charged = result.cost_usd
         cost = cost_of(OutcomeClass.OK, served.cost_usd, charged)
         attempt = attrs.evolve(served, outcome=OutcomeClass.OK, cost_usd=cost)
         attempts = with_ended(operation.attempts, attempt)
@@ -401,15 +415,7 @@ class Recovery:
 
     async def _give_up(self, operation: Operation) -> OperationState:
         """End what was answered and charged, and of which nothing is left."""
-        failure = Failure(
-            state=OperationState.FAILED,
-            error_type="StorageError",
-            error=(
-                "It was made and charged, and the process ended before anything "
-                "of it was stored. Asking again, under a new key, costs again."
-            ),
-        )
-        await self.services.ledger.fail(operation.id, failure)
+        await self.services.ledger.fail(operation.id, GIVEN_UP)
         return self._note(operation, OperationState.FAILED, "given_up")
 
     async def _failed(
@@ -429,16 +435,7 @@ class Recovery:
     async def _unknown(self, operation: Operation, lost: Attempt) -> OperationState:
         if operation.state is OperationState.UNKNOWN:
             return operation.state
-        failure = Failure(
-            state=OperationState.UNKNOWN,
-            error_type="OutcomeUnknownError",
-            error=(
-                f"The answer of {lost.provider} was lost when the process ended; "
-                "the picture may have been made and charged. "
-                f"{look_up(operation.id)}"
-            ),
-        )
-        await self.services.ledger.fail(operation.id, failure)
+        await self.services.ledger.fail(operation.id, unknown_of(operation, lost))
         return self._note(operation, OperationState.UNKNOWN, "unknown")
 
     async def _settle_all(

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ class BookedProvider(FakeProvider):
         before: Called before a charge.
         after: Called after a charge.
         keeps_tasks: Whether it can say what became of a task.
+        bill: Says, when a task is looked up, what it was charged; it may raise.
     """
 
     book: Path
     before: Callable[[], None] = pass_by
     after: Callable[[], None] = pass_by
     keeps_tasks: bool = True
+    bill: Callable[[], Decimal | None] = pass_by
 
     @property
     def booked(self) -> list[str]:
@@ -87,7 +90,9 @@ class BookedProvider(FakeProvider):
             message = "no record is kept"
             raise ProviderError(message)
         number = 2 if (self.book.parent / "two").exists() else 1
-        return self._made_for(number) if task_id in self.booked else None
+        if task_id not in self.booked:
+            return None
+        return attrs.evolve(self._made_for(number), cost_usd=self.bill())
 
     def _made_for(self, number: int) -> ImageResult:
         images = [

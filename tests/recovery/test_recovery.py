@@ -15,7 +15,13 @@ from typing import Any
 import attrs
 import pytest
 
-from gaia_core import Gaia, Operation, OperationState
+from gaia_core import (
+    Gaia,
+    Operation,
+    OperationState,
+    TaskRunningError,
+    UnusableResultError,
+)
 from gaia_core.lookups import Lookup
 from tests.waiting import HeldProvider
 
@@ -109,6 +115,41 @@ async def test_every_moment_of_a_kill_comes_to_its_end(
     assert len(images) == (1 if state == "done" else 0)
     for image, data in zip(images, files, strict=True):
         assert hashlib.sha256(data).hexdigest() == image.sha256
+
+
+@pytest.mark.parametrize(
+    ("found", "is_seen", "cost"),
+    [
+        (Decimal("0.07"), True, Decimal("0.07")),
+        (None, True, PRICE),
+        (Decimal("0.07"), False, PRICE),
+        (TaskRunningError("busy"), True, PRICE),
+        (UnusableResultError("broken"), True, PRICE),
+        (OSError("down"), True, PRICE),
+    ],
+    ids=["billed", "not said", "never seen", "at work", "unusable", "fails"],
+)
+async def test_stored_picture_is_booked_as_it_was_billed(
+    tmp_path: Path, found: Decimal | Exception | None, is_seen: bool, cost: Decimal
+) -> None:
+    """Between file and row: what the vendor billed counts, else the estimate."""
+
+    def bill() -> Decimal | None:
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    await _killed_at(tmp_path, "stored")
+    if not is_seen:
+        (tmp_path / "charges").unlink()
+
+    async with _after(tmp_path, _provider(tmp_path, bill=bill)) as (gaia, operation):
+        usage = await gaia.usage()
+
+    assert operation.state is OperationState.DONE
+    assert len(operation.image_ids) == 1
+    assert operation.cost_usd == cost
+    assert [(row.cost_usd, row.held_usd) for row in usage] == [(cost, Decimal(0))]
 
 
 @pytest.mark.parametrize("keeps_tasks", [True, False], ids=["looked up", "lost"])
