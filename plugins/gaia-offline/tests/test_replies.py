@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as pillow  # noqa: N813  a module
+from PIL import ImageOps
 
 from gaia_core import Image
 from gaia_offline.replies import pixels_of
@@ -49,3 +50,24 @@ def test_a_turned_photograph_is_set_upright() -> None:
 
     assert pixels.shape == (40, 24, 3)
     assert pixels[20, 0, 0] > pixels[20, -1, 0] + 200
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_every_turn_is_undone(turn: int) -> None:
+    """Mirrored or lying: it comes out as any viewer shows it."""
+    exif = pillow.Exif()
+    exif[0x0112] = turn
+    corner = pillow.new("RGB", (3, 2))
+    corner.putpixel((0, 0), (255, 255, 255))
+    turned = _encoded(corner, exif=exif)
+
+    pixels = pixels_of(turned)
+
+    assert np.array_equal(pixels, np.asarray(ImageOps.exif_transpose(turned.decode())))
+
+
+def test_a_damaged_note_about_its_orientation_turns_nothing() -> None:
+    """What cannot be read says nothing, and the picture itself is sound."""
+    pixels = pixels_of(_encoded(GREY, exif=b"Exif\0\0garbage"))
+
+    assert pixels.shape == (24, 40, 3)
