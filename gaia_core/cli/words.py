@@ -34,7 +34,7 @@ def enhance(session: Session, choices: Choices, prompt: str, max_length: int) ->
     return serve(session, request, choices, "Enhancing", show)
 
 
-@click.command()
+@click.command(context_settings={"allow_extra_args": True})
 @click.argument("image")
 @click.option("--question", metavar="TEXT", help="What to answer about it.")
 @work_options
@@ -47,6 +47,9 @@ def describe(
 
     IMAGE is a file; - reads it from standard input.
     """
+    for extra in click.get_current_context().args:
+        message = f"Got an extra argument '{extra}'. A question goes into --question."
+        raise click.UsageError(message)
     request = DescribeImageRequest(
         image=read_picture(image), question=question, **choices.request_fields
     )

@@ -39,6 +39,18 @@ def test_a_picture_is_described(gaia: Gaia, install: Install, picture: Path) -> 
     assert result.stdout.strip()
 
 
+def test_a_question_without_its_option_is_told_of_it(
+    gaia: Gaia, install: Install, picture: Path
+) -> None:
+    """Who writes the question behind the picture learns where it goes."""
+    install()
+
+    result = gaia("describe", picture, "Who is that?")
+
+    assert result.exit_code == 2
+    assert "'Who is that?'. A question goes into --question." in result.stderr
+
+
 def test_words_as_json(gaia: Gaia, install: Install, picture: Path) -> None:
     """``--json`` gives the words beside what every response has."""
     install()
