@@ -91,5 +91,4 @@ class Cancelling:
             return state.status
         if not file.is_all_of(state):
             return "left_to_others"
-        await self.desk.stop(batch_id)
-        return "cancelled"
+        return await self.desk.stop(batch_id)

@@ -21,6 +21,7 @@ WINDOW = "24h"
 FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 """How a batch may end."""
 
+_CALLED_OFF = frozenset({"cancelling", "cancelled"})
 _PAGE = 100
 _MOST_PAGES = 1_000
 # A line that is slower than this would not carry a batch within a day.
@@ -206,16 +207,26 @@ class Desk:
         )
         return _state(reply)
 
-    async def stop(self, batch_id: str) -> None:
+    async def stop(self, batch_id: str) -> str:
         """
         Have a batch stopped: what is not made yet need not be.
+
+        Returns:
+            How far it is then: ``cancelling``, or ``cancelled``.
 
         Raises:
             ProviderError: If it was not, or nobody can tell.
         """
-        await self._asked(
+        reply = await self._asked(
             lambda client: client.batches.with_raw_response.cancel(batch_id)
         )
+        status = _text(reply, "status")
+        if status not in _CALLED_OFF:
+            message = (
+                f"{NAME} was told to stop the batch, and says that it is {status}."
+            )
+            raise ProviderError(message)
+        return status
 
     async def by_file(self) -> Mapping[str, str]:
         """
