@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import tempfile
 import tracemalloc
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from gaia_core import (
     CallContext,
@@ -19,12 +21,13 @@ from gaia_core import (
     ImageResult,
     OutcomeClass,
     ProviderError,
+    Secret,
     TaskRunningError,
 )
 from gaia_core.testing import context, png
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.openai import OpenAIVendor
-from gaia_core.testing.vendors.openai_batches import VendorBatch
+from gaia_core.testing.vendors.openai_batches import BatchDesk, VendorBatch
 from gaia_parasail import ParasailProvider
 
 Make = Callable[..., ParasailProvider]
@@ -601,6 +604,38 @@ async def test_results_are_never_all_in_memory(
     assert counted == 39
     assert size > 50_000_000
     assert peak < size / 3
+
+
+async def test_packed_results_are_not_unpacked(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few packed bytes could fill the disk; what was made stays in doubt."""
+
+    async def packed(*_: object) -> web.Response:
+        body, headers = gzip.compress(b" " * 10_000), {"Content-Encoding": "gzip"}
+        return web.Response(body=body, headers=headers)
+
+    monkeypatch.setattr(BatchDesk, "_content", packed)
+
+    async with OpenAIVendor(api_key="sk-other", models=("batched",)) as vendor:
+        provider = make(base_url=vendor.url, api_key=Secret("sk-other"))
+        answers = await gathered(provider, scenes(2), Book().contexts(2))
+        await provider.gaia_stop()
+
+    assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
+    assert all("is packed" in str(answer) for answer in answers.values())
+    assert len(vendor.charges) == 2
+
+
+async def test_results_may_be_longer_than_any_answer(
+    provider: ParasailProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They go to the disk as they come."""
+    monkeypatch.setattr("gaia_parasail.bounds.MAX_ANSWER", 2_000)
+
+    answers = await gathered(provider, scenes(20), Book().contexts(20))
+
+    assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.OK}
 
 
 # -- where the results lie ----------------------------------------------------------

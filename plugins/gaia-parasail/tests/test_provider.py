@@ -1,7 +1,9 @@
 """The provider on the SDK, against a stand-in for the service."""
 
 import asyncio
+import gzip
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -25,6 +27,7 @@ from gaia_core import (
     OutcomeClass,
     ProviderError,
     ProviderRequestError,
+    RateLimitError,
     Secret,
     UnusableResultError,
     load_settings,
@@ -189,6 +192,51 @@ async def test_a_200_without_a_picture_is_unusable(make: Make, body: str) -> Non
     async with _served(answer) as url:
         provider = make(base_url=url)
         with pytest.raises(UnusableResultError):
+            await provider.gaia_generate(dragon(), context())
+        await provider.gaia_stop()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param({}, id="too long"),
+        pytest.param({"Content-Encoding": "gzip"}, id="packed"),
+    ],
+)
+async def test_an_answer_without_end_is_not_read(
+    make: Make, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    """It was made and may be charged, and none of it is unpacked or kept."""
+    asked = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return web.Response(body=gzip.compress(b" " * 100_000), headers=headers)
+
+    monkeypatch.setattr("gaia_parasail.bounds.MAX_ANSWER", 0 if not headers else 9**9)
+    async with _served(answer) as url:
+        provider = make(base_url=url)
+        with pytest.raises(UnusableResultError, match="was not read"):
+            await provider.gaia_generate(dragon(), context())
+        await provider.gaia_stop()
+
+    assert asked == ["identity"]
+
+
+@pytest.mark.parametrize("packing", ["identity", "gzip"])
+async def test_a_refusal_without_end_is_a_refusal(
+    make: Make, monkeypatch: pytest.MonkeyPatch, packing: str
+) -> None:
+    """What costs nothing is not taken for something made because it is long."""
+
+    async def answer(_: web.Request) -> web.Response:
+        headers = {"Content-Encoding": packing}
+        return web.Response(status=429, body=b"x" * 1_000, headers=headers)
+
+    monkeypatch.setattr("gaia_parasail.bounds.MAX_REFUSAL", 10)
+    async with _served(answer) as url:
+        provider = make(base_url=url)
+        with pytest.raises(RateLimitError):
             await provider.gaia_generate(dragon(), context())
         await provider.gaia_stop()
 
@@ -533,6 +581,36 @@ async def test_one_instance_serves_two_loops(vendor: OpenAIVendor, make: Make) -
 
     assert counts == [await once(), 1]
     assert vendor.requests == 3
+
+
+async def test_who_stops_closes_the_connections_of_every_loop(
+    vendor: OpenAIVendor, make: Make
+) -> None:
+    """Loops in other threads may go on, but not with what was stopped."""
+    provider = make()
+    is_made, is_stopped = asyncio.Event(), threading.Event()
+    here = asyncio.get_running_loop()
+    clients: list[Any] = []
+
+    async def elsewhere() -> None:
+        await provider.gaia_generate(dragon(), context())
+        clients.append(provider._work()._clients.client())
+        here.call_soon_threadsafe(is_made.set)
+        await asyncio.to_thread(is_stopped.wait, 60)
+
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, elsewhere()))
+    try:
+        async with asyncio.timeout(60):
+            await is_made.wait()
+            await provider.gaia_stop()
+        (client,) = clients
+        is_closed = client.is_closed()
+    finally:
+        is_stopped.set()
+        await other
+
+    assert is_closed
+    assert vendor.requests == 1
 
 
 async def test_an_outcome_in_doubt_is_not_guessed_at(

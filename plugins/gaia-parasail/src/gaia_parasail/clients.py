@@ -115,15 +115,15 @@ class Clients:
         return await answered(asked())
 
     async def close(self) -> None:
-        """Close the running loop's client."""
-        client = self._clients.leave()
-        if client is not None:
-            await client.close()
+        """Close the client of every loop that runs."""
+        await self._clients.close(_closed)
 
     def _made(self) -> "AsyncOpenAI":
         """Make a client that sends once, to one host, with one key."""
         import httpx2  # noqa: PLC0415 - slow
         from openai import AsyncOpenAI  # noqa: PLC0415 - half a second
+
+        from gaia_parasail.bounds import bound  # noqa: PLC0415 - as above
 
         if not self.api_key:
             message = f"{NAME} has no key: set api_key."
@@ -145,9 +145,13 @@ class Clients:
                     max_connections=MOST_CONNECTIONS,
                     keepalive_expiry=KEEPALIVE_SECONDS,
                 ),
-                event_hooks={"request": [_only(key)]},
+                event_hooks={"request": [_only(key)], "response": [bound]},
             ),
         )
+
+
+async def _closed(client: "AsyncOpenAI") -> None:
+    await client.close()
 
 
 def _only(key: str) -> "Callable[[httpx2.Request], Awaitable[None]]":
@@ -157,5 +161,6 @@ def _only(key: str) -> "Callable[[httpx2.Request], Awaitable[None]]":
         for name in [name for name in request.headers if name.lower() not in _SENT]:
             del request.headers[name]
         request.headers["Authorization"] = f"Bearer {key}"
+        request.headers["Accept-Encoding"] = "identity"
 
     return clean

@@ -73,6 +73,10 @@ _UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyErro
 """What httpx2 raises before the first byte of a request has left."""
 
 
+class OversizeError(Exception):
+    """An answer is longer than any that could be of use, or packed."""
+
+
 async def answered(call: Awaitable[T], *, name: str = NAME) -> T:
     """
     Wait for an answer of the SDK, and raise Gaia's errors in place of its own.
@@ -106,7 +110,7 @@ def failure_of(error: Exception, name: str = NAME) -> Exception:
             return refused(
                 error.status_code, code, dict(error.response.headers), name=name
             )
-        case openai.APITimeoutError() | openai.APIConnectionError():
+        case openai.APIConnectionError() | OversizeError():
             return _unanswered(error, name)
         case TimeoutError():
             return ProviderTimeoutError(f"{name} did not answer in time.")
@@ -215,13 +219,20 @@ def undecided(error: ProviderError) -> ProviderError:
 
 def _unanswered(error: Exception, name: str) -> ProviderError:
     """Tell whether anything was sent before the connection failed."""
-    cause = error.__cause__
+    cause = error if isinstance(error, OversizeError) else error.__cause__
+    if isinstance(cause, OversizeError):
+        return _useless(cause, name)
     kinds = {kind.__name__ for kind in type(cause).__mro__} if cause else set()
     if kinds & _UNSENT:
         return ProviderConnectionError(f"{name} cannot be reached.")
     if "TimeoutException" in kinds:
         return ProviderTimeoutError(f"{name} did not answer in time.")
     return ProviderError(f"{name} broke off before it had answered.")
+
+
+def _useless(error: OversizeError, name: str) -> ProviderError:
+    """Say why an answer was not read: it came, so it may be charged."""
+    return UnusableResultError(f"{name} gave an answer that {error}: it was not read.")
 
 
 def _wait(headers: Mapping[str, str]) -> float | None:

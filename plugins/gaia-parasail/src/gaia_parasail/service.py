@@ -148,10 +148,8 @@ class Service:
         await self._cancelling.stop(contexts)
 
     async def close(self) -> None:
-        """Close the running loop's connections, and throw away what was fetched."""
-        lookups = self._lookups.leave()
-        if lookups is not None:
-            await lookups.close()
+        """Close the connections of all loops, and throw away what was fetched."""
+        await self._lookups.close(Lookups.close)
         await self._clients.close()
 
     def _stream(
