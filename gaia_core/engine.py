@@ -469,10 +469,10 @@ class Gaia:
         if not self._is_open:
             message = "Use it inside `async with`: only then it knows any model."
             raise RuntimeError(message)
-        latency = self.reliability.latency()
-        preferences = preferences_of(choices, self.settings, latency)
+        preferences = preferences_of(choices, self.settings, self.reliability.latency())
         offers = self._assortment.offers_for(request)
-        return select(request, offers, preferences, self._admit)
+        addressed = self.plugins.addressed(request)
+        return select(addressed, offers, preferences, self._admit)
 
     def _estimate(self, request: Request) -> Decimal:
         """Tell what to hold for an item of a batch."""

@@ -28,6 +28,7 @@ from gaia_core import (
     InvalidImageError,
     ModelError,
     ModelInfo,
+    NoCapableProviderError,
     OutcomeClass,
     OutcomeUnknownError,
     Price,
@@ -48,6 +49,7 @@ from gaia_core import (
     engine,
     hookimpl,
 )
+from gaia_core.catalog import MICRO_DOLLAR
 from gaia_core.ledger import MemoryLedger, OperationState
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.sql import SqlLedger
@@ -191,6 +193,49 @@ async def test_instances_find_their_options(open_gaia: OpenGaia) -> None:
         await gaia.generate(request)
 
     assert seen == [{"nib": "fine"}]
+
+
+@pytest.mark.parametrize(
+    ("options", "price"),
+    [
+        ({"fake": {"quality": "high"}}, "0.08"),
+        ({"studio": {"quality": "high"}}, "0.08"),
+        ({"studio": {"quality": "low"}, "fake": {"quality": "high"}}, "0.04"),
+        ({"studio": {}, "fake": {"quality": "high"}}, "0.08"),
+        ({"other": {"quality": "high"}}, "0.04"),
+    ],
+    ids=["plugin's", "own", "own first", "own empty", "another's"],
+)
+async def test_instances_are_priced_by_the_options_they_see(
+    open_gaia: OpenGaia, options: dict[str, Any], price: str
+) -> None:
+    """What is held for an instance is the price of what it will be asked for."""
+    model = ModelInfo(
+        id="ink",
+        name="Ink",
+        provider="fake",
+        capabilities=set(Capability),
+        price=Price(per_image="0.04", by_quality={"high": 2}),
+    )
+
+    class Ink(FakeProvider):
+        """Its price depends on an option."""
+
+        @hookimpl
+        async def gaia_list_models(self) -> tuple[ModelInfo, ...]:
+            """List the one model."""
+            return (model,)
+
+    sections = {"studio": ProviderSettings(name="studio", plugin="fake")}
+    request = attrs.evolve(DRAGON, provider="studio", provider_options=options)
+
+    async with open_gaia(Ink, providers=sections) as gaia:
+        best = gaia.plan(request).best
+        with pytest.raises(NoCapableProviderError):
+            await gaia.generate(request, max_cost_usd=Decimal(price) - MICRO_DOLLAR)
+
+    assert best is not None
+    assert best.price_usd == Decimal(price)
 
 
 async def test_provider_gets_a_complete_attempt(open_gaia: OpenGaia) -> None:

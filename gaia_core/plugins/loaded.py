@@ -248,6 +248,22 @@ class Plugins:
     installed: tuple[InstalledPlugin, ...] = ()
     _calls: HookCalls = attrs.field(alias="calls", repr=False)
 
+    def addressed(self, request: Request) -> Request:
+        """
+        Say under an instance's own name what is told it under its plugin's.
+
+        Prices depend on options, whichever of the two names they are given under.
+        """
+        told = request.provider_options
+        inherited = {
+            one.name: told[one.plugin]
+            for one in self.providers.values()
+            if told.get(one.plugin) and not told.get(one.name)
+        }
+        if not inherited:
+            return request
+        return attrs.evolve(request, provider_options={**told, **inherited})
+
     def prepare(self, request: Request) -> Request:
         """
         Let middleware change a request at the door.
