@@ -23,7 +23,8 @@ from gaia_core.testing.probes import Load, until
 from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider, lines, watching
 
-from .conftest import Attempt, Made
+Made = Callable[..., RunwareProvider]
+Attempt = Callable[..., CallContext]
 
 KEEP = GenerateRequest(prompt="a keep", model="runware:100@1", width=256, height=256)
 

@@ -3,7 +3,7 @@
 import ast
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 import gaia_runware
 from gaia_core import (
     AuthenticationError,
+    CallContext,
     Capability,
     EnhancePromptRequest,
     GenerateRequest,
@@ -26,7 +27,10 @@ from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider
 from gaia_runware.models import ExtraModel
 
-from .conftest import KEY, Attempt, Made
+Made = Callable[..., RunwareProvider]
+Attempt = Callable[..., CallContext]
+KEY = "canary-8c1f5b"
+"""The key the stand-in lets in; it must show nowhere."""
 
 ENVIRONMENT = {
     "RUNWARE_API_KEY": "canary",

@@ -80,7 +80,11 @@ async def test_a_download_that_fails_is_told_as_it_is() -> None:
 
 def test_only_what_has_a_picture_counts_as_one() -> None:
     """A result without any is no picture."""
-    items = [{"imageURL": "https://x"}, {"cost": 1}, {"imageURL": ""}]
+    items: list[dict[str, object]] = [
+        {"imageURL": "https://x"},
+        {"cost": 1},
+        {"imageURL": ""},
+    ]
 
     assert replies.with_pictures(items) == ({"imageURL": "https://x"},)
 

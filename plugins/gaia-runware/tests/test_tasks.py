@@ -37,7 +37,8 @@ from gaia_core.testing.vendors.runware import RunwareVendor
 from gaia_runware import RunwareProvider, lines
 from gaia_runware.models import PROMPT_ENHANCER as WORDS
 
-from .conftest import Attempt, Made
+Made = Callable[..., RunwareProvider]
+Attempt = Callable[..., CallContext]
 
 KEEP = GenerateRequest(prompt="a keep", model="runware:100@1", width=256, height=256)
 SLOW = attrs.evolve(KEEP, model="openai:4@1", width=1024, height=1024)

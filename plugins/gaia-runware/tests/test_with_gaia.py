@@ -1,6 +1,7 @@
 """The provider inside of Gaia: what it leaves open is settled, and paid once."""
 
 import asyncio
+from collections.abc import Callable
 from decimal import Decimal
 
 import attrs
@@ -18,8 +19,9 @@ from gaia_core.testing.probes import until
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_core.testing.vendors import Fault, Faults
 from gaia_core.testing.vendors.runware import RunwareVendor
+from gaia_runware import RunwareProvider
 
-from .conftest import Made
+Made = Callable[..., RunwareProvider]
 
 KEEP = GenerateRequest(
     prompt="a keep", provider="runware", model="runware:100@1", width=256, height=256
@@ -107,7 +109,7 @@ async def test_what_is_of_no_use_is_booked_as_the_vendor_bills_it(
     async with open_gaia(made(timeout=5.0), **parts) as gaia:
         with pytest.raises(UnusableResultError) as caught:
             await gaia.generate(request)
-        operation = await gaia.operation(caught.value.operation_id)
+        operation = await gaia.operation(caught.value.operation_id or "")
 
     assert operation is not None
     assert operation.cost_usd == vendor.total_usd == Decimal("0.04")

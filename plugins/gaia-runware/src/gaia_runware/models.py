@@ -142,6 +142,12 @@ def _ids() -> Mapping[str, str]:
     }
 
 
+@cache
+def _facts() -> Mapping[str, Facts]:
+    """Identifiers to the facts about what this room lists."""
+    return {model_id: facts_of_entry(entry) for model_id, entry in entries().items()}
+
+
 def facts_of(model_id: str, extra: Extra | None = None) -> Facts:
     """
     Give what has to be known of a model to write a task for it.
@@ -152,9 +158,9 @@ def facts_of(model_id: str, extra: Extra | None = None) -> Facts:
         model_id: The identifier of the model's card, or an alias from this room.
         extra: Models that the settings add.
     """
-    entry = entries().get(_ids().get(model_id, model_id))
-    if entry is not None:
-        return facts_of_entry(entry)
+    listed = _facts().get(_ids().get(model_id, model_id))
+    if listed is not None:
+        return listed
     model = (extra or {}).get(model_id, ExtraModel())
     found = facts_of_checkpoint(model_id, model.name, model.architecture)
     return attrs.evolve(found, is_slow=model.speed is Speed.SLOW)
