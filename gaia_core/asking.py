@@ -334,7 +334,9 @@ class Asking:
         except Exception as failure:
             if is_definite(failure):
                 raise
-            context.logger.warning("gaia.lookup_failed", error=words_of(failure))
+            self.services.lookup.note_silence(
+                context.logger, candidate.provider, failure
+            )
             return None
         if found is None:
             message = f"{candidate.provider} was not reached ({words_of(error)})."

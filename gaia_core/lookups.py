@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from decimal import Decimal
+from typing import Any
 
 import attrs
 
 from gaia_core.answers import Result, checked
-from gaia_core.calls import answer_of
+from gaia_core.calls import answer_of, words_of
 from gaia_core.capabilities import Capability
 from gaia_core.context import CallContext
 from gaia_core.errors import OutcomeClass
@@ -17,6 +18,7 @@ from gaia_core.plugins import Provider
 from gaia_core.reliability import classify
 from gaia_core.responses import Attempt
 from gaia_core.selection import Candidate
+from gaia_core.silences import Silences
 
 HOOK = "gaia_recover"
 
@@ -36,6 +38,7 @@ class Lookup:
 
     spacing: float = 5.0
     patience: float = 60.0
+    _silences: Silences = attrs.field(factory=Silences, init=False, repr=False)
 
     async def find(
         self,
@@ -85,6 +88,18 @@ class Lookup:
         """
         found = await self._ask(provider, context)
         return found.cost_usd if isinstance(found, Result) else None
+
+    def note_silence(self, logger: Any, provider: str, error: BaseException) -> None:
+        """
+        Log that nobody can tell what became of an attempt.
+
+        Hundreds may share a batch of the vendor, and one reason: the first of them
+        warns, and for a while the others only debug.
+        """
+        words = words_of(error)
+        is_news = self._silences.is_news(provider, words)
+        log = logger.warning if is_news else logger.debug
+        log("gaia.lookup_failed", provider=provider, error=words)
 
     async def _ask(self, provider: Provider, context: CallContext) -> object:
         found: object = await answer_of(

@@ -268,9 +268,8 @@ class Recovery:
     def _note_silence(
         self, operation: Operation, attempt: Attempt, error: Exception
     ) -> None:
-        get_logger(operation_id=operation.id).warning(
-            "gaia.lookup_failed", provider=attempt.provider, error=words_of(error)
-        )
+        log = get_logger(operation_id=operation.id)
+        self.services.lookup.note_silence(log, attempt.provider, error)
 
     async def _billed(self, operation: Operation) -> Decimal | None:
         """Learn what was charged for what is stored; None: the estimate stands."""

@@ -51,6 +51,7 @@ LAYERS = (
     "flights",
     "answers",
     "keeping",
+    "silences",
     "lookups",
     "places",
     "bundles",

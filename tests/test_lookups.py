@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from gaia_core import (
     ContentFilteredError,
@@ -20,6 +21,7 @@ from gaia_core import (
     OutcomeClass,
     OutcomeUnknownError,
     PromptResult,
+    ProviderError,
     ProviderTimeoutError,
     RateLimitError,
     TaskRunningError,
@@ -145,6 +147,28 @@ async def test_look_up_that_fails_says_nothing_unless_it_is_definite(
     assert operation.state == state
     assert operation.cost_usd == cost
     assert len(provider.calls) == 1
+
+
+async def test_one_reason_is_told_once_for_all(open_gaia: OpenGaia) -> None:
+    """Many may share a batch that is gone: the first warns, the others debug."""
+    provider = _Sorry(price_usd=PAID, outcomes=[LOST] * 4)
+    provider.found = ProviderError("the batch is gone")
+
+    with capture_logs() as logs:
+        async with open_gaia(provider) as gaia:
+            for n in range(3):
+                with suppress(OutcomeUnknownError):
+                    await gaia.generate(DRAGON, idempotency_key=f"dragon {n}")
+            await gaia.recover()
+            provider.found = ProviderError("the key is refused")
+            with suppress(OutcomeUnknownError):
+                await gaia.generate(DRAGON, idempotency_key="another")
+
+    told = [one for one in logs if one["event"] == "gaia.lookup_failed"]
+    warned = [one["error"] for one in told if one["log_level"] == "warning"]
+    assert warned == ["the batch is gone", "the key is refused"]
+    assert {one["provider"] for one in told} == {provider.name}
+    assert len(told) >= 4
 
 
 async def test_unknown_outcome_is_settled_later(open_gaia: OpenGaia) -> None:

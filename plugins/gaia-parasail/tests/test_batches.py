@@ -413,6 +413,8 @@ async def test_a_batch_that_is_gone_leaves_its_requests_in_doubt(
     answers = await gathered(provider, scenes(2), Book().contexts(2))
 
     assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
+    (batch_id,) = vendor.desk.batches
+    assert all(f"knows no batch {batch_id}:" in str(one) for one in answers.values())
 
 
 async def test_results_that_are_gone_leave_their_requests_in_doubt(
@@ -423,6 +425,7 @@ async def test_results_that_are_gone_leave_their_requests_in_doubt(
 
     answers = await gathered(provider, scenes(2), Book().contexts(2))
 
+    assert all("knows no file" in str(answer) for answer in answers.values())
     assert {_outcome(answer) for answer in answers.values()} == {OutcomeClass.AMBIGUOUS}
     assert len(vendor.charges) == 2
 

@@ -202,9 +202,16 @@ class Desk:
         Raises:
             ProviderError: If it cannot be looked at.
         """
-        reply = await self._asked(
-            lambda client: client.batches.with_raw_response.retrieve(batch_id)
-        )
+        try:
+            reply = await self._asked(
+                lambda client: client.batches.with_raw_response.retrieve(batch_id)
+            )
+        except ModelError as error:  # what every 404 is
+            message = (
+                f"{NAME} knows no batch {batch_id}: look it up with the key and the "
+                "address it was ordered with, or ask the service what became of it."
+            )
+            raise ModelError(message, retry_after=error.retry_after) from None
         return _state(reply)
 
     async def stop(self, batch_id: str) -> str:

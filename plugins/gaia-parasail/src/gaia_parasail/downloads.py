@@ -14,7 +14,7 @@ from urllib.parse import urljoin, urlsplit
 
 import attrs
 
-from gaia_core import ProviderError
+from gaia_core import ModelError, ProviderError
 from gaia_core.fetching import Reach, is_public
 from gaia_parasail.clients import CONNECT_SECONDS, Clients
 from gaia_parasail.errors import answered
@@ -58,7 +58,11 @@ class Downloads:
             ProviderError: If it did not arrive whole: what it says is about the
                 file, never about what is in it.
         """
-        target = await answered(self._from_service(file_id, path))
+        try:
+            target = await answered(self._from_service(file_id, path))
+        except ModelError:  # what every 404 is
+            message = f"{NAME} knows no file {file_id} with results of a batch."
+            raise ModelError(message) from None
         if target is None:
             return
         try:
