@@ -620,23 +620,34 @@ def test_missing_reference_takes_no_other_account(install: Install) -> None:
     assert plugins.providers["hello"].instance.api_key is None  # type: ignore[attr-defined]
 
 
-def test_missing_reference_is_named_by_the_card(install: Install, site: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("HELLO_KEY is not set (nor HELLO_TOKEN)", "STUDIO_KEY is not set"),
+        ("torch is not installed", "torch is not installed"),
+    ],
+    ids=["its own key", "something else"],
+)
+def test_missing_reference_is_named_by_the_card(
+    install: Install, site: Path, words: str, told: str
+) -> None:
     """A provider that lacks its key says which variable its section points at."""
     install(
         "hello",
         PROVIDER.replace(
-            "priority=5",
-            'unavailable=None if self.api_key else "HELLO_KEY is not set"',
+            "priority=5", f'unavailable=None if self.api_key else "{words}"'
         ),
     )
     file = site / "gaia.toml"
-    file.write_text('[providers.hello]\napi_key = { env = "STUDIO_KEY" }')
+    file.write_text(
+        '[providers.studio]\nplugin = "hello"\napi_key = { env = "STUDIO_KEY" }'
+    )
     settings = load_settings(file, environ={"GAIA_PLUGINS__ALLOW": "hello"})
 
     plugins = load_plugins(settings, environ={})
 
-    assert plugins.providers["hello"].info().unavailable == (
-        "HELLO_KEY is not set ([providers.hello] api_key: "
+    assert plugins.providers["studio"].info().unavailable == (
+        f"{told} ([providers.studio] api_key: "
         f"environment: STUDIO_KEY, not set, named in {file})"
     )
 

@@ -124,13 +124,33 @@ class Provider:
                     f"{key} is not set, and {' or '.join(names)} is not sent to an "
                     f"address of its own: set {key} in [providers.{self.name}]"
                 )
-        return reason + self._unset()
+        return self._by_its_own_names(reason) + self._unset()
+
+    def _by_its_own_names(self, reason: str) -> str:
+        """Name the variable its section points at: it knows the vendor's alone."""
+        for key in self._keys_unset():
+            variable = _missing_in(self.sources.get(key, ""))
+            if variable and any(name in reason for name in self._variables_of(key)):
+                return f"{variable} is not set"
+        return reason
 
     def _unset(self) -> str:
         """Name the variables that its section points at and that are not set."""
-        keys = (key for key, value in self.settings.options.items() if value is None)
-        notes = [f" ([providers.{self.name}] {k}: {self.sources.get(k)})" for k in keys]
+        notes = [
+            f" ([providers.{self.name}] {key}: {self.sources.get(key)})"
+            for key in self._keys_unset()
+        ]
         return "".join(notes)
+
+    def _keys_unset(self) -> Sequence[str]:
+        return [key for key, value in self.settings.options.items() if value is None]
+
+    def _variables_of(self, key: str) -> Sequence[str]:
+        """Name the variables that give a key its value where no section does."""
+        if not attrs.has(type(self.instance)):
+            return ()
+        field = settable_fields(type(self.instance)).get(key)
+        return field.metadata.get("env", ()) if field is not None else ()
 
     def _unavailable(self, reason: str) -> ProviderInfo:
         return ProviderInfo(
@@ -196,6 +216,12 @@ class Provider:
 
     def _values(self) -> Mapping[str, Any]:
         return dict(_values_of(self.instance))
+
+
+def _missing_in(source: str) -> str | None:
+    """Find the variable that has no value in where a setting came from."""
+    name, _, rest = source.removeprefix("environment: ").partition(", ")
+    return name if rest.startswith("not set") else None
 
 
 def _problem_of(info: Any) -> str | None:
