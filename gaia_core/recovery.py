@@ -4,7 +4,7 @@ Settling what was left behind: by a crash, a lost answer, a full disk.
 ::
 
     nothing was sent           > given back
-    its pictures are stored    > done
+    its pictures are stored    > done, at what the provider says it billed
     its pictures are spilled   > stored, done
     the provider knows the task > stored, done; or given back: it was never seen
     the provider cannot tell   > unknown, the money held
