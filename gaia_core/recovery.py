@@ -213,6 +213,9 @@ class Recovery:
             return await self._not_found(operation, lost, stored, error)
         if found is not None:
             return await self._keep(operation, found, stored, "found")
+        if stored:
+            # Whatever the provider has forgotten: it was made.
+            return await self._done(operation, stored, "stored")
         ended = attrs.evolve(
             lost,
             outcome=OutcomeClass.REJECTED_BUSY,

@@ -169,6 +169,19 @@ async def test_half_stored_pictures_are_completed(
     assert len(provider.booked) == 1
 
 
+async def test_what_is_stored_was_made_whatever_the_vendor_says(tmp_path: Path) -> None:
+    """Two of three pictures are there: they are paid, even if nobody knows of them."""
+    await _killed_at(tmp_path, "stored", num_images=3)
+    (tmp_path / "charges").unlink()
+
+    async with _after(tmp_path, _provider(tmp_path)) as (gaia, operation):
+        images = await gaia.storage.list(operation_id=operation.id)
+
+    assert operation.state is OperationState.DONE
+    assert len(images) == len(operation.image_ids) == 2
+    assert operation.cost_usd == 3 * PRICE
+
+
 async def test_unknown_outcome_is_settled_when_it_can_be(tmp_path: Path) -> None:
     """A provider that can tell only later is asked later; the money is free again."""
     await _killed_at(tmp_path, "charged")
