@@ -1,6 +1,8 @@
 """What holds for every test of the core."""
 
 import os
+import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,3 +14,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 @pytest.fixture(autouse=True)
 def _away_from_this_machine(gaia_home: object) -> None:
     """Let no test depend on the settings, keys or pictures of whoever runs it."""
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """Undo what a test did to the log of this process."""
+    yield
+    if "structlog" in sys.modules:
+        sys.modules["structlog"].reset_defaults()

@@ -100,9 +100,10 @@ class Mill(FakeProvider):
         self.before()
         batch, tasks = uuid.uuid4().hex, [one.task_id for one in contexts]
         await asyncio.gather(*(one.remember(batch) for one in contexts))
+        # In this order: whoever sees the charges may kill this process at once.
+        (self.folder / batch).write_text("\n".join(tasks))
         with (self.folder / "charges").open("a") as book:
             book.write("".join(f"{task}\n" for task in tasks))
-        (self.folder / batch).write_text("\n".join(tasks))
         while not self.is_ready:  # noqa: ASYNC110  another process may say so
             await asyncio.sleep(0.01)
         for request, context in zip(requests, contexts, strict=True):

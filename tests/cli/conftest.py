@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -58,14 +58,6 @@ def _store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     store = tmp_path / "store"
     monkeypatch.setenv("IMAGE_STORAGE_PATH", str(store))
     return store
-
-
-@pytest.fixture(autouse=True)
-def _quiet_again() -> Iterator[None]:
-    """Undo what a command did to the log of this process."""
-    yield
-    if "structlog" in sys.modules:
-        sys.modules["structlog"].reset_defaults()
 
 
 @pytest.fixture(name="gaia")
