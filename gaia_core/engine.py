@@ -76,7 +76,7 @@ class Gaia:
 
     settings: Settings
     _parts: Parts
-    _is_open: bool = attrs.field(default=False, init=False)
+    is_open: bool = attrs.field(default=False, init=False)
     _assortment: Assortment = attrs.field(init=False)
     _upkeep: Upkeep = attrs.field(init=False)
     _door: Door = attrs.field(init=False)
@@ -101,7 +101,7 @@ class Gaia:
             services=self._parts.services,
             cache=self._parts.cache,
             limits=RequestLimits(self.settings.limits),
-            ready=self._get_ready,
+            ready=self.ready,
             plan=self._plan,
             earliest=self._earliest,
         )
@@ -120,7 +120,7 @@ class Gaia:
             let_go=self._door.let_go,
             prepare=self._prepared,
             adopt=self._recovery.run_once,
-            ready=self._get_ready,
+            ready=self.ready,
             withdraw=Withdrawals(services=self._parts.services).withdraw,
             bundles=self._parts.services.bundles,
             metrics=self.metrics,
@@ -204,10 +204,10 @@ class Gaia:
 
     async def __aenter__(self) -> Self:
         """Start the providers and ask what they offer."""
-        if self._is_open:
+        if self.is_open:
             message = "This Gaia is open already: open another one."
             raise RuntimeError(message)
-        self._is_open = True
+        self.is_open = True
         self._door.open()
         try:
             await self._assortment.open(await self._upkeep.start())
@@ -372,7 +372,7 @@ class Gaia:
 
     async def operation(self, operation_id: str) -> Operation | None:
         """Look an operation up."""
-        await self._get_ready()
+        await self.ready()
         return await self.ledger.get(operation_id)
 
     async def recover(self) -> int:
@@ -381,7 +381,7 @@ class Gaia:
 
         It happens by itself as well: when the ledger is first used, and every minute.
         """
-        await self._get_ready()
+        await self.ready()
         return await self._recovery.run_once()
 
     async def usage(
@@ -400,7 +400,7 @@ class Gaia:
             since: Only operations taken on at this moment or later.
             until: Only those taken on before this moment.
         """
-        await self._get_ready()
+        await self.ready()
         return await self.ledger.usage(by, since=since, until=until)
 
     def statistics(self) -> Statistics:
@@ -423,20 +423,20 @@ class Gaia:
 
     # -- inside -------------------------------------------------------------------
 
-    async def _get_ready(self) -> None:
-        """Open the ledger, and begin to settle what was left open in it."""
+    async def ready(self) -> None:
+        """Open the ledger now, and begin to settle what was left open in it."""
         if self._watch is not None:
             return
         # A caller who gives up leaves it to open for others.
         opening = asyncio.ensure_future(self.ledger.open())
         opening.add_done_callback(_heard)
         await asyncio.shield(opening)
-        if self._watch is None and self._is_open:
+        if self._watch is None and self.is_open:
             self._watch = asyncio.create_task(self._recovery.watch())
 
     async def _close(self) -> None:
         """Let go of everything; no step hangs on the success of another."""
-        self._is_open = False
+        self.is_open = False
         async with AsyncExitStack() as last_to_first:
             last_to_first.push_async_callback(self.ledger.close)
             last_to_first.push_async_callback(self._parts.alerts.close)
@@ -466,7 +466,7 @@ class Gaia:
 
     def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Plan a request that middleware has prepared."""
-        if not self._is_open:
+        if not self.is_open:
             message = "Use it inside `async with`: only then it knows any model."
             raise RuntimeError(message)
         preferences = preferences_of(choices, self.settings, self.reliability.latency())
@@ -495,6 +495,6 @@ class Gaia:
 
 
 def _heard(opening: "asyncio.Future[None]") -> None:
-    """Take note of how it ended, whether or not anybody still waits."""
+    """Take note of how it ended, though nobody may wait any more."""
     if not opening.cancelled():
         opening.exception()

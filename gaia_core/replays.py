@@ -82,7 +82,7 @@ class Replays:
         if response is None:
             message = f"The pictures of operation {operation.id} are gone."
             raise StorageError(message)
-        return attrs.evolve(response, is_reused=True)
+        return attrs.evolve(response, is_reused=True, is_replayed=True)
 
 
 def reused(response: Response) -> Response:

@@ -101,6 +101,8 @@ class Response:
         is_reused: True when nothing was made for this call: it is the answer to an
             equal request, and ``cost_usd`` is 0; or to the same request, repeated
             under its idempotency key, with the cost it had.
+        is_replayed: True when it is that answer to the same request, repeated under
+            its idempotency key.
     """
 
     operation_id: str
@@ -111,6 +113,7 @@ class Response:
     warnings: tuple[str, ...] = ()
     duration_ms: float = 0.0
     is_reused: bool = False
+    is_replayed: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -74,6 +74,7 @@ LAYERS = (
     "parts",
     "engine",
     "blocking",
+    "server",
     "cli",
     "testing",
 )
@@ -121,7 +122,7 @@ HEAVY = {
 }
 """Imported where first used, so that ``gaia models`` answers at once."""
 
-MAY_BE_HEAVY = {"ledger", "testing"}
+MAY_BE_HEAVY = {"ledger", "server", "testing"}
 """Parts that are themselves imported where first used, the next ones apart."""
 
 MUST_BE_LIGHT = {

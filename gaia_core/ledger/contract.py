@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from gaia_core.ledger.access import AccessBook
 from gaia_core.ledger.batches import BatchBook
+from gaia_core.ledger.gallery import Gallery
 from gaia_core.ledger.operations import (
     Failure,
     IdempotencyKey,
@@ -30,6 +32,14 @@ class Ledger(Protocol):
     @property
     def batches(self) -> BatchBook | None:
         """The book of batches, or None: this ledger keeps none."""
+
+    @property
+    def gallery(self) -> Gallery | None:
+        """What finds pictures, or None: this ledger cannot."""
+
+    @property
+    def access(self) -> AccessBook | None:
+        """The book of API keys, or None: this ledger keeps none."""
 
     async def open(self) -> None:
         """Get ready; called before the first use, and harmless when repeated."""

@@ -39,6 +39,8 @@ class MemoryLedger:
 
     keeps_budgets: ClassVar[bool] = False
     batches: ClassVar[None] = None
+    gallery: ClassVar[None] = None
+    access: ClassVar[None] = None
     _under_way: dict[str, Operation] = attrs.field(factory=dict, init=False)
     _finished: OrderedDict[str, Operation] = attrs.field(
         factory=OrderedDict, init=False

@@ -217,6 +217,12 @@ class LimitSettings:
     max_waiting: int = attrs.field(default=1_000, validator=_number(1))
 
 
+def _check_public_url(_: object, __: object, value: str | None) -> None:
+    if value is not None and not value.startswith(("https://", "http://")):
+        message = "public_url must begin with https:// or http://"
+        raise ValueError(message)
+
+
 @attrs.frozen(kw_only=True)
 class CacheSettings:
     """
@@ -236,18 +242,41 @@ class CacheSettings:
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """
-    Where ``gaia serve`` listens.
+    Where ``gaia serve`` listens, and whom it serves.
 
     Attributes:
         host: The address; only this machine can reach the default.
         port: The port; 0 picks a free one.
-        token: What clients must present; needed on any address that other
-            machines can reach.
+        token: A key that stands for whoever has this machine, beside those that
+            ``gaia keys create`` makes.
+        require_auth: Whether callers must present a key; None: on every address
+            that other machines can reach.
+        allowed_hosts: The names it may be called by; empty: those of this machine
+            where it listens only there, otherwise any.
+        allowed_origins: Pages of other sites that may call it, as
+            ``https://campaign.example``.
+        public_url: Where its clients reach it, for the addresses it gives out.
+        trusted_proxies: Addresses of proxies whose word about the client counts.
+        image_roots: The folders that ``image_path`` may name files below; none:
+            it names stored pictures only.
+        link_seconds: How long the address of a picture opens for whoever has it.
+        signing_secret: What such addresses are signed with; None: a key that the
+            ledger keeps.
+        max_concurrent: Most requests of one caller at a time.
     """
 
     host: str = "127.0.0.1"
     port: int = attrs.field(default=8188, validator=_number(0, _HIGHEST_PORT))
     token: Secret | None = None
+    require_auth: bool | None = None
+    allowed_hosts: tuple[str, ...] = ()
+    allowed_origins: tuple[str, ...] = ()
+    public_url: str | None = attrs.field(default=None, validator=_check_public_url)
+    trusted_proxies: tuple[str, ...] = ()
+    image_roots: tuple[Path, ...] = ()
+    link_seconds: int = attrs.field(default=86_400, validator=_number(1))
+    signing_secret: Secret | None = None
+    max_concurrent: int = attrs.field(default=100, validator=_number(1))
 
 
 @attrs.frozen(kw_only=True)

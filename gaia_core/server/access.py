@@ -1,0 +1,110 @@
+"""
+Who calls, and what they may do.
+
+Every route names the scope it needs by the type of one parameter: `Maker`,
+`Reader` or `Monitor`. Who the caller is was found out before, by the dependency
+that the router was made with; no path is ever compared.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+
+import attrs
+from fastapi import HTTPException, Request, Security, status
+from fastapi.security import SecurityScopes
+
+
+class Scope(StrEnum):
+    """What a caller may do."""
+
+    MAKE = "make"
+    """Make, edit, enlarge and describe pictures; plan; open and call off batches."""
+    READ = "read"
+    """See own pictures, operations, batches and spending."""
+    MONITOR = "monitor"
+    """See the figures of the whole server, and how its providers are."""
+    ON_BEHALF = "on-behalf"
+    """Say for which user a request is."""
+
+
+def _scopes(words: Iterable[Scope | str]) -> frozenset[Scope]:
+    return frozenset(map(Scope, words))
+
+
+@attrs.frozen(kw_only=True)
+class Principal:
+    """
+    A caller whose name is known.
+
+    Attributes:
+        name: Whose pictures, keys, limits and batches they are. Empty: whoever has
+            this machine; what the command line makes is theirs as well.
+        scopes: What they may do.
+    """
+
+    name: str = ""
+    scopes: frozenset[Scope] = attrs.field(default=frozenset(Scope), converter=_scopes)
+
+    def may(self, scope: Scope | str) -> bool:
+        """Tell whether they may do something."""
+        return scope in self.scopes
+
+
+OWNER = Principal()
+"""Whoever has this machine, and may do everything on it."""
+
+Auth: TypeAlias = Callable[..., Any | Awaitable[Any]]
+"""
+A FastAPI dependency that names the caller: a `Principal`, a name, or None.
+
+None is nobody: they get 401. An exception of its own goes to the client as it is.
+"""
+
+
+def principal_of(who: object) -> Principal | None:
+    """
+    Take what a host's dependency says as a principal.
+
+    Raises:
+        TypeError: If it is neither a `Principal`, nor a name, nor None.
+    """
+    if who is None or isinstance(who, Principal):
+        return who
+    if isinstance(who, str) and who:
+        return Principal(name=who, scopes=frozenset(Scope) - {Scope.ON_BEHALF})
+    message = (
+        "auth must give a Principal, a name that is not empty, or None, not "
+        f"{type(who).__name__}: return the user's id as a str."
+    )
+    raise TypeError(message)
+
+
+def nobody_asked() -> Principal:
+    """Take every caller for the owner of this machine: an ``auth`` for local use."""
+    return OWNER
+
+
+async def authorised(request: Request, scopes: SecurityScopes) -> Principal:
+    """
+    Give the caller, if they may do what the route needs.
+
+    Raises:
+        HTTPException: 401 if nobody knows them, 403 if they may not.
+    """
+    principal: Principal | None = getattr(request.state, "gaia_principal", None)
+    if principal is None:
+        raise HTTPException(
+            status.HTTP_401_UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}
+        )
+    if not all(map(principal.may, scopes.scopes)):
+        raise HTTPException(status.HTTP_403_FORBIDDEN)
+    return principal
+
+
+Maker = Annotated[Principal, Security(authorised, scopes=[Scope.MAKE])]
+"""The caller of a route that makes something."""
+Reader = Annotated[Principal, Security(authorised, scopes=[Scope.READ])]
+"""The caller of a route that shows what is theirs."""
+Monitor = Annotated[Principal, Security(authorised, scopes=[Scope.MONITOR])]
+"""The caller of a route that shows the whole server."""

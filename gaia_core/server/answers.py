@@ -1,0 +1,135 @@
+"""What a client is answered with: the owner's fields, and ours beside them."""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+import orjson
+import pybase64
+
+from gaia_core.responses import Attempt, ImageResponse, Response, StoredImage
+from gaia_core.server.access import Principal
+from gaia_core.server.site import Site
+
+
+@attrs.frozen(kw_only=True)
+class Writer:
+    """
+    Writes responses for one caller.
+
+    Attributes:
+        site: The server.
+        principal: The caller.
+        base_url: Where clients reach the server, without a slash at its end; empty:
+            addresses are given without a host.
+    """
+
+    site: Site
+    principal: Principal
+    base_url: str = ""
+
+    def url(self, image_id: str) -> str:
+        """Give the address of a picture; whoever has it can open it for a while."""
+        return (
+            f"{self.base_url}/api/images/{image_id}?s={self.site.links.sign(image_id)}"
+        )
+
+    def service(self, provider: str) -> str:
+        """Give a provider's name as people read it."""
+        names = {info.name: info.display_name for info in self.site.gaia.providers()}
+        return names.get(provider) or provider
+
+    async def images(
+        self, response: ImageResponse, *, with_bytes: bool = False
+    ) -> dict[str, Any]:
+        """
+        Write a response with pictures.
+
+        Args:
+            response: The response.
+            with_bytes: Whether the pictures themselves go along, in base64.
+        """
+        images = [
+            await self._image(image, with_bytes=with_bytes) for image in response.images
+        ]
+        first = images[0] if images else {}
+        return {
+            "success": True,
+            "image_url": first.get("url"),
+            "image_path": first.get("path"),
+            "images": images,
+            **self.common(response),
+        }
+
+    def common(self, response: Response) -> dict[str, Any]:
+        """Write what every response has."""
+        return {
+            "service": self.service(response.provider),
+            "provider": response.provider,
+            "model": response.model,
+            "generation_time": round(response.duration_ms / 1000, 3),
+            "error": None,
+            "operation_id": response.operation_id,
+            "cost_usd": number(response.cost_usd),
+            "attempts": [attempt(one) for one in response.attempts],
+            "warnings": list(response.warnings),
+            "is_reused": response.is_reused,
+        }
+
+    def stored(self, image: StoredImage) -> dict[str, Any]:
+        """Write one stored picture."""
+        return {
+            "id": image.id,
+            "url": self.url(image.id),
+            "path": relative_path(image),
+            "media_type": image.media_type,
+            "width": image.width,
+            "height": image.height,
+            "sha256": image.sha256,
+            "seed": image.seed,
+            "prompt": image.prompt,
+            "provider": image.provider,
+            "model": image.model,
+            "campaign_id": image.campaign_id,
+            "operation_id": image.operation_id,
+            "created_at": image.created_at.isoformat(),
+        }
+
+    async def _image(self, image: StoredImage, *, with_bytes: bool) -> dict[str, Any]:
+        written = self.stored(image)
+        if with_bytes:
+            data = await self.site.gaia.storage.read(image.id)
+            written["b64_json"] = quoted_base64(data)
+        return written
+
+
+def quoted_base64(data: bytes) -> orjson.Fragment:
+    """Write bytes as a JSON text in base64; nothing in it needs to be escaped."""
+    return orjson.Fragment(b'"' + pybase64.b64encode(data) + b'"')
+
+
+def relative_path(image: StoredImage) -> str:
+    """Give where a picture lies below the store's folder."""
+    return "/".join(image.path.parts[-3:])
+
+
+def attempt(one: Attempt) -> dict[str, Any]:
+    """Write one attempt; an error's own words stay here."""
+    return {
+        "provider": one.provider,
+        "model": one.model,
+        "outcome": str(one.outcome),
+        "duration_ms": round(one.duration_ms, 1),
+        "cost_usd": number(one.cost_usd),
+    }
+
+
+def number(amount: Decimal | None) -> float | None:
+    """Write an amount as a JSON number."""
+    return None if amount is None else float(amount)
+
+
+def headers_of(response: Response) -> Mapping[str, str]:
+    """Give the headers that tell of a repeated request."""
+    return {"Idempotency-Replayed": "true"} if response.is_replayed else {}

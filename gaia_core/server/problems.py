@@ -1,0 +1,237 @@
+"""
+What a client is told when something goes wrong.
+
+Every text is fixed: an exception's own words may hold a path, a key or somebody
+else's prompt. What is said in addition is about the caller's own fields.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+import attrs
+from fastapi import HTTPException
+from fastapi.exceptions import RequestValidationError
+
+from gaia_core import errors
+from gaia_core.errors import GaiaError, OutcomeClass
+
+TEXTS: Mapping[str, str] = {
+    "settings": "The server is set up wrongly: its log says where.",
+    "plugin": "A plugin breaks its contract: the server's log says which.",
+    "invalid_request": "The request can never be served as it stands.",
+    "invalid_image": "The bytes are no PNG, JPEG or WebP picture of a fair size.",
+    "idempotency_conflict": "The idempotency key stands for another request.",
+    "no_capable_provider": "Nobody can serve this here and now.",
+    "outcome_unknown": (
+        "The answer was lost after the request went out: it may have been charged."
+    ),
+    "budget_exceeded": "It would cost more than the budget has left.",
+    "request_limit": "Too many requests: ask again later.",
+    "operation_in_progress": "The same request is under way: ask again in a moment.",
+    "storage": "The pictures cannot be kept for now.",
+    "ledger": "The book cannot be written for now, so nothing was sent.",
+    "lease_lost": "Another process took the operation over: look it up.",
+    "provider": "The provider failed.",
+    "provider_connection": "The provider cannot be reached; nothing was sent.",
+    "provider_timeout": "The provider did not answer in time.",
+    "task_running": "The provider is still at work on it: look it up later.",
+    "rate_limit": "The provider takes no more requests for now.",
+    "quota_exceeded": "The account at the provider is out of credit.",
+    "authentication": "The provider refuses the server's key.",
+    "model": "That model is not to be had there.",
+    "content_filtered": "The provider refuses it on safety grounds.",
+    "provider_request": "The provider refuses the request.",
+    "provider_unavailable": "The provider cannot work now.",
+    "unusable_result": "The provider answered without a picture that can be used.",
+    "unauthorised": "Present a key: Authorization: Bearer KEY.",
+    "forbidden": "This key may not do that.",
+    "not_found": "There is no such thing, or it is not yours.",
+    "method_not_allowed": "That address takes another method.",
+    "too_large": "The body is larger than is taken here.",
+    "not_json": "The body must be JSON, sent as application/json.",
+    "cross_site": "Pages of another site may not call this server.",
+    "wrong_host": "The server is not known by that name.",
+    "busy": "The server has as much to do as it can: ask again later.",
+    "closing": "The server is about to stop: ask again in a moment.",
+    "request": "The request cannot be taken.",
+    "internal": "Something went wrong here: the server's log says what.",
+}
+"""Error code to what a client reads."""
+
+_HTTP_CODES = {
+    401: "unauthorised",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "not_json",
+    422: "invalid_request",
+    429: "request_limit",
+    503: "busy",
+}
+
+
+class RefusedError(HTTPException):
+    """
+    A refusal by the server itself, with a code of `TEXTS`.
+
+    Attributes:
+        code: The error code.
+        details: What is wrong with which field of the caller's.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        *,
+        details: Sequence[tuple[str, str]] = (),
+        retry_after: float | None = None,
+    ) -> None:
+        """Keep what the answer says."""
+        super().__init__(status)
+        self.code = code
+        self.details = tuple(details)
+        self.retry_after = retry_after
+
+
+@attrs.frozen(kw_only=True)
+class Problem:
+    """
+    One error as a client sees it; each front door writes it its own way.
+
+    Attributes:
+        status: The HTTP status.
+        code: A code of `TEXTS`.
+        error_type: Its kind, as design.md lists them.
+        text: What a person reads.
+        suggested_action: What to do next, as a word.
+        retry_after: Seconds after which to ask again, or None.
+        fallback_available: Whether another provider may serve it.
+        operation_id: The operation it ended, if there was one.
+        billed: Whether it was charged; None: nobody knows.
+        details: Field to what is wrong with it.
+    """
+
+    status: int
+    code: str
+    error_type: str
+    text: str
+    suggested_action: str = "contact_support"
+    retry_after: float | None = None
+    fallback_available: bool = False
+    operation_id: str | None = None
+    billed: bool | None = False
+    details: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = attrs.field(factory=dict)
+
+    def as_body(self) -> dict[str, Any]:
+        """Write it as the routes under ``/api`` do."""
+        body: dict[str, Any] = {
+            "success": False,
+            "error": self.text,
+            "error_type": self.error_type,
+            "error_code": self.code,
+            "retry_after": self.retry_after,
+            "fallback_available": self.fallback_available,
+            "suggested_action": self.suggested_action,
+            "operation_id": self.operation_id,
+            "billed": self.billed,
+        }
+        if self.details:
+            body["details"] = [
+                {"field": field, "message": message} for field, message in self.details
+            ]
+        return body
+
+    @property
+    def all_headers(self) -> dict[str, str]:
+        """The headers that go with it; whole seconds, never too few."""
+        found = dict(self.headers)
+        if self.retry_after is not None:
+            found["Retry-After"] = str(max(1, -int(-self.retry_after // 1)))
+        return found
+
+
+def problem_of(error: Exception) -> Problem:
+    """Say what a client is told of an exception."""
+    if isinstance(error, GaiaError):
+        return _of_gaia(error)
+    if isinstance(error, RequestValidationError):
+        return _of_fields(error)
+    if isinstance(error, HTTPException):
+        return _of_http(error)
+    return Problem(
+        status=500, code="internal", error_type="api_error", text=TEXTS["internal"]
+    )
+
+
+def code_of(kind: type[GaiaError]) -> str:
+    """
+    Name the code of a class of errors.
+
+    >>> code_of(errors.NoCapableProviderError)
+    'no_capable_provider'
+    """
+    for base in kind.__mro__:
+        words = re.sub(r"(?<!^)(?=[A-Z])", "_", base.__name__.removesuffix("Error"))
+        if words.lower() in TEXTS:
+            return words.lower()
+    return "internal"
+
+
+def _of_gaia(error: GaiaError) -> Problem:
+    code = code_of(type(error))
+    return Problem(
+        status=error.http_status,
+        code=code,
+        error_type=error.error_type,
+        text=TEXTS[code],
+        suggested_action=error.suggested_action,
+        retry_after=getattr(error, "retry_after", None),
+        fallback_available=bool(getattr(error, "is_fallback_allowed", False)),
+        operation_id=error.operation_id,
+        billed=_billed(error),
+    )
+
+
+def _billed(error: GaiaError) -> bool | None:
+    """Tell whether it was charged; None where an answer was lost."""
+    if isinstance(error, errors.OutcomeUnknownError):
+        return None
+    outcomes = {attempt.outcome for attempt in error.attempts}
+    if any(attempt.cost_usd or Decimal(0) for attempt in error.attempts):
+        return True
+    return None if OutcomeClass.AMBIGUOUS in outcomes else False
+
+
+def _of_fields(error: RequestValidationError) -> Problem:
+    """Name the fields that are wrong, without what they hold."""
+    details = tuple(
+        (".".join(map(str, one["loc"][1:])), str(one["msg"])) for one in error.errors()
+    )
+    return Problem(
+        status=422,
+        code="invalid_request",
+        error_type="request_error",
+        text=TEXTS["invalid_request"],
+        suggested_action="fix_request",
+        details=details,
+    )
+
+
+def _of_http(error: HTTPException) -> Problem:
+    code = getattr(error, "code", None) or _HTTP_CODES.get(error.status_code, "request")
+    is_late = error.status_code in (429, 503)
+    return Problem(
+        status=error.status_code,
+        code=code,
+        error_type="unavailable_error" if is_late else "request_error",
+        text=TEXTS[code],
+        suggested_action="retry" if is_late else "fix_request",
+        retry_after=getattr(error, "retry_after", None),
+        details=getattr(error, "details", ()),
+        headers=dict(error.headers or {}),
+    )

@@ -1,0 +1,106 @@
+"""What the routes of one server work with."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Annotated, Self
+
+import attrs
+from fastapi import Depends, Request
+
+from gaia_core.engine import Gaia
+from gaia_core.errors import SettingsError
+from gaia_core.ledger.access import AccessBook
+from gaia_core.ledger.gallery import Gallery
+from gaia_core.server.inputs import Inputs
+from gaia_core.server.links import Links
+from gaia_core.server.runner import BatchRunner
+from gaia_core.server.watched import Watched
+from gaia_core.settings import ServerSettings
+
+_NO_BOOK = (
+    "This ledger knows no pictures or keys, so no server can work with it: open "
+    "Gaia without `ledger`, or with SqlLedger."
+)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Site:
+    """
+    One `Gaia` behind HTTP.
+
+    Attributes:
+        gaia: What serves the requests.
+        inputs: What brings the pictures of requests in.
+        links: What signs the addresses of pictures.
+        runner: What works on batches.
+        watched: What is under way here, and how far it is.
+    """
+
+    gaia: Gaia
+    inputs: Inputs = attrs.field(init=False)
+    links: Links = attrs.field(init=False)
+    runner: BatchRunner = attrs.field(init=False)
+    watched: Watched = attrs.field(factory=Watched, init=False)
+    _exits: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
+    _opening: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+
+    @inputs.default
+    def _own_inputs(self) -> Inputs:
+        return Inputs(gaia=self.gaia, settings=self.settings)
+
+    @links.default
+    def _own_links(self) -> Links:
+        return Links(settings=self.settings)
+
+    @runner.default
+    def _own_runner(self) -> BatchRunner:
+        return BatchRunner(gaia=self.gaia)
+
+    @property
+    def settings(self) -> ServerSettings:
+        """The settings of the server."""
+        return self.gaia.settings.server
+
+    @property
+    def gallery(self) -> Gallery:
+        """Whose pictures are whose."""
+        if (gallery := self.gaia.ledger.gallery) is None:
+            raise SettingsError(_NO_BOOK)
+        return gallery
+
+    @property
+    def access(self) -> AccessBook:
+        """The API keys."""
+        if (access := self.gaia.ledger.access) is None:
+            raise SettingsError(_NO_BOOK)
+        return access
+
+    async def __aenter__(self) -> Self:
+        """Open what is not open yet: a host may have opened its `Gaia` itself."""
+        if not self.gaia.is_open:
+            await self._exits.enter_async_context(self.gaia)
+        await self.gaia.ready()
+        await self.links.open(self.access)
+        await self._exits.enter_async_context(self.inputs)
+        await self._exits.enter_async_context(self.runner)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close what was opened here, the latest first."""
+        await self._exits.aclose()
+
+
+def site_of(request: Request) -> Site:
+    """Give the site a request came to."""
+    site: Site = request.state.gaia_site
+    return site
+
+
+SiteDep = Annotated[Site, Depends(site_of)]
+"""The site, as a parameter of a route."""
