@@ -15,7 +15,7 @@ nox.needs_version = ">=2025.5"
 nox.options.default_venv_backend = "virtualenv"
 nox.options.error_on_external_run = True
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "docs", "plugin", "tests"]
+nox.options.sessions = ["lint", "typing", "docs", "plugin", "server", "tests"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 ROOMS = sorted(
@@ -70,7 +70,7 @@ def typing(session: nox.Session) -> None:
     rooms = [
         f"./plugins/{name}" for name in ROOMS if name not in UNINSTALLED_FOR_TYPING
     ]
-    session.install(".", *rooms, "--group", "typing", env=ENVIRONMENT)
+    session.install(".[server]", *rooms, "--group", "typing", env=ENVIRONMENT)
     # Two files may be called conftest.py: their folders tell them apart.
     session.run("mypy", "--explicit-package-bases", *CODE)
     for name in ROOMS:
@@ -87,6 +87,22 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "report")
 
 
+@nox.session
+def server(session: nox.Session) -> None:
+    """Run the tests of the server, its front doors and its page in a browser."""
+    session.install(
+        *(".[server]", "./plugins/gaia-offline"),
+        *("--group", "tests", "--group", "server"),
+        env=ENVIRONMENT,
+    )
+    session.run(
+        *("pytest", "tests/server", "gaia_core/server"),
+        *PARALLEL,
+        *session.posargs,
+        env=ENVIRONMENT,
+    )
+
+
 @nox.session(
     default=False, python=nox.project.python_versions(PYPROJECT), tags=["matrix"]
 )
@@ -101,6 +117,8 @@ def _test_core(session: nox.Session) -> None:
     # coverage starts pytest, not the other way round.
     session.run(
         *("coverage", "run", "-m", "pytest", "tests", "gaia_core"),
+        # They need what only the extra installs: a session of their own has it.
+        *("--ignore=tests/server", "--ignore=gaia_core/server"),
         *PARALLEL,
         *session.posargs,
         env=ENVIRONMENT,
@@ -128,7 +146,7 @@ def plugin(session: nox.Session, room: str) -> None:
 def docs(session: nox.Session) -> None:
     """Run every example of the documentation."""
     session.install(
-        *(".", "./plugins/gaia-example", *REMOTE, "--group", "docs"),
+        *(".[server]", "./plugins/gaia-example", *REMOTE, "--group", "docs"),
         env=ENVIRONMENT,
     )
     session.run(

@@ -141,6 +141,7 @@ def values_of(operation: Operation, now: int) -> dict[str, Any]:
         "campaign_id": _optional(operation.campaign_id, name="campaign_id"),
         "day": day_of(created),
         "request": None if request is None else dump(request),
+        "prompt": _prompt_of(request),
         "fingerprint": operation.fingerprint,
         "key": key and identifier(key.key, name="The idempotency key"),
         "route": key and identifier(key.route, name="The idempotency key's route"),
@@ -157,6 +158,11 @@ def values_of(operation: Operation, now: int) -> dict[str, Any]:
         "updated_at": now,
         "finished_at": None,
     }
+
+
+def _prompt_of(request: Mapping[str, Any] | None) -> str | None:
+    prompt = (request or {}).get("prompt")
+    return clean(prompt) if isinstance(prompt, str) else None
 
 
 def values_of_attempt(attempt: Attempt) -> dict[str, Any]:

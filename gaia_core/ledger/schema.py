@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from gaia_core.errors import LedgerError
 from gaia_core.ledger.tables import metadata
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """Every version of the tables, oldest first."""
 MIGRATIONS = Path(__file__).parent / "migrations"
 """Where the steps between them lie."""

@@ -23,8 +23,10 @@ from gaia_core.ledger import (
     steps,
 )
 from gaia_core.ledger import usage as reports
+from gaia_core.ledger.access_book import SqlAccessBook
 from gaia_core.ledger.batch_book import SqlBatchBook
 from gaia_core.ledger.database import Database
+from gaia_core.ledger.gallery_book import SqlGallery
 from gaia_core.ledger.operations import (
     Failure,
     IdempotencyKey,
@@ -71,6 +73,8 @@ class SqlLedger:
     _uses: dict[str, int] = attrs.field(factory=dict, init=False, repr=False)
     _workers: Workers = attrs.field(init=False, repr=False)
     batches: SqlBatchBook = attrs.field(init=False, repr=False)
+    gallery: SqlGallery = attrs.field(init=False, repr=False)
+    access: SqlAccessBook = attrs.field(init=False, repr=False)
 
     @_workers.default
     def _one_worker(self) -> Workers:
@@ -84,6 +88,14 @@ class SqlLedger:
             on_alert=lambda alert: self._tell((alert,)),
             on_lease=self._forget_fences,
         )
+
+    @gallery.default
+    def _own_gallery(self) -> SqlGallery:
+        return SqlGallery(self.database)
+
+    @access.default
+    def _access_book(self) -> SqlAccessBook:
+        return SqlAccessBook(self.database)
 
     async def open(self) -> None:
         """

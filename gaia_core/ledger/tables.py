@@ -32,6 +32,7 @@ operations = Table(
     Column("campaign_id", Text),
     Column("day", String(10), nullable=False),
     Column("request", Text),
+    Column("prompt", Text),  # of the request, once more: people look for it
     Column("fingerprint", String(64), nullable=False, default=""),
     Column("key", Text),
     Column("route", Text),
@@ -60,6 +61,7 @@ _in_batch = operations.c.batch_id.is_not(None)
 _is_unknown = operations.c.state == "unknown"
 _is_queued = operations.c.state == "queued"
 Index("ix_operations_created", operations.c.created_at)
+Index("ix_operations_principal", operations.c.principal, operations.c.created_at)
 Index(
     "ix_operations_open",
     operations.c.owner,
@@ -123,6 +125,7 @@ images = Table(
     Column("height", Integer, nullable=False),
 )
 Index("ix_images_id", images.c.id)
+Index("ix_images_sha256", images.c.sha256)
 
 keys = Table(
     "keys",
@@ -248,4 +251,23 @@ workers = Table(
     Column("name", Text, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("seen_at", BigInteger, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",  # never the key itself
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+)
+
+server_secrets = Table(
+    "server_secrets",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
 )

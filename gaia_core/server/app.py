@@ -61,4 +61,6 @@ def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
         gaia: What serves the requests.
         auth: As for `router`; None: as the settings say.
     """
-    raise NotImplementedError
+    app = FastAPI(title="Gaia images", version="1", redoc_url=None, docs_url=None)
+    app.include_router(router(gaia, auth=auth or bearer))
+    return app

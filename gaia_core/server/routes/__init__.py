@@ -7,5 +7,29 @@ server; a protected one names a scope for each of its routes.
 
 from fastapi import APIRouter
 
-PUBLIC: tuple[APIRouter, ...] = ()
-PROTECTED: tuple[APIRouter, ...] = ()
+from gaia_core.server.routes import (
+    automatic1111,
+    batches,
+    figures,
+    health,
+    images,
+    models,
+    openai,
+    operations,
+    page,
+    pictures,
+)
+
+PUBLIC: tuple[APIRouter, ...] = (health.routes, page.routes)
+"""Open to whoever reaches the server."""
+PROTECTED: tuple[APIRouter, ...] = (
+    models.routes,
+    images.routes,
+    batches.routes,
+    operations.routes,
+    pictures.routes,
+    figures.routes,
+    openai.routes,
+    automatic1111.routes,
+)
+"""Each of their routes names a scope."""

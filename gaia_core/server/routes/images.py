@@ -1,0 +1,7 @@
+"""Making and editing: what ``POST /api/images/…`` does."""
+
+from fastapi import APIRouter
+
+from gaia_core.server.dialects import GaiaRoute
+
+routes = APIRouter(route_class=GaiaRoute)
