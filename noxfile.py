@@ -167,9 +167,9 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure start-up, calls, providers, ledger, kept answers, batches, PNG files."""
+    """Measure start-up, calls, providers, server, ledger, batches, PNG files."""
     session.install(
-        *(".", "./plugins/gaia-offline", *REMOTE, "--group", "bench"),
+        *(".[server]", "./plugins/gaia-offline", *REMOTE, "--group", "bench"),
         env=ENVIRONMENT,
     )
     environment = {**ENVIRONMENT, "GAIA_BENCH_LITELLM": _litellm(session)}
@@ -183,7 +183,7 @@ def _litellm(session: nox.Session) -> str:
     if not python.exists():
         session.run("python", "-m", "venv", str(python.parent.parent))
         session.run(
-            *(str(python), "-m", "pip", "install", "-q", "litellm"),
+            *(str(python), "-m", "pip", "install", "-q", "litellm[proxy]"),
             external=True,
             env=ENVIRONMENT,
         )
