@@ -1,5 +1,6 @@
 """What a client is answered with: the owner's fields, and ours beside them."""
 
+import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -7,10 +8,39 @@ from typing import Any
 import attrs
 import orjson
 import pybase64
+from fastapi import Request
 
-from gaia_core.responses import Attempt, ImageResponse, Response, StoredImage
+from gaia_core.responses import (
+    Attempt,
+    DescriptionResponse,
+    ImageResponse,
+    PromptResponse,
+    Response,
+    StoredImage,
+)
 from gaia_core.server.access import Principal
 from gaia_core.server.site import Site
+
+_DOORS = ("/api/", "/v1/", "/sdapi/")
+_LARGE = 262_144
+"""Bytes from which writing base64 would hold up the event loop."""
+
+
+def base_url_of(request: Request, site: Site) -> str:
+    """
+    Say where clients reach the server, for the addresses it gives out.
+
+    That is the settings' ``public_url``, or what the client called the server; with
+    the prefix under which a host has included the router.
+    """
+    public = site.settings.public_url
+    base = (public or str(request.base_url)).rstrip("/")
+    return base + _prefix_of(getattr(request.scope.get("route"), "path", ""))
+
+
+def _prefix_of(path: str) -> str:
+    found = (path.find(door) for door in _DOORS)
+    return path[: max(0, min((at for at in found if at >= 0), default=0))]
 
 
 @attrs.frozen(kw_only=True)
@@ -29,6 +59,12 @@ class Writer:
     principal: Principal
     base_url: str = ""
 
+    @classmethod
+    def to(cls, request: Request, site: Site, principal: Principal) -> "Writer":
+        """Write for whoever sent a request."""
+        base_url = base_url_of(request, site)
+        return cls(site=site, principal=principal, base_url=base_url)
+
     def url(self, image_id: str) -> str:
         """Give the address of a picture; whoever has it can open it for a while."""
         return (
@@ -37,8 +73,21 @@ class Writer:
 
     def service(self, provider: str) -> str:
         """Give a provider's name as people read it."""
-        names = {info.name: info.display_name for info in self.site.gaia.providers()}
-        return names.get(provider) or provider
+        loaded = self.site.gaia.plugins.providers.get(provider)
+        return (loaded.info().display_name if loaded else "") or provider
+
+    async def answer(
+        self, response: Response, *, with_bytes: bool = False
+    ) -> dict[str, Any]:
+        """Write any response; arguments as for `images`."""
+        if isinstance(response, ImageResponse):
+            return await self.images(response, with_bytes=with_bytes)
+        whole = {"success": True, **self.common(response)}
+        if isinstance(response, PromptResponse):
+            whole["prompt"] = response.prompt
+        if isinstance(response, DescriptionResponse):
+            whole["description"] = response.description
+        return whole
 
     async def images(
         self, response: ImageResponse, *, with_bytes: bool = False
@@ -99,9 +148,15 @@ class Writer:
     async def _image(self, image: StoredImage, *, with_bytes: bool) -> dict[str, Any]:
         written = self.stored(image)
         if with_bytes:
-            data = await self.site.gaia.storage.read(image.id)
-            written["b64_json"] = quoted_base64(data)
+            written["b64_json"] = await self.encoded(image)
         return written
+
+    async def encoded(self, image: StoredImage) -> orjson.Fragment:
+        """Read a picture, and write it as a JSON text in base64."""
+        data = await self.site.gaia.storage.read(image.id)
+        if len(data) < _LARGE:
+            return quoted_base64(data)
+        return await asyncio.to_thread(quoted_base64, data)
 
 
 def quoted_base64(data: bytes) -> orjson.Fragment:

@@ -4,11 +4,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar
 
 import orjson
-from fastapi import HTTPException, Request, Response
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 
-from gaia_core.errors import GaiaError
+from gaia_core.calls import words_of
+from gaia_core.errors import GaiaError, PluginError, SettingsError
 from gaia_core.observability import get_logger
 from gaia_core.server.problems import Problem, problem_of
 from gaia_core.server.waiting import ClientGoneError
@@ -16,6 +18,14 @@ from gaia_core.server.waiting import ClientGoneError
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _GONE = 499
 """What nginx notes where a client hung up; nobody reads it."""
+
+
+class JsonRequest(Request):
+    """A request whose JSON is read by orjson: several times as fast, and strict."""
+
+    async def json(self) -> Any:
+        """Read the body as JSON."""
+        return orjson.loads(await self.body())
 
 
 def write_json(
@@ -30,6 +40,26 @@ def write_json(
     )
 
 
+def problem_in(error: Exception, route: str) -> Problem:
+    """
+    Say what a client is told of an exception; the log is told of what is our fault.
+
+    Args:
+        error: The exception.
+        route: The template of the route it happened in.
+    """
+    if isinstance(error, SettingsError | PluginError):
+        get_logger().error("gaia.server_failed", route=route, error=words_of(error))
+    elif not isinstance(error, GaiaError | HTTPException | RequestValidationError):
+        get_logger().exception(
+            "gaia.server_failed",
+            route=route,
+            error=type(error).__name__,
+            exc_info=error,
+        )
+    return problem_of(error)
+
+
 class GaiaRoute(APIRoute):
     """A route under ``/api``: errors as design.md has them."""
 
@@ -41,16 +71,11 @@ class GaiaRoute(APIRoute):
 
         async def handled(request: Request) -> Response:
             try:
-                return await handle(request)
+                return await handle(JsonRequest(request.scope, request.receive))
             except ClientGoneError:
                 return Response(status_code=_GONE)
-            except (GaiaError, HTTPException, RequestValidationError) as error:
-                problem = problem_of(error)
             except Exception as error:  # noqa: BLE001  a client must be answered
-                get_logger().exception(
-                    "gaia.server_failed", route=self.path, error=type(error).__name__
-                )
-                problem = problem_of(error)
+                problem = problem_in(error, self.path)
             body = type(self).write(problem)
             return write_json(body, problem.status, problem.all_headers)
 

@@ -13,9 +13,11 @@ from typing import Any
 import attrs
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from gaia_core import errors
 from gaia_core.errors import GaiaError, OutcomeClass
+from gaia_core.server.schemas.images import TAG
 
 TEXTS: Mapping[str, str] = {
     "settings": "The server is set up wrongly: its log says where.",
@@ -45,6 +47,7 @@ TEXTS: Mapping[str, str] = {
     "provider_request": "The provider refuses the request.",
     "provider_unavailable": "The provider cannot work now.",
     "unusable_result": "The provider answered without a picture that can be used.",
+    "idempotency_key": "An Idempotency-Key has 1 to 255 bytes.",
     "unauthorised": "Present a key: Authorization: Bearer KEY.",
     "forbidden": "This key may not do that.",
     "not_found": "There is no such thing, or it is not yours.",
@@ -60,7 +63,12 @@ TEXTS: Mapping[str, str] = {
 }
 """Error code to what a client reads."""
 
+_FALLBACK = "gaia_server_fallback"
+_MOST_DETAILS = 20
+_LONGEST_FIELD = 120
+_LONGEST_MESSAGE = 300
 _HTTP_CODES = {
+    400: "request",
     401: "unauthorised",
     403: "forbidden",
     404: "not_found",
@@ -161,11 +169,16 @@ def problem_of(error: Exception) -> Problem:
         return _of_gaia(error)
     if isinstance(error, RequestValidationError):
         return _of_fields(error)
-    if isinstance(error, HTTPException):
+    if isinstance(error, StarletteHTTPException):
         return _of_http(error)
     return Problem(
         status=500, code="internal", error_type="api_error", text=TEXTS["internal"]
     )
+
+
+def note_fallback(error: GaiaError, is_available: bool) -> None:  # noqa: FBT001
+    """Note whether another provider could have served what an error ended."""
+    vars(error)[_FALLBACK] = is_available
 
 
 def code_of(kind: type[GaiaError]) -> str:
@@ -191,7 +204,7 @@ def _of_gaia(error: GaiaError) -> Problem:
         text=TEXTS[code],
         suggested_action=error.suggested_action,
         retry_after=getattr(error, "retry_after", None),
-        fallback_available=bool(getattr(error, "is_fallback_allowed", False)),
+        fallback_available=bool(vars(error).get(_FALLBACK, False)),
         operation_id=error.operation_id,
         billed=_billed(error),
     )
@@ -210,7 +223,8 @@ def _billed(error: GaiaError) -> bool | None:
 def _of_fields(error: RequestValidationError) -> Problem:
     """Name the fields that are wrong, without what they hold."""
     details = tuple(
-        (".".join(map(str, one["loc"][1:])), str(one["msg"])) for one in error.errors()
+        (_place(one["loc"]), str(one["msg"])[:_LONGEST_MESSAGE])
+        for one in error.errors()[:_MOST_DETAILS]
     )
     return Problem(
         status=422,
@@ -222,7 +236,13 @@ def _of_fields(error: RequestValidationError) -> Problem:
     )
 
 
-def _of_http(error: HTTPException) -> Problem:
+def _place(parts: Sequence[object]) -> str:
+    """Name a field as the caller wrote it, without what pydantic puts between."""
+    names = (str(part) for part in parts[1:])
+    return ".".join(name for name in names if not name.startswith(TAG))[:_LONGEST_FIELD]
+
+
+def _of_http(error: StarletteHTTPException) -> Problem:
     code = getattr(error, "code", None) or _HTTP_CODES.get(error.status_code, "request")
     is_late = error.status_code in (429, 503)
     return Problem(

@@ -5,7 +5,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from fastapi import Request
+from starlette.requests import Request
 
 T = TypeVar("T")
 
@@ -28,18 +28,28 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
     Raises:
         ClientGoneError: If the client hung up.
     """
-    working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_until_gone(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientGoneError
+        # A deadline that is over at the moment the client leaves: the standard
+        # library knows how to tell that cancellation from every other.
+        async with asyncio.timeout(None) as patience:
+            leaving.add_done_callback(lambda gone: _end(patience, gone))
+            return await work
+    except TimeoutError:
+        if patience.expired():
+            raise ClientGoneError from None
+        raise
     finally:
-        for task in (working, leaving):
-            task.cancel()
-        with suppress(asyncio.CancelledError, Exception):
-            await working
+        leaving.cancel()
+        work.close()
+
+
+def _end(patience: asyncio.Timeout, gone: "asyncio.Future[None]") -> None:
+    if gone.cancelled() or gone.exception() is not None:
+        return
+    with suppress(RuntimeError):
+        # It may be over already.
+        patience.reschedule(0.0)
 
 
 async def _until_gone(request: Request) -> None:

@@ -1,9 +1,9 @@
 """What the routes under ``/api/images`` take."""
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from gaia_core.server.schemas.base import Name, Prompt, ResponseFormat, Taken
 
@@ -14,7 +14,24 @@ Size = Annotated[str, Field(pattern=r"^\d{1,4}x\d{1,4}$", examples=["1024x1024"]
 
 
 class Choosing(Taken):
-    """What may be chosen for every request."""
+    """
+    What may be chosen for every request.
+
+    Attributes:
+        model: Exactly this model; None: the policy decides.
+        provider: Exactly this provider; None: the policy decides.
+        response_format: Whether pictures come with their bytes, too.
+        campaign_id: The campaign it is kept and paid under.
+        user_id: The user it is paid under; only for keys that may say so.
+        policy: What comes first; None: as the server is set up.
+        max_cost_usd: The most it may cost, in US dollars.
+        allowed_providers: The only ones to ask.
+        provider_options: Vendor-only knobs by provider name.
+        timeout: Longest wait in seconds.
+        reuse: Whether the answer to an equal request may be given; None: if the
+            request has a seed.
+        delivery: Whether it may be paid twice rather than not come.
+    """
 
     model: Name | None = None
     provider: Name | None = None
@@ -65,7 +82,17 @@ class OutpaintIn(Taken):
 
 
 class Drawing(Choosing):
-    """What drawing takes, with or without a picture to start from."""
+    """
+    What drawing takes, with or without a picture to start from.
+
+    Attributes:
+        size: Width and height as ``1024x1024``, instead of the two fields; without
+            any of them the picture's own size, or 1024x1024.
+        style: Put behind the prompt as ``, … style``; None or empty: nothing is.
+        n: How many pictures.
+    """
+
+    needs_image: ClassVar[bool] = False
 
     prompt: Prompt
     size: Size | None = None
@@ -98,11 +125,15 @@ class GenerateIn(Drawing, PictureIn):
 class InpaintIn(Drawing, PictureIn):
     """Repaint the white region of ``mask`` in a picture."""
 
+    needs_image = True
+
     mask: PictureIn
 
 
 class OutpaintRequestIn(Drawing, PictureIn):
     """Extend a picture beyond its borders."""
+
+    needs_image = True
 
     outpaint: OutpaintIn
 
@@ -128,3 +159,84 @@ class DescribeIn(Choosing, PictureIn):
     """Say in words what a picture shows, or answer a question about it."""
 
     question: Annotated[str, Field(max_length=8_000)] | None = None
+
+
+class GenerateWork(GenerateIn):
+    """Make pictures, said by name."""
+
+    operation: Literal["generate"] = "generate"
+
+
+class InpaintWork(InpaintIn):
+    """Repaint, said by name."""
+
+    operation: Literal["inpaint"]
+
+
+class OutpaintWork(OutpaintRequestIn):
+    """Extend, said by name."""
+
+    operation: Literal["outpaint"]
+
+
+class UpscaleWork(UpscaleIn):
+    """Enlarge, said by name."""
+
+    operation: Literal["upscale"]
+
+
+class RemoveBackgroundWork(RemoveBackgroundIn):
+    """Cut out, said by name."""
+
+    operation: Literal["remove-background"]
+
+
+class EnhancePromptWork(EnhancePromptIn):
+    """Work a prompt out, said by name."""
+
+    operation: Literal["enhance-prompt"]
+
+
+class DescribeWork(DescribeIn):
+    """Describe, said by name."""
+
+    operation: Literal["describe"]
+
+
+OPERATIONS = (
+    "generate",
+    "inpaint",
+    "outpaint",
+    "upscale",
+    "remove-background",
+    "enhance-prompt",
+    "describe",
+)
+"""The operations a body may name; the first where it names none."""
+TAG = "operation="
+"""What the tags begin with that pydantic puts into the place of an error."""
+
+
+def _operation_of(body: Any) -> str | None:
+    """Find which of `AnyWork` a body is; None: it names none there is."""
+    named = getattr(body, "operation", None)
+    if isinstance(body, dict):
+        named = body.get("operation", OPERATIONS[0])
+    return f"{TAG}{named}" if named in OPERATIONS else None
+
+
+AnyWork = Annotated[
+    Annotated[GenerateWork, Tag(f"{TAG}generate")]
+    | Annotated[InpaintWork, Tag(f"{TAG}inpaint")]
+    | Annotated[OutpaintWork, Tag(f"{TAG}outpaint")]
+    | Annotated[UpscaleWork, Tag(f"{TAG}upscale")]
+    | Annotated[RemoveBackgroundWork, Tag(f"{TAG}remove-background")]
+    | Annotated[EnhancePromptWork, Tag(f"{TAG}enhance-prompt")]
+    | Annotated[DescribeWork, Tag(f"{TAG}describe")],
+    Discriminator(
+        _operation_of,
+        custom_error_type="operation",
+        custom_error_message=f"operation must be one of {', '.join(OPERATIONS)}",
+    ),
+]
+"""The body of any verb; ``operation`` says which, and ``generate`` may be left out."""
