@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from gaia_core.calls import words_of
 from gaia_core.errors import GaiaError, PluginError, SettingsError
 from gaia_core.observability import get_logger
+from gaia_core.server.intakes import intake_of
 from gaia_core.server.problems import Problem, problem_of
 from gaia_core.server.waiting import ClientGoneError
 
@@ -68,10 +69,12 @@ class GaiaRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Wrap the route's handler: whatever it raises becomes an answer."""
         handle = super().get_route_handler()
+        intake = intake_of(self)
 
         async def handled(request: Request) -> Response:
             try:
-                return await handle(JsonRequest(request.scope, request.receive))
+                receive = intake.receive(request)
+                return await handle(JsonRequest(request.scope, receive))
             except ClientGoneError:
                 return Response(status_code=_GONE)
             except Exception as error:  # noqa: BLE001  a client must be answered

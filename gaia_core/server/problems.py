@@ -53,6 +53,7 @@ TEXTS: Mapping[str, str] = {
     "not_found": "There is no such thing, or it is not yours.",
     "method_not_allowed": "That address takes another method.",
     "too_large": "The body is larger than is taken here.",
+    "too_slow": "The body did not arrive in time.",
     "not_json": "The body must be JSON, sent as application/json.",
     "cross_site": "Pages of another site may not call this server.",
     "wrong_host": "The server is not known by that name.",
@@ -223,7 +224,7 @@ def _billed(error: GaiaError) -> bool | None:
 def _of_fields(error: RequestValidationError) -> Problem:
     """Name the fields that are wrong, without what they hold."""
     details = tuple(
-        (_place(one["loc"]), str(one["msg"])[:_LONGEST_MESSAGE])
+        (_place(one), str(one["msg"])[:_LONGEST_MESSAGE])
         for one in error.errors()[:_MOST_DETAILS]
     )
     return Problem(
@@ -236,9 +237,11 @@ def _of_fields(error: RequestValidationError) -> Problem:
     )
 
 
-def _place(parts: Sequence[object]) -> str:
+def _place(error: Mapping[str, Any]) -> str:
     """Name a field as the caller wrote it, without what pydantic puts between."""
-    names = (str(part) for part in parts[1:])
+    names = [str(part) for part in error["loc"][1:]]
+    if error["type"] == "operation":
+        names.append("operation")
     return ".".join(name for name in names if not name.startswith(TAG))[:_LONGEST_FIELD]
 
 

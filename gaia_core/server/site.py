@@ -15,6 +15,7 @@ from gaia_core.ledger.gallery import Gallery
 from gaia_core.server.inputs import Inputs
 from gaia_core.server.links import Links
 from gaia_core.server.runner import BatchRunner
+from gaia_core.server.traffic import Traffic
 from gaia_core.server.watched import Watched
 from gaia_core.settings import ServerSettings
 
@@ -35,6 +36,7 @@ class Site:
         links: What signs the addresses of pictures.
         runner: What works on batches.
         watched: What is under way here, and how far it is.
+        traffic: How many requests are being served, and whether more are.
     """
 
     gaia: Gaia
@@ -42,6 +44,7 @@ class Site:
     links: Links = attrs.field(init=False)
     runner: BatchRunner = attrs.field(init=False)
     watched: Watched = attrs.field(factory=Watched, init=False)
+    traffic: Traffic = attrs.field(factory=Traffic, init=False)
     _exits: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
     _opening: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
