@@ -66,6 +66,11 @@ class GaiaRoute(APIRoute):
 
     write: ClassVar[Callable[[Problem], Any]] = Problem.as_body
 
+    @classmethod
+    def respond(cls, problem: Problem) -> Response:
+        """Answer with a problem."""
+        return write_json(cls.write(problem), problem.status, problem.all_headers)
+
     def get_route_handler(self) -> Handler:
         """Wrap the route's handler: whatever it raises becomes an answer."""
         handle = super().get_route_handler()
@@ -79,7 +84,6 @@ class GaiaRoute(APIRoute):
                 return Response(status_code=_GONE)
             except Exception as error:  # noqa: BLE001  a client must be answered
                 problem = problem_in(error, self.path)
-            body = type(self).write(problem)
-            return write_json(body, problem.status, problem.all_headers)
+            return type(self).respond(problem)
 
         return handled
