@@ -122,9 +122,20 @@ class Ledger(Protocol):
         """Take over an operation whose outcome is unknown; None if it is not."""
 
     async def listed(
-        self, *, state: str | None = None, limit: int = 100
+        self,
+        *,
+        state: str | None = None,
+        principal: str | None = None,
+        limit: int = 100,
     ) -> Sequence[Operation]:
-        """List operations, newest first."""
+        """
+        List operations, newest first.
+
+        Args:
+            state: Only those that stand there.
+            principal: Only those of this caller.
+            limit: At most so many.
+        """
 
     async def expire_holds(self) -> int:
         """Count money held for unknown outcomes for 24 h as spent; say of how many."""

@@ -168,11 +168,19 @@ class MemoryLedger:
         return reopened
 
     async def listed(
-        self, *, state: str | None = None, limit: int = 100
+        self,
+        *,
+        state: str | None = None,
+        principal: str | None = None,
+        limit: int = 100,
     ) -> Sequence[Operation]:
         """List operations, newest first."""
         every = (*self._finished.values(), *self._under_way.values())
-        chosen = [one for one in every if state in (None, one.state)]
+        chosen = [
+            one
+            for one in every
+            if state in (None, one.state) and principal in (None, one.principal)
+        ]
         newest = sorted(chosen, key=lambda one: one.created_at, reverse=True)
         return newest[: max(0, limit)]
 

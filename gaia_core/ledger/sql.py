@@ -217,10 +217,16 @@ class SqlLedger:
         )
 
     async def listed(
-        self, *, state: str | None = None, limit: int = 100
+        self,
+        *,
+        state: str | None = None,
+        principal: str | None = None,
+        limit: int = 100,
     ) -> Sequence[Operation]:
         """List operations, newest first."""
-        conditions = () if state is None else (operations.c.state == str(state),)
+        conditions = [] if state is None else [operations.c.state == str(state)]
+        if principal is not None:
+            conditions.append(operations.c.principal == principal)
         newest = operations.c.created_at.desc()
         return await self.database.read(
             lambda connection: rows.read(
