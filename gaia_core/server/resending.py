@@ -1,0 +1,83 @@
+"""
+Requests that a client's own library sends again, without a key that says so.
+
+The `openai` libraries repeat a request by themselves after a lost connection, a
+timeout or a server's failure, and send no idempotency key with it: what was paid
+for the first time would be paid for again. They do count, in a header. So the
+first try gets a key here, and the next ones of the same content get the same.
+"""
+
+import time
+import uuid
+from collections import OrderedDict
+
+import attrs
+from fastapi import Request as HttpRequest
+
+from gaia_core.records import fingerprint
+from gaia_core.requests import Request
+from gaia_core.server.access import Principal
+
+COUNT_HEADER = "x-stainless-retry-count"
+"""The header in which a client counts how often it has sent a request again."""
+REMEMBERED = 1_800.0
+"""How long a first try is remembered, in seconds: longer than clients go on."""
+MOST = 10_000
+"""How many first tries are remembered."""
+
+
+@attrs.frozen(kw_only=True)
+class Try:
+    """
+    One request of a client that counts its tries.
+
+    Attributes:
+        key: The idempotency key it goes by.
+    """
+
+    key: str
+    _digest: tuple[str, str] = attrs.field(alias="digest", repr=False)
+
+
+@attrs.define(eq=False)
+class Resends:
+    """Gives every request that may be sent again its key."""
+
+    _tries: OrderedDict[tuple[str, str], tuple[str, float]] = attrs.field(
+        factory=OrderedDict, init=False, repr=False
+    )
+
+    def known(
+        self, http: HttpRequest, request: Request, principal: Principal
+    ) -> Try | None:
+        """
+        Give the key of a request; None: its client does not count.
+
+        Args:
+            http: The request as it came.
+            request: What it asks for.
+            principal: Who asks.
+        """
+        count = http.headers.get(COUNT_HEADER, "")
+        if not count.isdecimal():
+            return None
+        digest = (principal.name, fingerprint(request))
+        key = self._key(digest) if int(count) > 0 else None
+        key = key or f"resent-{uuid.uuid4().hex}"
+        self._remember(digest, key)
+        return Try(key=key, digest=digest)
+
+    def forget(self, one: Try | None) -> None:
+        """Forget a try that cost nothing, so that the next one is made anew."""
+        if one is not None:
+            self._tries.pop(one._digest, None)
+
+    def _key(self, digest: tuple[str, str]) -> str | None:
+        key, until = self._tries.get(digest, (None, 0.0))
+        return key if time.monotonic() < until else None
+
+    def _remember(self, digest: tuple[str, str], key: str) -> None:
+        self._tries[digest] = (key, time.monotonic() + REMEMBERED)
+        self._tries.move_to_end(digest)
+        while len(self._tries) > MOST:
+            self._tries.popitem(last=False)
