@@ -14,9 +14,11 @@ from gaia_core.ledger.access import AccessBook
 from gaia_core.ledger.gallery import Gallery
 from gaia_core.server.inputs import Inputs
 from gaia_core.server.links import Links
+from gaia_core.server.resending import Resends
 from gaia_core.server.runner import BatchRunner
 from gaia_core.server.traffic import Traffic
 from gaia_core.server.watched import Watched
+from gaia_core.server.webui import WebUi
 from gaia_core.settings import ServerSettings
 
 _NO_BOOK = (
@@ -37,6 +39,8 @@ class Site:
         runner: What works on batches.
         watched: What is under way here, and how far it is.
         traffic: How many requests are being served, and whether more are.
+        resends: The keys of requests that clients may send again.
+        webui: What clients of AUTOMATIC1111 chose, and have under way.
     """
 
     gaia: Gaia
@@ -45,6 +49,8 @@ class Site:
     runner: BatchRunner = attrs.field(init=False)
     watched: Watched = attrs.field(factory=Watched, init=False)
     traffic: Traffic = attrs.field(factory=Traffic, init=False)
+    resends: Resends = attrs.field(factory=Resends, init=False)
+    webui: WebUi = attrs.field(factory=WebUi, init=False)
     _exits: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
     _opening: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
