@@ -1,0 +1,140 @@
+/**
+ * Talks to the server the page came from.
+ *
+ * Everything is asked relative to where the page lies, so that it also works where a
+ * host serves it below a prefix.
+ */
+
+import { EventReader } from "./events.js";
+import { ProblemError, unreachable } from "./problems.js";
+
+export { ProblemError };
+
+const ROOT = new URL("../", import.meta.url);
+const KEY = "gaia.key";
+
+/** Give the address of something on the server: `address("api/usage")`. */
+export function address(path) {
+  return new URL(path, ROOT);
+}
+
+/**
+ * Give the address of a picture by its record; whoever has it can open it.
+ *
+ * The record's own address may carry another host, so only its signature is taken.
+ */
+export function pictureAddress(record, { download = false } = {}) {
+  const url = address(`api/images/${encodeURIComponent(record.id)}`);
+  url.search = new URL(record.url ?? "", ROOT).search;
+  if (download) url.searchParams.set("download", "1");
+  return url.href;
+}
+
+/** The API key of this tab; it is forgotten with the tab. */
+export const key = {
+  get: () => sessionStorage.getItem(KEY) ?? "",
+  set(value) {
+    if (value) sessionStorage.setItem(KEY, value);
+    else sessionStorage.removeItem(KEY);
+  },
+};
+
+let askForKey = async () => false;
+let asking = null;
+
+/** Say how a person is asked for a key: gives true when there is a new one. */
+export function onKeyNeeded(ask) {
+  askForKey = ask;
+}
+
+/** Give a number that names one request; asked again under it, nothing is paid twice. */
+export function newIdempotencyKey() {
+  // randomUUID is not there on plain http from another machine.
+  if (crypto.randomUUID) return crypto.randomUUID();
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/**
+ * Ask the server.
+ *
+ * @param {string} path Where, as "api/images/generate".
+ * @param {object} [body] What is sent as JSON; without it the method is GET.
+ * @param {object} [options]
+ * @param {(now: {fraction: number, preview?: string}) => void} [options.onProgress]
+ *   Told how far it is; the answer then comes as server-sent events.
+ * @param {AbortSignal} [options.signal] Calls it off.
+ * @param {string} [options.method] Another method.
+ * @param {string} [options.idempotencyKey] Names the request; a new one by default.
+ * @returns {Promise<object>} The answer.
+ * @throws {ProblemError} With words for a person, and what to do next.
+ */
+export async function call(path, body, options = {}) {
+  const request = { ...options, idempotencyKey: options.idempotencyKey ?? newIdempotencyKey() };
+  try {
+    return await send(path, body, request);
+  } catch (error) {
+    if (!(error instanceof ProblemError) || error.status !== 401) throw error;
+    asking ??= askForKey().finally(() => (asking = null));
+    if (!(await asking)) throw error;
+    return await send(path, body, request);
+  }
+}
+
+async function send(path, body, { onProgress, signal, method, idempotencyKey }) {
+  const isPost = body !== undefined;
+  const headers = new Headers({ Accept: onProgress ? "text/event-stream" : "application/json" });
+  if (key.get()) headers.set("Authorization", `Bearer ${key.get()}`);
+  if (isPost) {
+    headers.set("Content-Type", "application/json");
+    if (!path.endsWith("/plan")) headers.set("Idempotency-Key", idempotencyKey);
+  }
+  try {
+    const response = await fetch(address(path), {
+      method: method ?? (isPost ? "POST" : "GET"),
+      headers,
+      body: isPost ? JSON.stringify(body) : undefined,
+      signal,
+    });
+    return await answerOf(response, onProgress);
+  } catch (error) {
+    if (error instanceof ProblemError || error.name === "AbortError") throw error;
+    throw unreachable(error);
+  }
+}
+
+async function answerOf(response, onProgress) {
+  const type = response.headers.get("Content-Type") ?? "";
+  if (response.ok && type.startsWith("text/event-stream")) {
+    return await resultOf(response, onProgress);
+  }
+  const answer = parse(await response.text());
+  if (!response.ok) throw new ProblemError(response.status, answer ?? {});
+  return answer;
+}
+
+async function resultOf(response, onProgress) {
+  const reader = new EventReader(response.body);
+  for await (const { type, data } of reader) {
+    const content = parse(data);
+    if (type === "result") return content;
+    if (type === "error") throw new ProblemError(content?.status ?? 500, content ?? {});
+    if (content) onProgress(content);
+  }
+  throw unreachable();
+}
+
+/**
+ * Read JSON; seeds stay exact: they have more digits than a number here can hold.
+ */
+export function parse(text) {
+  try {
+    return JSON.parse(text, (name, value, context) =>
+      name === "seed" && typeof value === "number" && !Number.isSafeInteger(value)
+        ? (context?.source ?? value)
+        : value,
+    );
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,2 @@
+/** Mounts this part of the page; main.js calls it once. */
+export function mount(_element) {}
