@@ -8,3 +8,8 @@ from gaia_core.server.access import Principal
 async def bearer(request: Request) -> Principal | None:
     """Name the caller by the API key they present; the default ``auth``."""
     raise NotImplementedError
+
+
+async def bearer_or_owner(request: Request) -> Principal | None:
+    """Name the caller by their key, or take who has none for the owner."""
+    raise NotImplementedError
