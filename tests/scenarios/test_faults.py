@@ -10,7 +10,7 @@ import pytest
 from gaia_core import Gaia, GenerateRequest, OutcomeClass, OutcomeUnknownError
 from gaia_core.ledger import Operation, OperationState
 from gaia_core.ledger.sql import SqlLedger
-from gaia_core.reliability import StandardReliability
+from gaia_core.reliability import StandardReliability, verdicts
 from gaia_core.responses import Attempt
 from gaia_core.settings import BudgetSettings
 from gaia_core.testing.pytest_plugin import OpenGaia
@@ -58,6 +58,17 @@ REFUSED = Faults(rates={Fault.UNAVAILABLE: 0.1}, seed=-6)
 TURNED_AWAY = Faults(
     rates={Fault.BUSY: 0.1 / 0.9, Fault.UNAVAILABLE: 0.1 / 0.9}, seed=6
 )
+
+
+@pytest.fixture(autouse=True)
+def _rows_mean_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Let no breaker open for a row of failures, only for their share.
+
+    Of many answers under way the lost ones come first on a busy machine, all in a row.
+    """
+    for limit in ("IN_A_ROW", "LONGEST_ROW"):
+        monkeypatch.setattr(verdicts, limit, 100)
 
 
 @sizes
