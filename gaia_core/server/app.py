@@ -4,14 +4,31 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Scope
 
 from gaia_core.engine import Gaia
 from gaia_core.server.access import Auth, principal_of
-from gaia_core.server.guards import same_site
-from gaia_core.server.keys import bearer
-from gaia_core.server.routes import PROTECTED, PUBLIC
+from gaia_core.server.description import describe
+from gaia_core.server.dialects import GaiaRoute
+from gaia_core.server.gate import Gate
+from gaia_core.server.guards import is_private, same_site
+from gaia_core.server.intakes import MOST_PARTS
+from gaia_core.server.keys import bearer, bearer_or_owner
+from gaia_core.server.problems import Problem, problem_of
+from gaia_core.server.routes import PROTECTED, PUBLIC, automatic1111, openai
 from gaia_core.server.site import Site
+from gaia_core.settings import ServerSettings
+
+_DOORS = {"/v1/": openai.routes, "/sdapi/": automatic1111.routes}
+"""Where errors are written in another way than under ``/api``."""
+_METHODS = ("DELETE", "GET", "HEAD", "POST")
+_SENT = ("Authorization", "Idempotency-Key", "Last-Event-ID")
+_READ = ("ETag", "Idempotency-Replayed", "Retry-After", "X-Request-Id")
 
 
 def router(gaia: Gaia, *, auth: Auth = bearer) -> APIRouter:
@@ -30,27 +47,7 @@ def router(gaia: Gaia, *, auth: Auth = bearer) -> APIRouter:
         auth: A FastAPI dependency that names the caller: see
             `gaia_core.server.access.Auth`. By default callers present an API key.
     """
-    site = Site(gaia=gaia)
-
-    @asynccontextmanager
-    async def lifespan(_: object) -> AsyncIterator[None]:
-        async with site:
-            yield
-
-    async def enter(request: Request) -> None:
-        request.state.gaia_site = site
-
-    async def name_caller(request: Request, who: Annotated[Any, Depends(auth)]) -> None:
-        request.state.gaia_principal = principal_of(who)
-
-    whole = APIRouter(lifespan=lifespan, dependencies=[Depends(enter)])
-    for routes in PUBLIC:
-        whole.include_router(routes)
-    for routes in PROTECTED:
-        whole.include_router(
-            routes, dependencies=[Depends(same_site), Depends(name_caller)]
-        )
-    return whole
+    return _router(Site(gaia=gaia), auth)
 
 
 def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
@@ -61,6 +58,89 @@ def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
         gaia: What serves the requests.
         auth: As for `router`; None: as the settings say.
     """
-    app = FastAPI(title="Gaia images", version="1", redoc_url=None, docs_url=None)
-    app.include_router(router(gaia, auth=auth or bearer))
+    site = Site(gaia=gaia)
+    app = FastAPI(
+        title="Gaia images",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=_middleware(site),
+        exception_handlers={
+            HTTPException: _answer_outside,
+            RequestValidationError: _answer_outside,
+        },
+    )
+    app.state.gaia_site = site
+    app.include_router(_router(site, auth or _auth_for(site.settings)))
+    describe(app)
     return app
+
+
+def _router(site: Site, auth: Auth) -> APIRouter:
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with site:
+            yield
+
+    async def enter(request: Request) -> None:
+        request.state.gaia_site = site
+
+    async def name_caller(
+        request: Request, who: Annotated[Any, Depends(auth)]
+    ) -> AsyncIterator[None]:
+        principal = request.state.gaia_principal = principal_of(who)
+        if principal is None:
+            # The route itself refuses them; nobody has a place to take.
+            yield
+            return
+        with site.traffic.slot(principal.name, site.settings.max_concurrent):
+            yield
+
+    whole = APIRouter(
+        lifespan=lifespan,
+        dependencies=[Depends(enter)],
+        redirect_slashes=False,
+        form_limits={"max_fields": MOST_PARTS, "max_files": MOST_PARTS},
+    )
+    for routes in PUBLIC:
+        whole.include_router(routes)
+    for routes in PROTECTED:
+        whole.include_router(
+            routes, dependencies=[Depends(same_site), Depends(name_caller)]
+        )
+    return whole
+
+
+def _auth_for(settings: ServerSettings) -> Auth:
+    """Ask for a key wherever others than whoever has this machine may call."""
+    return bearer_or_owner if is_private(settings) else bearer
+
+
+def _middleware(site: Site) -> list[Middleware]:
+    found = [Middleware(Gate, site=site, respond=_respond)]
+    if origins := site.settings.allowed_origins:
+        cors = Middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=_METHODS,
+            allow_headers=_SENT,
+            expose_headers=_READ,
+            allow_private_network=True,
+        )
+        found.append(cors)
+    return found
+
+
+async def _answer_outside(request: Request, error: Exception) -> Response:
+    """Answer what went wrong before any route was found."""
+    return _respond(request.scope, problem_of(error))
+
+
+def _respond(scope: Scope, problem: Problem) -> Response:
+    """Answer as the front door does; only the words depend on the path."""
+    for prefix, routes in _DOORS.items():
+        kind = routes.route_class
+        if scope["path"].startswith(prefix) and issubclass(kind, GaiaRoute):
+            return kind.respond(problem)
+    return GaiaRoute.respond(problem)

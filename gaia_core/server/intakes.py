@@ -22,6 +22,8 @@ JSON_BODY = 25 * 1024 * 1024
 """Most bytes of a JSON body that may bring pictures, in base64."""
 FORM_BODY = 50 * 1024 * 1024
 """Most bytes of a form with uploaded pictures."""
+MOST_PARTS = 64
+"""Most fields, and most files, of a form."""
 
 _BRING_PICTURES = ("/api/images", "/v1/images", "/sdapi/")
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -1,0 +1,170 @@
+"""The OpenAPI document: what the routes say of themselves, and what holds for all."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute, iter_route_contexts
+
+from gaia_core.server.access import authorised
+
+_PROBLEM = "Problem"
+_SCHEMA: Mapping[str, Any] = {
+    "title": _PROBLEM,
+    "description": "What went wrong, and what to do next.",
+    "type": "object",
+    "required": [
+        "success",
+        "error",
+        "error_type",
+        "error_code",
+        "retry_after",
+        "fallback_available",
+        "suggested_action",
+        "operation_id",
+        "billed",
+    ],
+    "properties": {
+        "success": {"const": False},
+        "error": {"type": "string", "description": "What a person reads."},
+        "error_type": {"type": "string"},
+        "error_code": {"type": "string"},
+        "retry_after": {"type": ["number", "null"], "description": "In seconds."},
+        "fallback_available": {"type": "boolean"},
+        "suggested_action": {"type": "string"},
+        "operation_id": {"type": ["string", "null"]},
+        "billed": {
+            "type": ["boolean", "null"],
+            "description": "Whether it was charged; null: nobody knows.",
+        },
+        "details": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["field", "message"],
+                "properties": {
+                    "field": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}
+_REFUSED = {"description": "What is wrong with the request."}
+_LATE = {
+    "429": "Too many requests: `Retry-After` says when to ask again.",
+    "503": "It cannot be served now: `Retry-After` says when to ask again.",
+}
+_FAILED = {
+    "502": "The provider failed.",
+    "504": "Nothing came in time; the operation can be looked up.",
+    "507": "The picture cannot be kept.",
+}
+_RETRY_AFTER = {
+    "Retry-After": {
+        "description": "Seconds after which to ask again.",
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+_SECURITY_SCHEMES = {
+    "key": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key, as `gaia keys create` makes them.",
+    },
+    "password": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "The same key, as the password of any user.",
+    },
+}
+_SUMMARY = (
+    "Make, edit, enlarge and cut out pictures through any provider. Errors have one "
+    "shape; `error_code` is for programs, `error` for people."
+)
+
+
+def describe(app: FastAPI) -> None:
+    """Have an app give the whole document; it is made once, when first asked for."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _document(app)
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        description=_SUMMARY,
+        routes=app.routes,
+    )
+    scopes = dict(_scopes_of(app))
+    for path, methods in document.get("paths", {}).items():
+        for method, operation in methods.items():
+            needed = scopes.get((path, method))
+            _complete(operation, needed, _problem_at(path))
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas[_PROBLEM] = dict(_SCHEMA)
+    components["securitySchemes"] = _SECURITY_SCHEMES
+    return document
+
+
+def _problem_at(path: str) -> dict[str, Any]:
+    """Give the shape of an error: the compatible doors have their own."""
+    if path.startswith(("/v1/", "/sdapi/")):
+        return {"type": "object"}
+    return {"$ref": f"#/components/schemas/{_PROBLEM}"}
+
+
+def _complete(
+    operation: dict[str, Any], scopes: list[str] | None, problem: dict[str, Any]
+) -> None:
+    """Add what holds for every operation to what its route says."""
+    responses = operation.setdefault("responses", {})
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+    content = {"application/json": {"schema": problem}}
+    found: dict[str, Any] = {"4XX": {**_REFUSED, "content": content}}
+    if scopes is not None:
+        operation["security"] = [{name: scopes} for name in _SECURITY_SCHEMES]
+    for status, words in _LATE.items():
+        found[status] = {
+            "description": words,
+            "headers": _RETRY_AFTER,
+            "content": content,
+        }
+    if scopes is not None:
+        found |= {
+            status: {"description": words, "content": content}
+            for status, words in _FAILED.items()
+        }
+    operation["responses"] = found | responses
+
+
+def _scopes_of(app: FastAPI) -> Iterator[tuple[tuple[str, str], list[str]]]:
+    """Say which scopes each protected operation needs."""
+    for context in iter_route_contexts(app.routes):
+        if isinstance(context.original_route, APIRoute) and context.path_format:
+            needed = _needed(context.dependant)
+            for method in context.methods or () if needed is not None else ():
+                yield (context.path_format, method.lower()), needed or []
+
+
+def _needed(dependant: Dependant) -> list[str] | None:
+    """Look through the dependencies for the one that checks the caller."""
+    call: Callable[..., Any] | None = dependant.call
+    if call is authorised:
+        return [str(scope) for scope in dependant.own_oauth_scopes or ()]
+    for part in dependant.dependencies:
+        if (found := _needed(part)) is not None:
+            return found
+    return None
