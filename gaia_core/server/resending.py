@@ -33,10 +33,11 @@ class Try:
 
     Attributes:
         key: The idempotency key it goes by.
+        digest: Who asks, and for what.
     """
 
     key: str
-    _digest: tuple[str, str] = attrs.field(alias="digest", repr=False)
+    digest: tuple[str, str] = attrs.field(repr=False)
 
 
 @attrs.define(eq=False)
@@ -70,7 +71,7 @@ class Resends:
     def forget(self, one: Try | None) -> None:
         """Forget a try that cost nothing, so that the next one is made anew."""
         if one is not None:
-            self._tries.pop(one._digest, None)
+            self._tries.pop(one.digest, None)
 
     def _key(self, digest: tuple[str, str]) -> str | None:
         key, until = self._tries.get(digest, (None, 0.0))

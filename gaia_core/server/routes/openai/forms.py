@@ -1,0 +1,141 @@
+"""Forms with pictures, as OpenAI's clients send them to have something edited."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from gaia_core.errors import InvalidImageError
+from gaia_core.images import Image
+from gaia_core.requests import MAX_REFERENCE_IMAGES
+from gaia_core.server.inputs import Inputs
+from gaia_core.server.problems import TEXTS, RefusedError
+from gaia_core.server.schemas.openai import EditsIn
+
+MOST_FILES = MAX_REFERENCE_IMAGES + 2
+"""The picture, those to imitate, and the mask."""
+MAX_FILE_BYTES = 20_000_000
+"""Largest file taken."""
+_MOST_FIELDS = 64
+_MAX_FIELD_BYTES = 65_536
+_IMAGES = ("image", "image[]")
+_MASK = "mask"
+_FORM = "multipart/form-data"
+
+
+@attrs.frozen(kw_only=True)
+class EditForm:
+    """
+    What a form holds.
+
+    Attributes:
+        body: Its fields.
+        pictures: The pictures to work on.
+        mask: Where to work, transparent; None: everywhere.
+    """
+
+    body: EditsIn
+    pictures: tuple[Image, ...]
+    mask: Image | None
+
+
+async def read_edit(request: Request, inputs: Inputs) -> EditForm:
+    """
+    Read a form.
+
+    Raises:
+        RefusedError: If it is no form, or a file of it no picture.
+        RequestValidationError: If its fields are wrong.
+    """
+    if not request.headers.get("content-type", "").lower().startswith(_FORM):
+        raise RefusedError(415, "not_form")
+    async with request.form(
+        max_files=MOST_FILES,
+        max_fields=_MOST_FIELDS,
+        max_part_size=_MAX_FIELD_BYTES,
+    ) as form:
+        files = _files(form)
+        body = _fields(form)
+        pictures = [
+            await _picture(file, f"image.{place}", inputs)
+            for place, file in enumerate(files["image"])
+        ]
+        masks = [await _picture(file, _MASK, inputs) for file in files[_MASK]]
+    if not pictures and not _says_where(body):
+        raise _missing()
+    return EditForm(
+        body=body, pictures=tuple(pictures), mask=masks[0] if masks else None
+    )
+
+
+def _files(form: FormData) -> dict[str, list[UploadFile]]:
+    """Sort the files by what they are for."""
+    found: dict[str, list[UploadFile]] = {"image": [], _MASK: []}
+    for name, value in form.multi_items():
+        if not isinstance(value, UploadFile):
+            continue
+        if name not in (*_IMAGES, _MASK):
+            raise _refused(name[:64], "is no file that is taken here")
+        found["image" if name in _IMAGES else _MASK].append(value)
+    if len(found[_MASK]) > 1:
+        raise _refused(_MASK, "is there twice")
+    return found
+
+
+def _fields(form: FormData) -> EditsIn:
+    """Check what is no file, as if it were JSON."""
+    fields: dict[str, Any] = {}
+    for name, value in _texts(form):
+        if name.endswith("[]"):
+            fields.setdefault(name.removesuffix("[]"), []).append(value)
+        elif name in fields:
+            raise _refused(name[:64], "is there twice")
+        elif value != "":
+            fields[name] = value
+    for name in ("image", _MASK):
+        if name in fields:
+            raise _refused(name, "must be a file")
+    try:
+        return EditsIn.model_validate(fields)
+    except ValidationError as error:
+        raise RequestValidationError(
+            [{**one, "loc": ("body", *one["loc"])} for one in error.errors()]
+        ) from None
+
+
+def _texts(form: FormData) -> Iterator[tuple[str, str]]:
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            yield name, value
+
+
+async def _picture(file: UploadFile, field: str, inputs: Inputs) -> Image:
+    if (file.size or 0) > MAX_FILE_BYTES:
+        raise RefusedError(413, "too_large", details=[(field, TEXTS["too_large"])])
+    try:
+        return await inputs.uploaded(await file.read())
+    except InvalidImageError:
+        pass
+    except RefusedError as error:
+        if error.details or error.status_code >= 500:  # noqa: PLR2004  not theirs
+            raise
+        details = [(field, TEXTS[error.code])]
+        raise RefusedError(error.status_code, error.code, details=details) from None
+    details = [(field, TEXTS["invalid_image"])]
+    raise RefusedError(422, "invalid_image", details=details)
+
+
+def _says_where(body: EditsIn) -> bool:
+    return any((body.image_id, body.image_url, body.image_path, body.image_base64))
+
+
+def _missing() -> RefusedError:
+    return _refused("image", "is missing: send the picture as a file")
+
+
+def _refused(field: str, text: str) -> RefusedError:
+    return RefusedError(422, "invalid_request", details=[(field, text)])
