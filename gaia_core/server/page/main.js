@@ -61,5 +61,6 @@ mountGallery(document.getElementById("gallery"));
 mountSpend(document.getElementById("spend"));
 addEventListener("hashchange", route);
 on("gaia:edit", () => show("edit"));
+on("gaia:show", show);
 on("gaia:reuse", () => show("make"));
 route();

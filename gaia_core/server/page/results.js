@@ -1,5 +1,150 @@
-import { h } from "./dom.js";
-/** Show an answer. */
-export function answerCard(answer) {
-  return h("article", { class: "answer" }, answer.service);
+/** What was made: the pictures, what they cost, and what can be done with them next. */
+
+import { pictureAddress } from "./api.js";
+import { campaign } from "./campaign.js";
+import { compare } from "./compare.js";
+import { h, money, seconds, tell } from "./dom.js";
+import { openPicture } from "./viewer.js";
+import { work } from "./work.js";
+
+/**
+ * Show an answer with pictures.
+ *
+ * @param {object} answer The server's answer.
+ * @param {object} how
+ * @param {string} how.title What was asked for, in words.
+ * @param {object} [how.source] The record of the picture it was made from.
+ * @param {boolean} [how.isCompared] Whether it is shown against its source.
+ * @returns {HTMLElement}
+ */
+export function answerCard(answer, { title, source, isCompared = false }) {
+  const card = h(
+    "article",
+    { class: "answer", tabindex: "-1", "aria-label": title },
+    h("h3", {}, title),
+    h("p", { class: "answer-line" }, bylineOf(answer)),
+    answer.warnings?.length > 0 &&
+      h("ul", { class: "notice warn" }, answer.warnings.map((warning) => h("li", {}, warning))),
+    h(
+      "ul",
+      { class: "pictures" },
+      answer.images.map((image) => h("li", {}, pictureCard(image, { source, isCompared }))),
+    ),
+  );
+  return card;
+}
+
+function bylineOf(answer) {
+  const failed = (answer.attempts ?? []).filter((one) => one.outcome !== "success" && one.provider !== answer.provider);
+  return [
+    h("span", {}, answer.service),
+    h("span", {}, answer.model),
+    answer.is_reused ? h("span", {}, "kept from before") : h("span", {}, seconds(answer.generation_time)),
+    h("span", { class: answer.cost_usd === 0 ? "tag free" : "tag" }, answer.cost_usd === null ? "price not known yet" : money(answer.cost_usd)),
+    failed.length > 0 && h("span", { class: "tag warn" }, `after ${failed.map((one) => one.provider).join(", ")} failed`),
+  ];
+}
+
+/**
+ * Show one picture with everything that can be done with it.
+ *
+ * @param {object} image Its record.
+ * @param {object} [how]
+ * @param {object} [how.source] The record of the picture it was made from.
+ * @param {boolean} [how.isCompared] Whether it is shown against its source.
+ * @returns {HTMLElement}
+ */
+export function pictureCard(image, { source, isCompared = false } = {}) {
+  return h(
+    "figure",
+    { class: "picture" },
+    isCompared && source
+      ? compare({ before: pictureAddress(source), after: pictureAddress(image), label: altOf(image) })
+      : h(
+          "button",
+          { type: "button", class: "picture-open", "aria-label": `Open large: ${altOf(image)}`, onclick: () => openPicture(image) },
+          h("img", {
+            src: pictureAddress(image),
+            alt: "",
+            width: image.width,
+            height: image.height,
+            loading: "lazy",
+            decoding: "async",
+          }),
+        ),
+    h("figcaption", {}, factsOf(image)),
+    actionsOf(image),
+  );
+}
+
+/** Put a picture in words for whoever does not see it. */
+export function altOf(image) {
+  const words = image.prompt ?? "a picture without words";
+  return words.length > 120 ? `${words.slice(0, 119)}…` : words;
+}
+
+function factsOf(image) {
+  return [
+    h("span", {}, `${image.width} × ${image.height}`),
+    image.seed !== null && image.seed !== undefined && h("span", {}, `seed ${image.seed}`),
+  ];
+}
+
+/** Make the row of what can be done with a picture. */
+export function actionsOf(image) {
+  const button = (text, onclick, label) =>
+    h("button", { type: "button", class: "small", onclick, "aria-label": label }, text);
+  return h(
+    "div",
+    { class: "actions" },
+    button("Edit", () => tell("gaia:edit", image)),
+    h("a", { class: "button small", href: pictureAddress(image, { download: true }), download: "" }, "Download"),
+    h(
+      "details",
+      { class: "more" },
+      h("summary", { class: "button small" }, "More"),
+      h(
+        "div",
+        { class: "more-panel" },
+        h(
+          "div",
+          { class: "more-row", role: "group", "aria-label": "Enlarge" },
+          h("span", { class: "label" }, "Enlarge"),
+          [2, 4, 8].map((factor) => button(`${factor}×`, () => enlarge(image, factor), `Enlarge ${factor} times`)),
+        ),
+        h(
+          "div",
+          { class: "more-row" },
+          button("Remove background", () => removeBackground(image)),
+          image.seed !== null && image.seed !== undefined && button("Use this seed", () => tell("gaia:reuse", { seed: image.seed })),
+          image.prompt && button("Use these words", () => tell("gaia:reuse", { prompt: image.prompt })),
+        ),
+      ),
+    ),
+  );
+}
+
+/** The element that answers are put on top of. */
+export function bench() {
+  return document.getElementById("bench");
+}
+
+/** Enlarge a picture; the result lands on the bench. */
+export function enlarge(image, factor) {
+  tell("gaia:show", "make");
+  return work(
+    "api/images/upscale",
+    { image_id: image.id, upscale_factor: factor, campaign_id: campaign() },
+    { title: `Enlarging ${factor}×`, into: bench(), source: image, isCompared: true },
+  );
+}
+
+/** Cut a picture's subject out; the result lands on the bench. */
+export function removeBackground(image) {
+  tell("gaia:show", "make");
+  return work(
+    "api/images/remove-background",
+    { image_id: image.id, campaign_id: campaign() },
+    { title: "Removing the background", into: bench(), source: image, isCompared: true },
+  );
 }

@@ -1,0 +1,48 @@
+/** One picture, as large as the window allows, with what is known of it. */
+
+import { pictureAddress } from "./api.js";
+import { dialog, h } from "./dom.js";
+import { actionsOf, altOf } from "./results.js";
+
+/** Open a picture large. */
+export function openPicture(image) {
+  const actions = actionsOf(image);
+  const box = dialog(
+    "Picture",
+    h(
+      "div",
+      { class: "viewer" },
+      h(
+        "a",
+        { class: "viewer-picture checks", href: pictureAddress(image), target: "_blank", rel: "noreferrer", "aria-label": "Open in its full size in a new tab" },
+        h("img", { src: pictureAddress(image), alt: altOf(image), width: image.width, height: image.height }),
+      ),
+      h("div", { class: "viewer-side" }, image.prompt && h("p", { class: "viewer-prompt" }, image.prompt), factList(image), actions),
+    ),
+    { wide: true },
+  );
+  // Whatever is chosen here happens on the page below.
+  actions.addEventListener("click", (event) => {
+    if (event.target.closest("button")) box.close();
+  });
+}
+
+/** List what is known of a picture. */
+export function factList(image) {
+  const facts = [
+    ["Size", `${image.width} × ${image.height}`],
+    ["Seed", image.seed],
+    ["Made by", image.provider],
+    ["Model", image.model],
+    ["Campaign", image.campaign_id],
+    ["Made", image.created_at && new Date(image.created_at).toLocaleString()],
+    ["Operation", image.operation_id],
+  ];
+  return h(
+    "dl",
+    { class: "facts" },
+    facts
+      .filter(([, value]) => value !== null && value !== undefined && value !== "")
+      .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]),
+  );
+}
