@@ -180,6 +180,17 @@ def attempt(one: Attempt) -> dict[str, Any]:
     }
 
 
+def reason(text: str) -> str:
+    """
+    Write why somebody cannot work, without the words of an exception.
+
+    >>> reason("listing its models failed: no answer from 10.0.0.7")
+    'listing its models failed'
+    """
+    said, has_failed, _ = text.partition(" failed: ")
+    return f"{said} failed" if has_failed else text
+
+
 def number(amount: Decimal | None) -> float | None:
     """Write an amount as a JSON number."""
     return None if amount is None else float(amount)

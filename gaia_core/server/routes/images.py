@@ -8,7 +8,7 @@ from gaia_core.context import Progress, ignore_progress
 from gaia_core.selection import Candidate, Plan, ignored_fields
 from gaia_core.server import live
 from gaia_core.server.access import Maker, Principal
-from gaia_core.server.answers import Writer, headers_of, number
+from gaia_core.server.answers import Writer, headers_of, number, reason
 from gaia_core.server.asking import (
     KEY_HEADER,
     Order,
@@ -18,10 +18,10 @@ from gaia_core.server.asking import (
 )
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.schemas.answers import (
+    PROBLEMS,
     DescriptionOut,
     ImagesOut,
     PlanOut,
-    ProblemOut,
     PromptOut,
 )
 from gaia_core.server.schemas.base import Given
@@ -55,17 +55,13 @@ _KEY: dict[str, Any] = {
         }
     ]
 }
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": ProblemOut, "description": "It cannot be served as it stands."},
-    "5XX": {"model": ProblemOut, "description": "It could not be served."},
-}
 
 
 def _answers(model: type[Given]) -> dict[int | str, dict[str, Any]]:
     """Say what a making route answers."""
     events = {live.MEDIA_TYPE: {"schema": {"type": "string"}}}
     done = {"model": model, "description": "It is made.", "content": events}
-    return {200: done, **_PROBLEMS}
+    return {200: done, **PROBLEMS}
 
 
 @routes.post("/api/images/generate", responses=_answers(ImagesOut), openapi_extra=_KEY)
@@ -134,7 +130,7 @@ async def describe(
     "/api/images/plan",
     responses={
         200: {"model": PlanOut, "description": "Who would serve it."},
-        **_PROBLEMS,
+        **PROBLEMS,
     },
 )
 async def plan(
@@ -200,7 +196,7 @@ def _planned(plan: Plan, writer: Writer) -> dict[str, Any]:
         "estimated_cost_usd": None if best is None else number(best.price_usd),
         "candidates": [_candidate(one, plan, writer) for one in plan.candidates],
         "rejections": [
-            {"name": one.name, "reason": one.reason} for one in plan.rejections
+            {"name": one.name, "reason": reason(one.reason)} for one in plan.rejections
         ],
     }
 

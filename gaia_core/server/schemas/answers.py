@@ -136,6 +136,13 @@ class ProblemOut(Given):
     details: list[DetailOut] = Field(default_factory=list)
 
 
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": ProblemOut, "description": "It cannot be served as it stands."},
+    "5XX": {"model": ProblemOut, "description": "It could not be served."},
+}
+"""What every route may answer instead."""
+
+
 class CandidateOut(Given):
     """
     Who can serve a request.
@@ -174,7 +181,6 @@ class PlanOut(Given):
         capability: What it takes to serve it.
         can_be_served: Whether anybody can.
         estimated_cost_usd: What the first candidate would cost; null: unknown.
-        retry_after: Seconds until somebody may serve it, where nobody can now.
         candidates: Who can, in the order they are asked.
         rejections: Everybody else.
     """
@@ -316,6 +322,47 @@ class OperationOut(Given):
     failure: FailureOut | None
     created_at: str
     finished_at: str | None
+
+
+class SpendingOut(Given):
+    """What was made and spent in one campaign; null: outside of any."""
+
+    campaign_id: str | None
+    operations: int
+    done: int
+    failed: int
+    unknown: int
+    images: int
+    cost_usd: Usd
+    held_usd: Usd
+
+
+class BudgetOut(Given):
+    """
+    A budget that holds for the caller.
+
+    Attributes:
+        scope: Whose it is: ``total``, ``user`` or ``campaign``.
+        period: What it is for: a day, a month, or ``forever``.
+        left_usd: What may still be spent.
+    """
+
+    scope: str
+    period: str
+    limit_usd: Usd
+    spent_usd: Usd
+    held_usd: Usd
+    left_usd: Usd
+
+
+class UsageOut(Given):
+    """What the caller has made and spent, and what may still be."""
+
+    images: int
+    cost_usd: Usd
+    held_usd: Usd
+    campaigns: list[SpendingOut]
+    budgets: list[BudgetOut]
 
 
 class OperationsOut(Given):
