@@ -22,7 +22,7 @@ from gaia_core.assortment import ModelList
 from gaia_core.batches.service import Requests
 from gaia_core.catalog import Health, HealthLevel, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices
-from gaia_core.ledger import BatchEvent, Operation, UsageRow
+from gaia_core.ledger import BatchEvent, BudgetState, Operation, UsageRow
 from gaia_core.metrics import Statistics
 from gaia_core.requests import (
     DescribeImageRequest,
@@ -145,6 +145,10 @@ class Gaia:
         """Look an operation up."""
         return self._wait(self._gaia.operation(operation_id))
 
+    def ready(self) -> None:
+        """Open the ledger now; see `gaia_core.Gaia.ready`."""
+        self._wait(self._gaia.ready())
+
     def recover(self) -> int:
         """Settle what was left open; see `gaia_core.Gaia.recover`."""
         return self._wait(self._gaia.recover())
@@ -152,6 +156,10 @@ class Gaia:
     def usage(self, by: Sequence[str] = (), **span: Any) -> Sequence[UsageRow]:
         """Add up what was made and spent; see `gaia_core.Gaia.usage`."""
         return self._wait(self._gaia.usage(by, **span))
+
+    def budgets(self, **scope: str | None) -> Sequence[BudgetState]:
+        """Tell what budgets have left; see `gaia_core.Gaia.budgets`."""
+        return self._wait(self._gaia.budgets(**scope))
 
     def statistics(self) -> Statistics:
         """Sum up what this process did."""

@@ -12,7 +12,7 @@ sends each operation on a [walk][gaia_core.walk.Walk]. No other files know the w
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
@@ -30,6 +30,7 @@ from gaia_core.doors import Door
 from gaia_core.errors import GaiaError, PluginError
 from gaia_core.fetching import GuardedFetcher
 from gaia_core.ledger import BatchEvent, IdempotencyKey, Ledger, Operation, UsageRow
+from gaia_core.ledger.reports import BudgetState
 from gaia_core.limits import RequestLimits
 from gaia_core.lookups import Lookup
 from gaia_core.metrics import MemoryMetrics, Metrics, Statistics
@@ -45,11 +46,7 @@ from gaia_core.requests import (
     Request,
     UpscaleRequest,
 )
-from gaia_core.responses import (
-    DescriptionResponse,
-    ImageResponse,
-    PromptResponse,
-)
+from gaia_core.responses import DescriptionResponse, ImageResponse, PromptResponse
 from gaia_core.selection import Offer, Plan, select
 from gaia_core.settings import Settings, load_settings
 from gaia_core.storage import ImageStorage
@@ -193,6 +190,11 @@ class Gaia:
         return self._parts.services.ledger
 
     @property
+    def fetcher(self) -> GuardedFetcher:
+        """What reads addresses that somebody else chose."""
+        return self._parts.services.fetcher
+
+    @property
     def metrics(self) -> Metrics:
         """What is told of everything that can be counted."""
         return self._parts.services.metrics
@@ -244,42 +246,31 @@ class Gaia:
             OutcomeUnknownError: If an answer was lost after it may have cost.
             StorageError: If the pictures could not be kept.
         """
-        return cast(
-            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
-        )
+        return cast("ImageResponse", await self._serve(request, **choices))
 
     async def upscale(
         self, request: UpscaleRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Enlarge a picture; choices and errors as in `generate`."""
-        return cast(
-            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
-        )
+        return cast("ImageResponse", await self._serve(request, **choices))
 
     async def remove_background(
         self, request: RemoveBackgroundRequest, **choices: Unpack[Choices]
     ) -> ImageResponse:
         """Cut out the subject of a picture; the rest as in `generate`."""
-        return cast(
-            "ImageResponse", await self._door.serve(self._prepared(request), **choices)
-        )
+        return cast("ImageResponse", await self._serve(request, **choices))
 
     async def enhance_prompt(
         self, request: EnhancePromptRequest, **choices: Unpack[Choices]
     ) -> PromptResponse:
         """Work a few words out into a prompt; the rest as in `generate`."""
-        return cast(
-            "PromptResponse", await self._door.serve(self._prepared(request), **choices)
-        )
+        return cast("PromptResponse", await self._serve(request, **choices))
 
     async def describe_image(
         self, request: DescribeImageRequest, **choices: Unpack[Choices]
     ) -> DescriptionResponse:
         """Say in words what a picture shows; the rest as in `generate`."""
-        return cast(
-            "DescriptionResponse",
-            await self._door.serve(self._prepared(request), **choices),
-        )
+        return cast("DescriptionResponse", await self._serve(request, **choices))
 
     async def batch(
         self,
@@ -390,6 +381,7 @@ class Gaia:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        principal: str | None = None,
     ) -> Sequence[UsageRow]:
         """
         Add up what was made and spent.
@@ -399,9 +391,19 @@ class Gaia:
                 ``campaign``, ``user``.
             since: Only operations taken on at this moment or later.
             until: Only those taken on before this moment.
+            principal: Only those of somebody; None: of everybody.
         """
         await self.ready()
-        return await self.ledger.usage(by, since=since, until=until)
+        return await self.ledger.usage(
+            by, since=since, until=until, principal=principal
+        )
+
+    async def budgets(
+        self, *, user_id: str | None = None, campaign_id: str | None = None
+    ) -> Sequence[BudgetState]:
+        """Tell what the budgets a request would count in have left, as they are set."""
+        await self.ready()
+        return await self.ledger.budget_states(user_id=user_id, campaign_id=campaign_id)
 
     def statistics(self) -> Statistics:
         """
@@ -427,9 +429,9 @@ class Gaia:
         """Open the ledger now, and begin to settle what was left open in it."""
         if self._watch is not None:
             return
-        # A caller who gives up leaves it to open for others.
+        # A caller who gives up leaves it to open for others, and its error unheard.
         opening = asyncio.ensure_future(self.ledger.open())
-        opening.add_done_callback(_heard)
+        opening.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(opening)
         if self._watch is None and self.is_open:
             self._watch = asyncio.create_task(self._recovery.watch())
@@ -451,8 +453,10 @@ class Gaia:
         watch, self._watch = self._watch, None
         if watch is not None:
             watch.cancel()
-            with suppress(asyncio.CancelledError):
-                await watch
+            await asyncio.wait({watch})
+
+    async def _serve(self, request: Request, **choices: Unpack[Choices]) -> object:
+        return await self._door.serve(self._prepared(request), **choices)
 
     def _prepared(self, request: Request) -> Request:
         """Let middleware change a request; its own errors are named as such."""
@@ -492,9 +496,3 @@ class Gaia:
         """Give the reason not to ask a provider at this moment, or None."""
         info = self.plugins.providers[offer.name].info()
         return info.unavailable or self.reliability.admit(offer.name, capability)
-
-
-def _heard(opening: "asyncio.Future[None]") -> None:
-    """Take note of how it ended, though nobody may wait any more."""
-    if not opening.cancelled():
-        opening.exception()

@@ -23,6 +23,7 @@ LAYERS = (
     "errors",
     "images",
     "png",
+    "containers",
     "requests",
     "results",
     "metadata",
@@ -135,10 +136,27 @@ MUST_BE_LIGHT = {
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "attr": "attrs",
+    "opentelemetry": "opentelemetry-api",
     "google": "google-genai",
     "runware": "runware-sdk",
 }
 """Where the name to import and the name to install differ."""
+
+SERVER = "server"
+"""The part of the core that has an extra of its own."""
+
+NEEDED_WITHOUT_IMPORT = {
+    "python-multipart",  # FastAPI reads forms with it
+    "starlette",  # FastAPI itself takes versions that have known holes
+    "uvicorn",  # `gaia serve` imports it; the router in a host's app does not
+}
+"""What the extra of the server declares, whether or not something imports it."""
+
+OPTIONAL = {
+    "opentelemetry-api",  # the core traces where it is installed
+    "uvicorn",  # `gaia serve` starts it
+}
+"""What an extra declares and the core uses where it is installed."""
 
 DANGEROUS_MODULES = {"cPickle", "dill", "marshal", "pickle", "shelve"}
 DANGEROUS_CALLS = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}
@@ -398,11 +416,24 @@ def test_core_declares_what_it_imports_and_no_more() -> None:
     """The core's dependencies are exactly what the core imports."""
     project = _project(ROOT)
     extras = _names(project["optional-dependencies"]["testing"])
+    sources = [source for source in CORE_SOURCES if source.part != SERVER]
 
-    imported = {_distribution(name) for name in _third_party(CORE_SOURCES)}
+    imported = _distributions(sources)
 
-    assert imported - extras == _names(project["dependencies"])
+    assert imported - extras - OPTIONAL == _names(project["dependencies"])
     assert extras <= imported
+
+
+def test_the_server_declares_what_it_imports_and_no_more() -> None:
+    """Its extra is exactly what the server imports beyond the core's dependencies."""
+    project = _project(ROOT)
+    extra = _names(project["optional-dependencies"][SERVER])
+    sources = [source for source in CORE_SOURCES if source.part == SERVER]
+
+    imported = _distributions(sources) - _names(project["dependencies"])
+
+    assert imported - extra == set()
+    assert extra - imported - NEEDED_WITHOUT_IMPORT - OPTIONAL == set()
 
 
 @pytest.mark.parametrize("room", ROOMS, ids=lambda room: room.name)
@@ -411,7 +442,7 @@ def test_rooms_declare_what_they_import(room: Path) -> None:
     sources = [source for source in ROOM_SOURCES if source.path.is_relative_to(room)]
     declared = _names(_project(room)["dependencies"])
 
-    imported = {_distribution(name) for name in _third_party(sources)}
+    imported = _distributions(sources)
 
     assert imported - declared == set()
     assert "gaia-core" in declared
@@ -480,6 +511,10 @@ def _third_party(sources: list[Source]) -> set[str]:
     }
     foreign = names - set(sys.stdlib_module_names)
     return {name for name in foreign if not name.startswith("gaia_")}
+
+
+def _distributions(sources: list[Source]) -> set[str]:
+    return {_distribution(name) for name in _third_party(sources)}
 
 
 def _distribution(module: str) -> str:

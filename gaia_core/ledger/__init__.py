@@ -23,7 +23,7 @@ from gaia_core.ledger.operations import (
     OperationState,
     Settlement,
 )
-from gaia_core.ledger.reports import BudgetAlert, Problem, UsageRow
+from gaia_core.ledger.reports import BudgetAlert, BudgetState, Problem, UsageRow
 
 if TYPE_CHECKING:
     from gaia_core.ledger.sql import SqlLedger
@@ -34,6 +34,7 @@ __all__ = [
     "BatchEvent",
     "BatchState",
     "BudgetAlert",
+    "BudgetState",
     "Failure",
     "IdempotencyKey",
     "Ledger",

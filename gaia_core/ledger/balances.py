@@ -32,7 +32,7 @@ from gaia_core.catalog import to_decimal
 from gaia_core.errors import BudgetExceededError
 from gaia_core.ledger import rows
 from gaia_core.ledger.dialects import insert_or_ignore
-from gaia_core.ledger.reports import BudgetAlert
+from gaia_core.ledger.reports import BudgetAlert, BudgetState
 from gaia_core.ledger.tables import alerts, balances, entries
 from gaia_core.settings import BudgetSettings, Period
 
@@ -241,6 +241,29 @@ def limits_of(budgets: BudgetSettings, payer: Payer) -> tuple[Limit, ...]:
     )
 
 
+def states(
+    connection: Connection, budgets: BudgetSettings, payer: Payer
+) -> tuple[BudgetState, ...]:
+    """Say how the budgets of a payer stand; nothing is made or changed."""
+    limits = limits_of(budgets, payer)
+    known = _look(connection, _LOOK, payer) if limits else {}
+    # A balance is made when something is first held: nobody may have asked yet.
+    found = [
+        known.get(limit.place) or _added_up(connection, payer, limit)
+        for limit in limits
+    ]
+    return tuple(
+        BudgetState(
+            scope=limit.scope,
+            period=limit.period,
+            limit_usd=rows.dollars(limit.amount),
+            spent_usd=rows.dollars(standing.spent),
+            held_usd=rows.dollars(standing.reserved),
+        )
+        for limit, standing in zip(limits, found, strict=True)
+    )
+
+
 # -- balances -----------------------------------------------------------------------
 
 
@@ -280,20 +303,23 @@ def _make(connection: Connection, payer: Payer, limits: Iterable[Limit]) -> None
     if connection.dialect.name == "postgresql":
         # Entries that others have written and not committed would be missed.
         connection.execute(text("LOCK TABLE entries IN SHARE ROW EXCLUSIVE MODE"))
-    total = func.coalesce(func.sum(entries.c.reserved), 0).label("reserved")
-    spent = func.coalesce(func.sum(entries.c.spent), 0).label("spent")
     for limit in limits:
-        conditions = (_of(limit, payer), _within(limit.period))
-        row = connection.execute(select(total, spent).where(*conditions)).one()
         connection.execute(
             insert_or_ignore(connection, balances),
             {
                 "scope": limit.scope,
                 "period": limit.period,
-                "reserved": int(row.reserved),
-                "spent": int(row.spent),
+                **attrs.asdict(_added_up(connection, payer, limit)),
             },
         )
+
+
+def _added_up(connection: Connection, payer: Payer, limit: Limit) -> _Standing:
+    held = func.coalesce(func.sum(entries.c.reserved), 0).label("reserved")
+    spent = func.coalesce(func.sum(entries.c.spent), 0).label("spent")
+    conditions = (_of(limit, payer), _within(limit.period))
+    row = connection.execute(select(held, spent).where(*conditions)).one()
+    return _Standing(int(row.reserved), int(row.spent))
 
 
 def _of(limit: Limit, payer: Payer) -> ColumnElement[bool]:

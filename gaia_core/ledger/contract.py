@@ -13,7 +13,7 @@ from gaia_core.ledger.operations import (
     Operation,
     Settlement,
 )
-from gaia_core.ledger.reports import Problem, UsageRow
+from gaia_core.ledger.reports import BudgetState, Problem, UsageRow
 from gaia_core.responses import Attempt
 
 
@@ -146,6 +146,7 @@ class Ledger(Protocol):
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        principal: str | None = None,
     ) -> Sequence[UsageRow]:
         """
         Add up what was made and spent.
@@ -155,6 +156,16 @@ class Ledger(Protocol):
                 ``campaign``, ``user``.
             since: Only operations taken on at this moment or later.
             until: Only those taken on before this moment.
+            principal: Only those of somebody; None: of everybody.
+        """
+
+    async def budget_states(
+        self, *, user_id: str | None = None, campaign_id: str | None = None
+    ) -> Sequence[BudgetState]:
+        """
+        Say how the budgets stand that such a request would count in now.
+
+        Only those that the settings set; none where this ledger keeps no budgets.
         """
 
     async def check(self) -> Sequence[Problem]:

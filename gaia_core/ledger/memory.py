@@ -17,7 +17,7 @@ from gaia_core.ledger.operations import (
     Settlement,
     with_ended,
 )
-from gaia_core.ledger.reports import Problem, UsageRow, groups_of
+from gaia_core.ledger.reports import BudgetState, Problem, UsageRow, groups_of
 from gaia_core.responses import Attempt
 
 MAX_OPERATIONS = 10_000
@@ -194,11 +194,14 @@ class MemoryLedger:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        principal: str | None = None,
     ) -> Sequence[UsageRow]:
         """Add up what was made and spent."""
         words = groups_of(by)
         groups: dict[tuple[str | None, ...], list[Operation]] = defaultdict(list)
         for one in (*self._finished.values(), *self._under_way.values()):
+            if principal not in (None, one.principal):
+                continue
             is_early = since is not None and one.created_at < since
             if not is_early and (until is None or one.created_at < until):
                 groups[tuple(_value(one, word) for word in words)].append(one)
@@ -206,6 +209,15 @@ class MemoryLedger:
             _row(dict(zip(words, values, strict=True)), group)
             for values, group in groups.items()
         ]
+
+    async def budget_states(
+        self,
+        *,
+        user_id: str | None = None,  # noqa: ARG002  the interface
+        campaign_id: str | None = None,  # noqa: ARG002  the interface
+    ) -> Sequence[BudgetState]:
+        """Tell of none: it keeps no budgets."""
+        return ()
 
     async def check(self) -> Sequence[Problem]:
         """Find nothing: the book is what the process says it is."""

@@ -74,6 +74,31 @@ class Problem:
 
 
 @attrs.frozen(kw_only=True)
+class BudgetState:
+    """
+    How a budget stands.
+
+    Attributes:
+        scope: Whose it is: ``total``, ``user:NAME`` or ``campaign:NAME``.
+        period: The day, the month, or ``forever``.
+        limit_usd: The budget.
+        spent_usd: What is spent of it.
+        held_usd: What is held: under way, or for an unknown outcome.
+    """
+
+    scope: str
+    period: str
+    limit_usd: Decimal
+    spent_usd: Decimal = Decimal(0)
+    held_usd: Decimal = Decimal(0)
+
+    @property
+    def left_usd(self) -> Decimal:
+        """What may still be spent; 0 where more was spent already."""
+        return max(Decimal(0), self.limit_usd - self.spent_usd - self.held_usd)
+
+
+@attrs.frozen(kw_only=True)
 class BudgetAlert:
     """
     A budget of which a share is used up.

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from gaia_core.calls import words_of
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import (
+    balances,
     checks,
     keys,
     leases,
@@ -33,7 +34,7 @@ from gaia_core.ledger.operations import (
     Operation,
     Settlement,
 )
-from gaia_core.ledger.reports import BudgetAlert, Problem, UsageRow
+from gaia_core.ledger.reports import BudgetAlert, BudgetState, Problem, UsageRow
 from gaia_core.ledger.tables import operations
 from gaia_core.ledger.workers import Workers
 from gaia_core.observability import get_logger
@@ -272,10 +273,25 @@ class SqlLedger:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        principal: str | None = None,
     ) -> Sequence[UsageRow]:
         """Add up what was made and spent."""
         return await self.database.read(
-            lambda connection: reports.usage(connection, by, since, until)
+            lambda connection: reports.usage(connection, by, since, until, principal)
+        )
+
+    async def budget_states(
+        self, *, user_id: str | None = None, campaign_id: str | None = None
+    ) -> Sequence[BudgetState]:
+        """Say how the budgets stand that such a request would count in now."""
+        payer = balances.Payer(
+            operation_id="",
+            user_id=user_id,
+            campaign_id=campaign_id,
+            day=rows.day_of(rows.now()),
+        )
+        return await self.database.read(
+            lambda connection: balances.states(connection, self.budgets, payer)
         )
 
     async def check(self) -> Sequence[Problem]:

@@ -32,6 +32,7 @@ def usage(
     by: Sequence[str],
     since: datetime | None,
     until: datetime | None,
+    principal: str | None = None,
 ) -> list[UsageRow]:
     """
     Add up what was made and spent.
@@ -41,12 +42,13 @@ def usage(
         by: What to group by; nothing gives one row for everything.
         since: Only operations taken on at this moment or later.
         until: Only those taken on before this moment.
+        principal: Only those of somebody; None: of everybody.
 
     Raises:
         InvalidRequestError: If it cannot be grouped by that.
     """
     words = groups_of(by)
-    facts = _facts(words, since, until)
+    facts = _facts(words, since, until, principal)
     groups = [facts.c[word] for word in words]
     query = select(*groups, *_sums(facts)).group_by(*groups)
     found = [_row(words, row) for row in connection.execute(query)]
@@ -54,7 +56,10 @@ def usage(
 
 
 def _facts(
-    words: Sequence[str], since: datetime | None, until: datetime | None
+    words: Sequence[str],
+    since: datetime | None,
+    until: datetime | None,
+    principal: str | None,
 ) -> Subquery:
     """Select what is added up, one row for each operation."""
     item = operations.c
@@ -64,6 +69,8 @@ def _facts(
         conditions.append(item.created_at >= rows.moment(since))
     if until is not None:
         conditions.append(item.created_at < rows.moment(until))
+    if principal is not None:
+        conditions.append(item.principal == rows.clean(principal))
     named = [groups[word].label(word) for word in words]
     counted = (item.state, item.images, item.cost, item.reserved)
     return select(*named, *counted).where(*conditions).subquery("facts")

@@ -1,6 +1,6 @@
 """What was made and spent, by group."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 
 from gaia_core.errors import InvalidRequestError, OutcomeClass
-from gaia_core.ledger import OperationState, SqlLedger
+from gaia_core.ledger import MemoryLedger, OperationState, SqlLedger
+from gaia_core.ledger.database import Database
+from gaia_core.settings import BudgetSettings
 
-from .stories import DAY, a_picture, an_attempt, an_operation, ended, failed, settled
+from .stories import (
+    DAY,
+    PRICE,
+    a_picture,
+    an_attempt,
+    an_operation,
+    ended,
+    failed,
+    settled,
+)
 
 
 async def _done(ledger: SqlLedger, cost: str = "0.04", **fields: Any) -> None:
@@ -131,3 +142,90 @@ async def test_wrong_group_is_named(ledger: SqlLedger) -> None:
     """A word that nothing is grouped by is refused, and the right ones are named."""
     with pytest.raises(InvalidRequestError, match=r"'colour'.*day, provider, model"):
         await ledger.usage(["day", "colour"])
+
+
+async def test_only_somebodys_are_added_up(ledger: SqlLedger) -> None:
+    """What others made is not counted for one principal; whoever has none is one."""
+    await _done(ledger, "0.03", principal="anna")
+    await _done(ledger, "0.05", principal="")
+
+    (anna,) = await ledger.usage((), principal="anna")
+    (owner,) = await ledger.usage((), principal="")
+    (everybody,) = await ledger.usage(())
+
+    assert (anna.cost_usd, owner.cost_usd) == (Decimal("0.03"), Decimal("0.05"))
+    assert everybody.cost_usd == Decimal("0.08")
+
+
+# -- budgets ----------------------------------------------------------------------
+
+
+@pytest.fixture(name="budgeted")
+async def _budgeted(address: str) -> AsyncIterator[SqlLedger]:
+    """Give a ledger that holds every kind of budget."""
+    budgets = BudgetSettings(
+        total_usd=Decimal(10), user_usd=Decimal(1), campaign_usd=Decimal("0.05")
+    )
+    ledger = SqlLedger(Database(address), budgets=budgets)
+    await ledger.open()
+    yield ledger
+    await ledger.close()
+
+
+async def test_budgets_say_how_they_stand(budgeted: SqlLedger) -> None:
+    """What is spent and what is held shows in each budget a request counts in."""
+    await _done(budgeted, "0.03", user_id="anna", campaign_id="c")
+    await _unknown(budgeted, user_id="anna")
+    await _done(budgeted, "0.06", user_id="bert")
+
+    found = await budgeted.budget_states(user_id="anna", campaign_id="c")
+
+    assert [
+        (one.scope, one.period, one.spent_usd, one.held_usd, one.left_usd)
+        for one in found
+    ] == [
+        ("total", "forever", Decimal("0.09"), PRICE, Decimal("9.87")),
+        ("user:anna", "forever", Decimal("0.03"), PRICE, Decimal("0.93")),
+        ("campaign:c", "forever", Decimal("0.03"), Decimal(0), Decimal("0.02")),
+    ]
+
+
+async def test_budgets_that_nobody_has_used_are_whole(budgeted: SqlLedger) -> None:
+    """A budget stands before anything counts in it, and asking makes no balance."""
+    total, user = await budgeted.budget_states(user_id="nobody")
+
+    assert (total.left_usd, user.left_usd) == (Decimal(10), Decimal(1))
+    assert await budgeted.check() == []
+
+
+async def test_spending_from_before_the_budget_counts(
+    ledger: SqlLedger, address: str
+) -> None:
+    """A budget that is set later counts what was spent already."""
+    await _done(ledger, "0.03", user_id="anna")
+    later = SqlLedger(
+        Database(address), budgets=BudgetSettings(user_usd=Decimal("0.02"))
+    )
+    await later.open()
+
+    (state,) = await later.budget_states(user_id="anna")
+    await later.close()
+
+    assert (state.spent_usd, state.left_usd) == (Decimal("0.03"), Decimal(0))
+
+
+async def test_no_budgets_are_told_where_none_is_set(ledger: SqlLedger) -> None:
+    """Only budgets that are set are told."""
+    assert await ledger.budget_states(user_id="anna") == ()
+
+
+async def test_a_ledger_in_memory_tells_of_one_principal() -> None:
+    """The ledger of one process knows whose is what, and no budgets."""
+    ledger = MemoryLedger()
+    await ledger.accept(an_operation(principal="anna"))
+    await ledger.accept(an_operation())
+
+    (anna,) = await ledger.usage((), principal="anna")
+
+    assert anna.operations == 1
+    assert await ledger.budget_states(user_id="anna") == ()
