@@ -77,11 +77,11 @@ def write_png(
         return with_metadata(_by_pillow(picture), text or {})
     head = (*picture.size, 8, _COLOUR_TYPES[picture.mode], 0, 0, 0)
     chunks = [
-        _chunk(b"IHDR", struct.pack(">IIBBBBB", *head)),
+        chunk(b"IHDR", struct.pack(">IIBBBBB", *head)),
         *_text_chunks(text or {}),
         *_profile(picture),
-        *(_chunk(b"IDAT", data) for data in _compressed(picture)),
-        _chunk(b"IEND", b""),
+        *(chunk(b"IDAT", data) for data in _compressed(picture)),
+        chunk(b"IEND", b""),
     ]
     return b"".join([_SIGNATURE, *chunks])
 
@@ -104,13 +104,13 @@ def with_metadata(
         InvalidImageError: If the bytes are no sound PNG file.
         ValueError: If a keyword cannot be written.
     """
-    header, *rest = _chunks(data)
+    header, *rest = chunks(data)
     kept = (
-        _chunk(kind, body)
+        chunk(kind, body)
         for kind, body in rest
         if kind not in _TEXT_CHUNKS or (keep_others and _keyword(body) not in text)
     )
-    return b"".join([_SIGNATURE, _chunk(*header), *_text_chunks(text), *kept])
+    return b"".join([_SIGNATURE, chunk(*header), *_text_chunks(text), *kept])
 
 
 def read_text(data: bytes) -> dict[str, str]:
@@ -126,7 +126,7 @@ def read_text(data: bytes) -> dict[str, str]:
     """
     text: dict[str, str] = {}
     room = MAX_TEXT_BYTES
-    for kind, body in _chunks(data):
+    for kind, body in chunks(data):
         if kind in _TEXT_CHUNKS:
             value = _unpack(kind, body, room)
             room -= len(value)
@@ -137,7 +137,8 @@ def read_text(data: bytes) -> dict[str, str]:
 # Chunks ---------------------------------------------------------------------
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Write one chunk of a PNG file."""
     return b"".join([len(body).to_bytes(4), kind, body, _checksum(kind, body)])
 
 
@@ -145,8 +146,13 @@ def _checksum(kind: bytes, body: bytes) -> bytes:
     return zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Split a PNG file into its chunks, up to its end, and check each of them."""
+def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """
+    Split a PNG file into its chunks, up to its end, and check each of them.
+
+    Raises:
+        InvalidImageError: If it is none, cut short or damaged.
+    """
     if not data.startswith(_SIGNATURE):
         message = "The picture is no PNG file."
         raise InvalidImageError(message)
@@ -197,12 +203,12 @@ def _text_chunk(keyword: bytes, value: str) -> bytes:
     clean = value.replace("\0", "\N{REPLACEMENT CHARACTER}")
     if keyword != XMP_KEYWORD.encode():
         try:
-            return _chunk(b"tEXt", keyword + b"\0" + clean.encode("latin-1"))
+            return chunk(b"tEXt", keyword + b"\0" + clean.encode("latin-1"))
         except UnicodeEncodeError:
             pass
     # Flag, method, language and translated keyword are empty.
     body = keyword + b"\0\0\0\0\0" + clean.encode("utf-8", "replace")
-    return _chunk(b"iTXt", body)
+    return chunk(b"iTXt", body)
 
 
 def _keyword(body: bytes) -> str:
@@ -265,7 +271,7 @@ def _profile(picture: "PillowImage") -> Iterable[bytes]:
     profile = picture.info.get("icc_profile")
     if not profile:
         return ()
-    return (_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)),)
+    return (chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(profile)),)
 
 
 def _compressed(picture: "PillowImage") -> Iterator[bytes]:
