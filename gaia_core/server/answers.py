@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 import orjson
@@ -21,7 +22,6 @@ from gaia_core.responses import (
 from gaia_core.server.access import Principal
 from gaia_core.server.site import Site
 
-_DOORS = ("/api/", "/v1/", "/sdapi/")
 _LARGE = 262_144
 """Bytes from which writing base64 would hold up the event loop."""
 
@@ -30,17 +30,20 @@ def base_url_of(request: Request, site: Site) -> str:
     """
     Say where clients reach the server, for the addresses it gives out.
 
-    That is the settings' ``public_url``, or what the client called the server; with
+    That is the settings' ``public_url``, or what the client called the server with
     the prefix under which a host has included the router.
     """
-    public = site.settings.public_url
-    base = (public or str(request.base_url)).rstrip("/")
-    return base + _prefix_of(getattr(request.scope.get("route"), "path", ""))
+    if (public := site.settings.public_url) is not None:
+        return public.rstrip("/")
+    prefix = quote(_prefix_of(request))
+    return f"{request.url.scheme}://{request.url.netloc}{prefix}"
 
 
-def _prefix_of(path: str) -> str:
-    found = (path.find(door) for door in _DOORS)
-    return path[: max(0, min((at for at in found if at >= 0), default=0))]
+def _prefix_of(request: Request) -> str:
+    """Find what comes before the route's own path: a host's prefix, a mount."""
+    fixed = getattr(request.scope.get("route"), "path", "").partition("{")[0]
+    path: str = request.scope["path"]
+    return path[: max(0, path.rfind(fixed))] if fixed else ""
 
 
 @attrs.frozen(kw_only=True)

@@ -84,6 +84,7 @@ class GaiaRoute(APIRoute):
                 return Response(status_code=_GONE)
             except Exception as error:  # noqa: BLE001  a client must be answered
                 problem = problem_in(error, self.path)
+            request.state.gaia_operation = problem.operation_id
             return type(self).respond(problem)
 
         return handled

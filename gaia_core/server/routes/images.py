@@ -158,12 +158,13 @@ async def _made(
     if live.is_wanted(request):
         return _watched(request, writer, order, with_bytes=with_bytes)
     content, headers = await while_connected(
-        request, _served(writer, order, with_bytes=with_bytes)
+        request, _served(request, writer, order, with_bytes=with_bytes)
     )
     return write_json(content, headers=headers)
 
 
 async def _served(
+    request: Request,
     writer: Writer,
     order: Order,
     *,
@@ -171,6 +172,7 @@ async def _served(
     progress: Progress = ignore_progress,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     response = await serve(order, writer.site, progress=progress)
+    request.state.gaia_operation = response.operation_id
     content = await writer.answer(response, with_bytes=with_bytes)
     return content, dict(headers_of(response))
 
@@ -180,7 +182,7 @@ def _watched(
 ) -> Response:
     async def work(progress: Progress) -> bytes:
         content, _ = await _served(
-            writer, order, with_bytes=with_bytes, progress=progress
+            request, writer, order, with_bytes=with_bytes, progress=progress
         )
         return live.event("result", content)
 
