@@ -28,6 +28,7 @@ COMMANDS = {
     "enhance": "gaia_core.cli.words:enhance",
     "describe": "gaia_core.cli.words:describe",
     "batch": "gaia_core.cli.batch:batch",
+    "serve": "gaia_core.cli.serve:serve",
     "models": "gaia_core.cli.catalog:models",
     "providers": "gaia_core.cli.catalog:providers",
     "plugins": "gaia_core.cli.plugins:plugins",

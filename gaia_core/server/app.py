@@ -13,7 +13,7 @@ from starlette.types import Scope
 
 from gaia_core.engine import Gaia
 from gaia_core.server.access import Auth, principal_of
-from gaia_core.server.description import describe
+from gaia_core.server.description import add_description
 from gaia_core.server.dialects import GaiaRoute
 from gaia_core.server.gate import Gate
 from gaia_core.server.guards import is_private, same_site
@@ -62,8 +62,7 @@ def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
     app = FastAPI(
         title="Gaia images",
         version="1",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
         middleware=_middleware(site),
         exception_handlers={
@@ -73,7 +72,7 @@ def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
     )
     app.state.gaia_site = site
     app.include_router(_router(site, auth or _auth_for(site.settings)))
-    describe(app)
+    add_description(app)
     return app
 
 

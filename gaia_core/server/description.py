@@ -1,9 +1,12 @@
 """The OpenAPI document: what the routes say of themselves, and what holds for all."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from typing import Any
 
-from fastapi import FastAPI
+import orjson
+from fastapi import FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute, iter_route_contexts
@@ -86,15 +89,20 @@ _SUMMARY = (
 )
 
 
-def describe(app: FastAPI) -> None:
-    """Have an app give the whole document; it is made once, when first asked for."""
+def add_description(app: FastAPI) -> None:
+    """Have an app give the document under ``/openapi.json``."""
 
-    def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
-        return app.openapi_schema
+    @cache
+    def written() -> bytes:
+        return orjson.dumps(app.openapi())
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    async def openapi_json(_request: Request) -> Response:
+        # It is made when first asked for, which takes a moment.
+        data = await asyncio.to_thread(written)
+        return Response(data, media_type="application/json")
+
+    app.openapi = partial(_document, app)  # type: ignore[method-assign]
+    app.add_route("/openapi.json", openapi_json, include_in_schema=False)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
