@@ -49,8 +49,8 @@ class ModelNames:
         unavailable: The providers that cannot work now.
     """
 
-    models: tuple[ModelInfo, ...] = attrs.field(converter=tuple)
-    unavailable: frozenset[str] = attrs.field(default=frozenset(), converter=frozenset)
+    models: tuple[ModelInfo, ...]
+    unavailable: frozenset[str] = frozenset()
 
     def listed(self, capabilities: Iterable[Capability]) -> dict[str, ModelInfo]:
         """
@@ -102,7 +102,7 @@ class ModelNames:
 
 async def names_of(gaia: Gaia) -> ModelNames:
     """Gather the names of all models; nobody outside is asked."""
+    unavailable = {info.name for info in gaia.providers() if info.unavailable}
     return ModelNames(
-        models=await gaia.models(),
-        unavailable=[info.name for info in gaia.providers() if info.unavailable],
+        models=tuple(await gaia.models()), unavailable=frozenset(unavailable)
     )

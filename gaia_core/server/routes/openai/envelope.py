@@ -88,8 +88,6 @@ def _message(problem: Problem) -> str:
 class OpenAIRoute(GaiaRoute):
     """A route under ``/v1``."""
 
-    write = staticmethod(envelope)
-
     @classmethod
     def respond(cls, problem: Problem) -> Response:
         """Answer with a problem."""
