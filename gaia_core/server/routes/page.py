@@ -50,7 +50,7 @@ class PageFile:
         etag: Names what it holds.
     """
 
-    data: bytes = attrs.field(repr=len)
+    data: bytes = attrs.field(repr=False)
     media_type: str
     etag: str
 

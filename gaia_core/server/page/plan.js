@@ -1,0 +1,105 @@
+/** The plan before paying: who will make it, for how much, and why nobody else. */
+
+import { call } from "./api.js";
+import { h, money } from "./dom.js";
+import { problemWords } from "./work.js";
+
+const ANYTHING = "a picture";
+
+/**
+ * Make the panel of a plan.
+ *
+ * `ask(body, operation)` asks for another one; `price` is an element with the price
+ * alone, for a button.
+ */
+export function planPanel() {
+  const panel = new Panel();
+  return { element: panel.element, price: panel.price, ask: (body, operation) => panel.ask(body, operation) };
+}
+
+class Panel {
+  constructor() {
+    this.summary = h("div", { class: "plan-summary", role: "status" }, h("p", { class: "hint" }, "Asking who can make it…"));
+    this.rest = h("div", { class: "plan-rest" });
+    this.price = h("span", { class: "price" });
+    this.element = h("section", { class: "plan", "aria-label": "Plan and price" }, this.summary, this.rest);
+    this.latest = 0;
+  }
+
+  async ask(body, operation = "generate") {
+    const turn = ++this.latest;
+    const isDrawn = operation === "generate";
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const plan = await call("api/images/plan", { operation, ...body, ...(isDrawn && { prompt: body.prompt || ANYTHING }) });
+      if (turn === this.latest) this.show(plan);
+    } catch (error) {
+      if (turn === this.latest) this.fail(error);
+    } finally {
+      if (turn === this.latest) this.element.removeAttribute("aria-busy");
+    }
+  }
+
+  show(plan) {
+    const [first, ...others] = plan.candidates;
+    this.element.classList.toggle("stuck", !first);
+    this.price.textContent = first ? money(first.price_usd) : "";
+    this.say(first ? headlineOf(first) : [h("p", { class: "plan-nobody" }, "Nobody can make this as it stands.")]);
+    this.rest.replaceChildren(
+      ...[
+        first?.ignored_fields?.length > 0 && h("p", { class: "hint" }, `It does not heed: ${listOf(first.ignored_fields)}.`),
+        others.length > 0 && thenList(others),
+        plan.rejections.length > 0 && whyNot(plan.rejections, !first),
+      ].filter(Boolean),
+    );
+  }
+
+  // The region is read out whenever it changes: only what is new is put in.
+  say(content) {
+    const next = h("div", {}, content);
+    if (next.textContent !== this.summary.textContent) this.summary.replaceChildren(...next.childNodes);
+  }
+
+  fail(error) {
+    this.price.textContent = "";
+    this.element.classList.add("stuck");
+    this.summary.replaceChildren(problemWords(error));
+    this.rest.replaceChildren();
+  }
+}
+
+function headlineOf(first) {
+  return [
+    h(
+      "p",
+      { class: "plan-who" },
+      h("b", {}, first.service),
+      ` makes it with ${first.model_name ?? first.model} `,
+      first.quality === "draft" && h("span", { class: "tag draft" }, "draft"),
+    ),
+    h("p", { class: first.price_usd === 0 ? "plan-price free" : "plan-price" }, money(first.price_usd)),
+  ];
+}
+
+function thenList(others) {
+  const [next] = others;
+  return h(
+    "details",
+    {},
+    h("summary", {}, `If that fails: ${next.service}, ${money(next.price_usd)}${others.length > 1 ? ` and ${others.length - 1} more` : ""}`),
+    h("ol", { class: "plan-list" }, others.map((one) => h("li", {}, h("b", {}, `${one.service} · ${one.model_name ?? one.model}`), ` ${money(one.price_usd)}`))),
+  );
+}
+
+function whyNot(rejections, open) {
+  return h(
+    "details",
+    { open },
+    h("summary", {}, `Why nobody else (${rejections.length})`),
+    h("ul", { class: "plan-list" }, rejections.map(({ name, reason }) => h("li", {}, h("b", {}, name), ` ${reason}`))),
+  );
+}
+
+function listOf(fields) {
+  return fields.map((field) => field.replaceAll("_", " ")).join(", ");
+}
