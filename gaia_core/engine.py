@@ -74,6 +74,7 @@ class Gaia:
     settings: Settings
     _parts: Parts
     is_open: bool = attrs.field(default=False, init=False)
+    closing_grace: float | None = attrs.field(default=None, init=False)
     _assortment: Assortment = attrs.field(init=False)
     _upkeep: Upkeep = attrs.field(init=False)
     _door: Door = attrs.field(init=False)
@@ -439,15 +440,16 @@ class Gaia:
     async def _close(self) -> None:
         """Let go of everything; no step hangs on the success of another."""
         self.is_open = False
+        grace = CLOSING_GRACE if self.closing_grace is None else self.closing_grace
         async with AsyncExitStack() as last_to_first:
             last_to_first.push_async_callback(self.ledger.close)
             last_to_first.push_async_callback(self._parts.alerts.close)
             last_to_first.push_async_callback(self._recovery.flush)
             last_to_first.push_async_callback(self._parts.services.fetcher.close)
             last_to_first.push_async_callback(self._upkeep.stop)
-            last_to_first.push_async_callback(self._door.close, CLOSING_GRACE)
+            last_to_first.push_async_callback(self._door.close, grace)
             last_to_first.push_async_callback(self._stop_watching)
-            last_to_first.push_async_callback(self.batches.close, CLOSING_GRACE)
+            last_to_first.push_async_callback(self.batches.close, grace)
 
     async def _stop_watching(self) -> None:
         watch, self._watch = self._watch, None

@@ -1,7 +1,7 @@
 """The OpenAPI document: what the routes say of themselves, and what holds for all."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -13,57 +13,11 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from gaia_core.server.access import authorised
 
-_PROBLEM = "Problem"
-_SCHEMA: Mapping[str, Any] = {
-    "title": _PROBLEM,
-    "description": "What went wrong, and what to do next.",
-    "type": "object",
-    "required": [
-        "success",
-        "error",
-        "error_type",
-        "error_code",
-        "retry_after",
-        "fallback_available",
-        "suggested_action",
-        "operation_id",
-        "billed",
-    ],
-    "properties": {
-        "success": {"const": False},
-        "error": {"type": "string", "description": "What a person reads."},
-        "error_type": {"type": "string"},
-        "error_code": {"type": "string"},
-        "retry_after": {"type": ["number", "null"], "description": "In seconds."},
-        "fallback_available": {"type": "boolean"},
-        "suggested_action": {"type": "string"},
-        "operation_id": {"type": ["string", "null"]},
-        "billed": {
-            "type": ["boolean", "null"],
-            "description": "Whether it was charged; null: nobody knows.",
-        },
-        "details": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["field", "message"],
-                "properties": {
-                    "field": {"type": "string"},
-                    "message": {"type": "string"},
-                },
-            },
-        },
-    },
-}
+_PROBLEM = {"$ref": "#/components/schemas/ProblemOut"}
 _REFUSED = {"description": "What is wrong with the request."}
 _LATE = {
     "429": "Too many requests: `Retry-After` says when to ask again.",
     "503": "It cannot be served now: `Retry-After` says when to ask again.",
-}
-_FAILED = {
-    "502": "The provider failed.",
-    "504": "Nothing came in time; the operation can be looked up.",
-    "507": "The picture cannot be kept.",
 }
 _RETRY_AFTER = {
     "Retry-After": {
@@ -121,7 +75,6 @@ def _document(app: FastAPI) -> dict[str, Any]:
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
-    schemas[_PROBLEM] = dict(_SCHEMA)
     components["securitySchemes"] = _SECURITY_SCHEMES
     return document
 
@@ -130,7 +83,7 @@ def _problem_at(path: str) -> dict[str, Any]:
     """Give the shape of an error: the compatible doors have their own."""
     if path.startswith(("/v1/", "/sdapi/")):
         return {"type": "object"}
-    return {"$ref": f"#/components/schemas/{_PROBLEM}"}
+    return _PROBLEM
 
 
 def _complete(
@@ -149,11 +102,6 @@ def _complete(
             "description": words,
             "headers": _RETRY_AFTER,
             "content": content,
-        }
-    if scopes is not None:
-        found |= {
-            status: {"description": words, "content": content}
-            for status, words in _FAILED.items()
         }
     operation["responses"] = found | responses
 

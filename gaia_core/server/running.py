@@ -147,6 +147,7 @@ async def _serve(
                 listening = _where(listener, settings.server)
                 server.announce = lambda: tell(listening)
                 await server.serve([listener])
+                site.gaia.closing_grace = ending.left
         except asyncio.CancelledError:
             # Asked to stop before it ever listened: there is nothing to wait for.
             if not ending.is_asked:
@@ -177,9 +178,9 @@ class _Ending:
     server: "_Server | None" = None
 
     @property
-    def is_over(self) -> bool:
-        """Tell whether what was sent has been waited for long enough."""
-        return time.monotonic() >= self.ends
+    def left(self) -> float:
+        """Tell for how long what was sent may still be waited for, in seconds."""
+        return max(0.0, self.ends - time.monotonic())
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
@@ -246,7 +247,7 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Serve until asked to stop, then until nothing is under way."""
         await super().main_loop()
-        while self._traffic.under_way and not self._ending.is_over:  # noqa: ASYNC110  each request would have to set an event
+        while self._traffic.under_way and self._ending.left:  # noqa: ASYNC110  each request would have to set an event
             await asyncio.sleep(_TICK)
 
 
