@@ -33,6 +33,7 @@ COMMANDS = {
     "providers": "gaia_core.cli.catalog:providers",
     "plugins": "gaia_core.cli.plugins:plugins",
     "usage": "gaia_core.cli.usage:usage",
+    "keys": "gaia_core.cli.keys:keys",
     "doctor": "gaia_core.cli.doctor:doctor",
     "config": "gaia_core.cli.config:config",
 }

@@ -9,13 +9,14 @@ import attrs
 from sqlalchemy import Connection, Row, desc, insert, select, update
 
 from gaia_core.ledger import rows
-from gaia_core.ledger.access import ApiKey
+from gaia_core.ledger.access import ApiKey, Scope
 from gaia_core.ledger.database import Database
 from gaia_core.ledger.dialects import insert_or_ignore
 from gaia_core.ledger.tables import api_keys, server_secrets
 
 _LINKS = "links"
 _KEY_BYTES = 32
+_SCOPES = frozenset(Scope)
 
 
 @attrs.frozen(eq=False)
@@ -97,7 +98,8 @@ def _key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         id=row.id,
         name=row.name,
-        scopes=row.scopes.split(),
+        # A word that a newer Gaia wrote gives nothing here.
+        scopes=_SCOPES.intersection(row.scopes.split()),
         digest=row.digest,
         created_at=rows.instant(row.created_at),
         expires_at=rows.instant(row.expires_at),

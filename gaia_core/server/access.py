@@ -7,25 +7,26 @@ that the router was made with; no path is ever compared.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
-from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
 
 import attrs
 from fastapi import HTTPException, Request, Security, status
 from fastapi.security import SecurityScopes
 
+from gaia_core.ledger.access import Scope
 
-class Scope(StrEnum):
-    """What a caller may do."""
-
-    MAKE = "make"
-    """Make, edit, enlarge and describe pictures; plan; open and call off batches."""
-    READ = "read"
-    """See own pictures, operations, batches and spending."""
-    MONITOR = "monitor"
-    """See the figures of the whole server, and how its providers are."""
-    ON_BEHALF = "on-behalf"
-    """Say for which user a request is."""
+__all__ = [
+    "OWNER",
+    "Auth",
+    "Maker",
+    "Monitor",
+    "Principal",
+    "Reader",
+    "Scope",
+    "authorised",
+    "nobody_asked",
+    "principal_of",
+]
 
 
 def _scopes(words: Iterable[Scope | str]) -> frozenset[Scope]:

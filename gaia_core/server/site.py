@@ -13,6 +13,7 @@ from gaia_core.errors import SettingsError
 from gaia_core.ledger.access import AccessBook
 from gaia_core.ledger.gallery import Gallery
 from gaia_core.server.inputs import Inputs
+from gaia_core.server.keys import KeyRing
 from gaia_core.server.links import Links
 from gaia_core.server.resending import Resends
 from gaia_core.server.runner import BatchRunner
@@ -36,6 +37,7 @@ class Site:
         gaia: What serves the requests.
         inputs: What brings the pictures of requests in.
         links: What signs the addresses of pictures.
+        keys: Who the keys stand for that callers present.
         runner: What works on batches.
         watched: What is under way here, and how far it is.
         traffic: How many requests are being served, and whether more are.
@@ -46,6 +48,7 @@ class Site:
     gaia: Gaia
     inputs: Inputs = attrs.field(init=False)
     links: Links = attrs.field(init=False)
+    keys: KeyRing = attrs.field(init=False)
     runner: BatchRunner = attrs.field(init=False)
     watched: Watched = attrs.field(factory=Watched, init=False)
     traffic: Traffic = attrs.field(factory=Traffic, init=False)
@@ -61,6 +64,10 @@ class Site:
     @links.default
     def _own_links(self) -> Links:
         return Links(settings=self.settings)
+
+    @keys.default
+    def _own_keys(self) -> KeyRing:
+        return KeyRing(token=self.settings.token)
 
     @runner.default
     def _own_runner(self) -> BatchRunner:
