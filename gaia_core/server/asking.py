@@ -412,7 +412,10 @@ def _size_of(
             message = "size and width or height say different things: give one of them."
             raise InvalidRequestError(message)
         asked = (sized[0], sized[1])
-    return asked[0] or width, asked[1] or height
+    return (
+        width if asked[0] is None else asked[0],
+        height if asked[1] is None else asked[1],
+    )
 
 
 def _natural_size(image: Image | None, outpaint: Outpaint | None) -> tuple[int, int]:
