@@ -261,10 +261,26 @@ class Batches:
         book = await self._ready_book()
         return await book.find(key)
 
-    async def latest(self, limit: int = 20) -> Sequence[Batch]:
-        """List batches, newest first."""
+    async def latest(
+        self, limit: int = 20, *, principal: str | None = None, is_open: bool = False
+    ) -> Sequence[Batch]:
+        """
+        List batches, newest first.
+
+        Args:
+            limit: At most so many.
+            principal: Only those that this one asked for.
+            is_open: Only those with items that have not ended.
+        """
         book = await self._ready_book()
-        return await book.latest(limit)
+        return await book.latest(limit, principal=principal, is_open=is_open)
+
+    async def events(
+        self, batch_id: str, *, after: int = 0, limit: int = 1_000
+    ) -> Sequence[BatchEvent]:
+        """List what happened in a batch, from the event behind ``after``."""
+        book = await self._ready_book()
+        return await book.events(batch_id, after=after, limit=limit)
 
     async def cancel(self, batch_id: str) -> Batch:
         """
@@ -282,10 +298,12 @@ class Batches:
         await self.withdraw(batch_id)
         return await self._known(batch_id)
 
-    async def items(self, batch_id: str) -> AsyncIterator[Operation]:
-        """Go through the items of a batch in order."""
+    async def items(
+        self, batch_id: str, *, after: int = -1
+    ) -> AsyncIterator[Operation]:
+        """Go through the items of a batch in order, behind a position."""
         book = await self._ready_book()
-        async for item in book.items(batch_id):
+        async for item in book.items(batch_id, after=after):
             yield item
 
     async def close(self, patience: float | None = None) -> None:

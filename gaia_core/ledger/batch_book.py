@@ -95,9 +95,15 @@ class SqlBatchBook:
 
         return await self.database.read(find)
 
-    async def latest(self, limit: int = 20) -> Sequence[Batch]:
-        """List batches, newest first."""
+    async def latest(
+        self, limit: int = 20, *, principal: str | None = None, is_open: bool = False
+    ) -> Sequence[Batch]:
+        """List batches, newest first; see `BatchBook.latest`."""
         newest = select(batches).order_by(desc(batches.c.created_at), batches.c.id)
+        if principal is not None:
+            newest = newest.where(batches.c.principal == principal)
+        if is_open:
+            newest = newest.where(batches.c.state != BatchState.FINISHED.value)
         return await self.database.read(
             lambda connection: [
                 _batch(row) for row in connection.execute(newest.limit(limit))
@@ -154,9 +160,11 @@ class SqlBatchBook:
             lambda connection: [_event(row) for row in connection.execute(following)]
         )
 
-    async def items(self, batch_id: str) -> AsyncIterator[Operation]:
-        """Go through the items in order, a few at a time."""
-        position = -1
+    async def items(
+        self, batch_id: str, *, after: int = -1
+    ) -> AsyncIterator[Operation]:
+        """Go through the items behind a position in order, a few at a time."""
+        position = after
         while True:
             chunk = await self.database.read(
                 partial(_items, batch_id=batch_id, after=position)

@@ -140,8 +140,17 @@ class BatchBook(Protocol):
     async def find(self, key: IdempotencyKey) -> Batch | None:
         """Look up the batch a key stands for."""
 
-    async def latest(self, limit: int = 20) -> Sequence[Batch]:
-        """List batches, newest first."""
+    async def latest(
+        self, limit: int = 20, *, principal: str | None = None, is_open: bool = False
+    ) -> Sequence[Batch]:
+        """
+        List batches, newest first.
+
+        Args:
+            limit: At most so many.
+            principal: Only those that this one asked for.
+            is_open: Only those with items that have not ended.
+        """
 
     async def lease(self, batch_id: str, limit: int) -> Sequence[Operation]:
         """
@@ -175,8 +184,8 @@ class BatchBook(Protocol):
     ) -> Sequence[BatchEvent]:
         """List events in order, from the one behind ``after``."""
 
-    def items(self, batch_id: str) -> AsyncIterator[Operation]:
-        """Go through the items in order, a few at a time."""
+    def items(self, batch_id: str, *, after: int = -1) -> AsyncIterator[Operation]:
+        """Go through the items behind a position in order, a few at a time."""
 
     def sent(self, batch_id: str) -> AsyncIterator[SentItem]:
         """Go through what vendors have of a batch in order, many at a time."""
