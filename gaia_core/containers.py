@@ -55,10 +55,6 @@ _WEBP_MOVING = frozenset({b"ANIM", b"ANMF"})
 _MOVES, _HAS_EXIF, _HAS_XMP = 0x02, 0x08, 0x04
 
 
-class OddFileError(InvalidImageError):
-    """The file is not built by the book; it may show a picture all the same."""
-
-
 @attrs.frozen(kw_only=True)
 class Stripped:
     """
@@ -67,12 +63,12 @@ class Stripped:
     Attributes:
         data: The file.
         media_type: ``image/png``, ``image/jpeg`` or ``image/webp``.
-        exif: The EXIF block it had; it may say which way is up.
+        exif: The EXIF block it had, or nothing; it may say which way is up.
     """
 
     data: bytes = attrs.field(repr=False)
     media_type: str
-    exif: bytes | None = attrs.field(default=None, repr=False)
+    exif: bytes = attrs.field(default=b"", repr=False)
 
 
 def media_type_of(data: bytes) -> str | None:
@@ -96,9 +92,8 @@ def strip(data: bytes) -> Stripped:
     Leave out of a picture file what is no picture.
 
     Raises:
-        OddFileError: If it is not built by the book.
-        InvalidImageError: If it is none, or is animated; whether its pixels can be
-            decoded is not looked at.
+        InvalidImageError: If it is none, is animated, or is not built by the book;
+            whether its pixels can be decoded is not looked at.
     """
     match media_type_of(data):
         case "image/png":
@@ -116,7 +111,7 @@ def strip(data: bytes) -> Stripped:
 
 
 def _strip_png(data: bytes) -> Stripped:
-    kept, exif = [_PNG_START], None
+    kept, exif = [_PNG_START], b""
     for kind, body in _limited(chunks(data)):
         if kind in _PNG_MOVING:
             raise _animated()
@@ -125,7 +120,8 @@ def _strip_png(data: bytes) -> Stripped:
         elif kind == b"eXIf":
             exif = body
         elif not kind[0] & _ANCILLARY:
-            raise _odd()
+            message = "The PNG file cannot be read without parts unknown here."
+            raise InvalidImageError(message)
     return Stripped(data=b"".join(kept), media_type="image/png", exif=exif)
 
 
@@ -135,6 +131,9 @@ def has_slack(data: bytes) -> bool:
 
     Call it for a file whose pixels have been decoded: until then, nobody knows that
     they are not too many.
+
+    Raises:
+        InvalidImageError: If it holds less.
     """
     unpacker = zlib.decompressobj()
     parts = dict[bytes, list[bytes]]()
@@ -148,7 +147,10 @@ def has_slack(data: bytes) -> bool:
             packed = unpacker.unconsumed_tail
         if packed and unpacker.eof and not unpacker.unused_data:
             return True
-    return room != 0 or not unpacker.eof or bool(unpacker.unused_data)
+    if room > 0:
+        message = "The PNG file ends before its pixels do."
+        raise InvalidImageError(message)
+    return room < 0 or not unpacker.eof or bool(unpacker.unused_data)
 
 
 def _size_of_pixels(header: bytes) -> int:
@@ -171,7 +173,7 @@ def _size_of_pixels(header: bytes) -> int:
 
 def _strip_jpeg(data: bytes) -> Stripped:
     """Copy up to the end of the first picture: phones hang further ones on."""
-    kept, exif = [_JPEG_START], None
+    kept, exif = [_JPEG_START], b""
     for kind, body, scan in _limited(_segments(data)):
         if kind in _JPEG_KEPT or _shows_colour(kind, body):
             kept.append(_segment(kind, body) + scan)
@@ -233,7 +235,7 @@ def _segment(kind: int, body: bytes) -> bytes:
 
 def _strip_webp(data: bytes) -> Stripped:
     kept: dict[bytes, bytes] = {}
-    exif = None
+    exif = b""
     for kind, body in _limited(_riff(data)):
         if kind in _WEBP_MOVING:
             raise _animated()
@@ -272,8 +274,8 @@ def _animated() -> InvalidImageError:
     return InvalidImageError("The picture is animated: send one frame of it.")
 
 
-def _odd() -> OddFileError:
-    return OddFileError("The file is cut short, or not built by the book.")
+def _odd() -> InvalidImageError:
+    return InvalidImageError("The file is cut short, or not built by the book.")
 
 
 def _limited(parts: Iterable[T]) -> Iterator[T]:

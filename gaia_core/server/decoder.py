@@ -23,7 +23,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from gaia_core.containers import OddFileError, Stripped, has_slack, media_type_of, strip
+from gaia_core.containers import Stripped, has_slack, strip
 from gaia_core.errors import InvalidImageError
 from gaia_core.png import write_png
 
@@ -64,29 +64,24 @@ def clean(data: bytes) -> tuple[str, int, int, bytes]:
     Decode a picture completely, and give it without what is no picture.
 
     Its pixels stay as they are, unless a note in it says that they lie on their
-    side, or the file is built so oddly that it has to be written anew.
+    side, or something is hidden among them.
 
     Returns:
         Media type, width, height, and the file.
+
+    Raises:
+        InvalidImageError: If it is none that is taken; Pillow's own errors also say
+            that.
     """
-    try:
-        stripped = strip(data)
-    except OddFileError:
-        # Many a file is not built by the book and shows a picture all the same.
-        stripped, is_odd = Stripped(data=data, media_type=_claim(data)), True
-    else:
-        is_odd = False
+    stripped = strip(data)
     picture = _decoded(stripped)
-    if turn := _TURNS.get(_orientation(stripped.exif or picture.info.get("exif"))):
+    turn = _TURNS.get(_orientation(stripped.exif))
+    if turn is not None:
         # Under one name: two of the largest and a writer would not fit.
         picture = picture.transpose(turn)
-    elif not is_odd and not _has_slack(stripped):
+    elif not _has_slack(stripped):
         return stripped.media_type, *picture.size, stripped.data
     return _anew(picture, stripped)
-
-
-def _claim(data: bytes) -> str:
-    return str(media_type_of(data))
 
 
 def _has_slack(stripped: Stripped) -> bool:
@@ -105,11 +100,11 @@ def _decoded(stripped: Stripped) -> pillow.Image:
     return picture
 
 
-def _orientation(exif: bytes | None) -> int:
+def _orientation(exif: bytes) -> int:
     """Read which way is up; a damaged note says nothing."""
     notes = pillow.Exif()
     with suppress(Exception):
-        notes.load((exif or b"").removeprefix(b"Exif\0\0"))
+        notes.load(exif.removeprefix(b"Exif\0\0"))
         return int(notes.get(_ORIENTATION, 1))
     return 1
 
