@@ -114,14 +114,16 @@ async function answerOf(response, onProgress) {
 }
 
 async function resultOf(response, onProgress) {
-  const reader = new EventReader(response.body);
-  for await (const { type, data } of reader) {
-    const content = parse(data);
-    if (type === "result") return content;
-    if (type === "error") throw new ProblemError(content?.status ?? 500, content ?? {});
-    if (content) onProgress(content);
+  let last = null;
+  // Read to the end: an answer that is hung up on looks like a client that left.
+  for await (const { type, data } of new EventReader(response.body)) {
+    const content = parse(data) ?? {};
+    if (type === "progress") onProgress(content);
+    else if (type === "result" || type === "error") last = { type, content };
   }
-  throw unreachable();
+  if (last === null) throw unreachable();
+  if (last.type === "error") throw new ProblemError(last.content.status ?? 500, last.content);
+  return last.content;
 }
 
 /**

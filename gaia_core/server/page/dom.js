@@ -92,13 +92,15 @@ let dialogs = 0;
 /**
  * Open a dialog; Esc, its button and a click beside it close it.
  *
+ * Its size is "middle", "wide", or left out for a small one.
+ *
  * @returns {HTMLDialogElement} It is gone from the page once it is closed.
  */
-export function dialog(title, content, { onclose = () => {}, wide = false } = {}) {
+export function dialog(title, content, { onclose = () => {}, size } = {}) {
   const id = `dialog-${++dialogs}`;
   const box = h(
     "dialog",
-    { "aria-labelledby": id, class: wide ? "wide" : undefined },
+    { "aria-labelledby": id, class: size },
     h(
       "header",
       {},

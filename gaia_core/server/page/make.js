@@ -137,7 +137,7 @@ class Make {
     const body = this.body();
     kept.set("style", body.style ?? "none");
     kept.set("size", `${body.width}x${body.height}`);
-    return work("api/images/generate", body, { title: body.prompt, into: bench(), isMade: true });
+    return work("api/images/generate", body, { title: body.prompt, into: bench(), settings: { ...body, style: body.style ?? "" } });
   }
 
   /** Take settings over, for example those of a picture. */

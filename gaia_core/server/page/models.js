@@ -64,7 +64,7 @@ class Picker {
     const show = () => list.replaceChildren(...this.groups(search.value.trim().toLowerCase()));
     search.addEventListener("input", show);
     show();
-    const box = dialog("Who makes it?", h("div", { class: "model-dialog" }, search, list), { wide: true, onclose: () => this.button.focus() });
+    const box = dialog("Who makes it?", h("div", { class: "model-dialog" }, search, list), { size: "middle", onclose: () => this.button.focus() });
     list.addEventListener("change", () => this.choose(this.read(list)));
     // A click or Enter on a choice is all it takes; arrow keys only look around.
     list.addEventListener("click", (event) => event.target.closest("label") && event.detail > 0 && box.close());
@@ -80,7 +80,9 @@ class Picker {
   groups(words) {
     const isMeant = (one) => `${one.name} ${one.id} ${one.service} ${one.creator ?? ""}`.toLowerCase().includes(words);
     const drawing = this.models.filter((one) => one.capabilities.includes("text-to-image") && isMeant(one));
-    const names = [...new Set([...this.providers.map((one) => one.name), ...drawing.map((one) => one.provider)])];
+    const all = [...this.providers.map((one) => one.name), ...drawing.map((one) => one.provider)];
+    const isOff = (name) => Boolean(this.providers.find((one) => one.name === name)?.unavailable);
+    const names = [...new Set(all)].sort((one, other) => isOff(one) - isOff(other));
     const groups = names.map((name) => this.group(name, drawing.filter((one) => one.provider === name), words));
     const found = groups.filter(Boolean);
     return [
@@ -94,24 +96,27 @@ class Picker {
     const provider = this.providers.find((one) => one.name === name);
     if (models.length === 0 && (words || !provider?.unavailable)) return null;
     const title = provider?.service ?? name;
-    const heading = h("legend", {}, title);
     const isOff = Boolean(provider?.unavailable);
+    const choices = models.map((one) =>
+      choice({
+        who: { provider: one.provider, model: one.id },
+        name: one.name,
+        note: one.id,
+        tags: tagsOf(one),
+        reason: isOff ? "" : one.unavailable,
+        isOff: isOff || Boolean(one.unavailable),
+        isChosen: this.chosen.provider === one.provider && this.chosen.model === one.id,
+      }),
+    );
+    const count = `${models.length} ${models.length === 1 ? "model" : "models"}`;
     return h(
       "fieldset",
       { class: isOff ? "provider off" : "provider" },
-      heading,
+      h("legend", {}, title, isOff && h("span", { class: "tag warn" }, "not available")),
       isOff && h("p", { class: "reason" }, provider.unavailable),
-      models.map((one) =>
-        choice({
-          who: { provider: one.provider, model: one.id },
-          name: one.name,
-          note: one.id,
-          tags: tagsOf(one),
-          reason: isOff ? "" : one.unavailable,
-          isOff: isOff || Boolean(one.unavailable),
-          isChosen: this.chosen.provider === one.provider && this.chosen.model === one.id,
-        }),
-      ),
+      isOff && models.length > 0
+        ? h("details", { open: Boolean(words) }, h("summary", {}, count), h("div", { class: "provider" }, choices))
+        : choices,
     );
   }
 }

@@ -1,7 +1,7 @@
 /** The plan before paying: who will make it, for how much, and why nobody else. */
 
 import { call } from "./api.js";
-import { h, money } from "./dom.js";
+import { dialog, h, money } from "./dom.js";
 import { problemWords } from "./work.js";
 
 const ANYTHING = "a picture";
@@ -15,6 +15,31 @@ const ANYTHING = "a picture";
 export function planPanel() {
   const panel = new Panel();
   return { element: panel.element, price: panel.price, ask: (body, operation) => panel.ask(body, operation) };
+}
+
+/**
+ * Have a price agreed: what is free needs no asking.
+ *
+ * @param {string} operation "upscale", "remove-background", …
+ * @param {object} body What would be sent.
+ * @param {{title: string, button: string}} words What the dialog and its button say.
+ * @returns {Promise<boolean>} Whether to go on.
+ */
+export async function agreed(operation, body, { title, button }) {
+  const panel = new Panel();
+  const plan = await panel.ask(body, operation);
+  if (plan?.candidates[0]?.price_usd === 0) return true;
+  return await new Promise((resolve) => {
+    let isAgreed = false;
+    const go = h(
+      "button",
+      { type: "button", class: "primary", disabled: !plan?.candidates.length, onclick: () => ((isAgreed = true), box.close()) },
+      button,
+      panel.price,
+    );
+    const box = dialog(title, h("div", { class: "agree" }, panel.element, h("p", { class: "buttons" }, go)), { onclose: () => resolve(isAgreed) });
+    go.focus();
+  });
 }
 
 class Panel {
@@ -33,8 +58,10 @@ class Panel {
     try {
       const plan = await call("api/images/plan", { operation, ...body, ...(isDrawn && { prompt: body.prompt || ANYTHING }) });
       if (turn === this.latest) this.show(plan);
+      return plan;
     } catch (error) {
       if (turn === this.latest) this.fail(error);
+      return null;
     } finally {
       if (turn === this.latest) this.element.removeAttribute("aria-busy");
     }
@@ -92,11 +119,20 @@ function thenList(others) {
 }
 
 function whyNot(rejections, open) {
+  // Who was never meant for this is counted; who could be, once something is done
+  // about it, is named.
+  const meant = rejections.filter(({ reason }) => !reason.startsWith("cannot do "));
+  const rest = rejections.length - meant.length;
   return h(
     "details",
     { open },
     h("summary", {}, `Why nobody else (${rejections.length})`),
-    h("ul", { class: "plan-list" }, rejections.map(({ name, reason }) => h("li", {}, h("b", {}, name), ` ${reason}`))),
+    h(
+      "ul",
+      { class: "plan-list" },
+      meant.map(({ name, reason }) => h("li", {}, h("b", {}, name), ` ${reason}`)),
+      rest > 0 && h("li", {}, rest === 1 ? "One other does something else." : `${rest} others do something else.`),
+    ),
   );
 }
 

@@ -4,8 +4,11 @@ import { pictureAddress } from "./api.js";
 import { campaign } from "./campaign.js";
 import { compare } from "./compare.js";
 import { h, money, seconds, tell } from "./dom.js";
+import { agreed } from "./plan.js";
 import { openPicture } from "./viewer.js";
 import { work } from "./work.js";
+
+const FACTORS = [2, 4, 8];
 
 /**
  * Show an answer with pictures.
@@ -13,15 +16,22 @@ import { work } from "./work.js";
  * @param {object} answer The server's answer.
  * @param {object} how
  * @param {string} how.title What was asked for, in words.
+ * @param {string} [how.done] What was done, where that sounds better afterwards.
+ * @param {object} [how.settings] What was sent, where it can be sent again.
  * @param {object} [how.source] The record of the picture it was made from.
  * @param {boolean} [how.isCompared] Whether it is shown against its source.
  * @returns {HTMLElement}
  */
-export function answerCard(answer, { title, source, isCompared = false }) {
-  const card = h(
+export function answerCard(answer, { title, done = title, source, isCompared = false, settings }) {
+  return h(
     "article",
-    { class: "answer", tabindex: "-1", "aria-label": title },
-    h("h3", {}, title),
+    { class: "answer", tabindex: "-1", "aria-label": done },
+    h(
+      "header",
+      {},
+      h("h3", {}, done),
+      settings && h("button", { type: "button", class: "quiet small", onclick: () => tell("gaia:reuse", settings) }, "Use these settings"),
+    ),
     h("p", { class: "answer-line" }, bylineOf(answer)),
     answer.warnings?.length > 0 &&
       h("ul", { class: "notice warn" }, answer.warnings.map((warning) => h("li", {}, warning))),
@@ -31,7 +41,6 @@ export function answerCard(answer, { title, source, isCompared = false }) {
       answer.images.map((image) => h("li", {}, pictureCard(image, { source, isCompared }))),
     ),
   );
-  return card;
 }
 
 function bylineOf(answer) {
@@ -86,42 +95,41 @@ export function altOf(image) {
 function factsOf(image) {
   return [
     h("span", {}, `${image.width} × ${image.height}`),
-    image.seed !== null && image.seed !== undefined && h("span", {}, `seed ${image.seed}`),
+    hasSeed(image) && h("span", {}, `seed ${image.seed}`),
   ];
 }
 
-/** Make the row of what can be done with a picture. */
+/** Make the rows of what can be done with a picture. */
 export function actionsOf(image) {
   const button = (text, onclick, label) =>
     h("button", { type: "button", class: "small", onclick, "aria-label": label }, text);
   return h(
     "div",
     { class: "actions" },
-    button("Edit", () => tell("gaia:edit", image)),
-    h("a", { class: "button small", href: pictureAddress(image, { download: true }), download: "" }, "Download"),
     h(
-      "details",
-      { class: "more" },
-      h("summary", { class: "button small" }, "More"),
+      "div",
+      { class: "action-row" },
+      button("Edit", () => tell("gaia:edit", image)),
+      button("Remove background", () => removeBackground(image)),
+      h("a", { class: "button small", href: pictureAddress(image, { download: true }), download: "" }, "Download"),
+    ),
+    h(
+      "div",
+      { class: "action-row" },
       h(
         "div",
-        { class: "more-panel" },
-        h(
-          "div",
-          { class: "more-row", role: "group", "aria-label": "Enlarge" },
-          h("span", { class: "label" }, "Enlarge"),
-          [2, 4, 8].map((factor) => button(`${factor}×`, () => enlarge(image, factor), `Enlarge ${factor} times`)),
-        ),
-        h(
-          "div",
-          { class: "more-row" },
-          button("Remove background", () => removeBackground(image)),
-          image.seed !== null && image.seed !== undefined && button("Use this seed", () => tell("gaia:reuse", { seed: image.seed })),
-          image.prompt && button("Use these words", () => tell("gaia:reuse", { prompt: image.prompt })),
-        ),
+        { class: "enlarge", role: "group", "aria-label": "Enlarge" },
+        h("span", { "aria-hidden": "true" }, "Enlarge"),
+        FACTORS.map((factor) => button(`${factor}×`, () => enlarge(image, factor), `Enlarge ${factor} times`)),
       ),
+      hasSeed(image) && button("Use seed", () => tell("gaia:reuse", { seed: image.seed }), `Use seed ${image.seed}`),
+      image.prompt && button("Use words", () => tell("gaia:reuse", { prompt: image.prompt })),
     ),
   );
+}
+
+function hasSeed(image) {
+  return image.seed !== null && image.seed !== undefined;
 }
 
 /** The element that answers are put on top of. */
@@ -129,22 +137,19 @@ export function bench() {
   return document.getElementById("bench");
 }
 
-/** Enlarge a picture; the result lands on the bench. */
+/** Enlarge a picture, once the price is agreed; the result lands on the bench. */
 export function enlarge(image, factor) {
-  tell("gaia:show", "make");
-  return work(
-    "api/images/upscale",
-    { image_id: image.id, upscale_factor: factor, campaign_id: campaign() },
-    { title: `Enlarging ${factor}×`, into: bench(), source: image, isCompared: true },
-  );
+  return worked("upscale", image, { upscale_factor: factor }, { title: `Enlarging ${factor}×`, done: `Enlarged ${factor}×`, button: `Enlarge ${factor}×` });
 }
 
-/** Cut a picture's subject out; the result lands on the bench. */
+/** Cut a picture's subject out, once the price is agreed. */
 export function removeBackground(image) {
+  return worked("remove-background", image, {}, { title: "Removing the background", done: "Without its background", button: "Remove background" });
+}
+
+async function worked(operation, image, fields, { title, done, button }) {
+  const body = { image_id: image.id, campaign_id: image.campaign_id ?? campaign(), ...fields };
+  if (!(await agreed(operation, body, { title: done, button }))) return null;
   tell("gaia:show", "make");
-  return work(
-    "api/images/remove-background",
-    { image_id: image.id, campaign_id: campaign() },
-    { title: "Removing the background", into: bench(), source: image, isCompared: true },
-  );
+  return await work(`api/images/${operation}`, body, { title, done, into: bench(), source: image, isCompared: true });
 }

@@ -19,7 +19,7 @@ export function openPicture(image) {
       ),
       h("div", { class: "viewer-side" }, image.prompt && h("p", { class: "viewer-prompt" }, image.prompt), factList(image), actions),
     ),
-    { wide: true },
+    { size: "wide" },
   );
   // Whatever is chosen here happens on the page below.
   actions.addEventListener("click", (event) => {

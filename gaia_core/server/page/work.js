@@ -15,6 +15,8 @@ import { answerCard } from "./results.js";
  * @param {object} body What is sent.
  * @param {object} how
  * @param {string} how.title What it is called while it runs: "Enlarging 4×".
+ * @param {string} [how.done] What it is called afterwards: "Enlarged 4×".
+ * @param {object} [how.settings] What the form holds, where it can take it over again.
  * @param {Element} how.into The element the card is put on top of.
  * @param {object} [how.source] The record of the picture it starts from, if any.
  * @param {boolean} [how.isCompared] Whether the answer is shown against the source.
@@ -23,6 +25,7 @@ import { answerCard } from "./results.js";
 export async function work(path, body, how) {
   const card = h("article", { class: "job", "aria-label": how.title, tabindex: "-1" });
   how.into.prepend(card);
+  card.scrollIntoView({ block: "nearest" });
   return await attempt(card, path, body, { ...how, idempotencyKey: newIdempotencyKey() });
 }
 
@@ -36,7 +39,7 @@ async function attempt(card, path, body, how) {
       signal: calling.signal,
       idempotencyKey: how.idempotencyKey,
     });
-    card.replaceWith(answerCard(answer, { ...how, body }));
+    replace(card, answerCard(answer, how));
     announce(`${how.title}: done`);
     tell("gaia:made", answer);
     return answer;
@@ -53,6 +56,13 @@ async function attempt(card, path, body, how) {
   } finally {
     view.stop();
   }
+}
+
+// Whoever was at the card by keyboard stays where it was.
+function replace(card, next) {
+  const hadFocus = card.contains(document.activeElement);
+  card.replaceWith(next);
+  if (hadFocus) next.focus();
 }
 
 function running(card, title, cancel) {
