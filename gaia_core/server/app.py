@@ -113,7 +113,8 @@ def _router(site: Site, auth: Auth) -> APIRouter:
 
 def _auth_for(settings: ServerSettings) -> Auth:
     """Ask for a key wherever others than whoever has this machine may call."""
-    return bearer_or_owner if is_private(settings) else bearer
+    is_open = is_private(settings) and not settings.require_auth
+    return bearer_or_owner if is_open else bearer
 
 
 def _middleware(site: Site) -> list[Middleware]:
