@@ -71,7 +71,7 @@ class Site:
 
     @runner.default
     def _own_runner(self) -> BatchRunner:
-        return BatchRunner(gaia=self.gaia)
+        return BatchRunner(gaia=self.gaia, is_closing=lambda: self.traffic.is_closing)
 
     @property
     def settings(self) -> ServerSettings:

@@ -24,6 +24,11 @@ class Traffic:
     under_way: int = attrs.field(default=0, init=False)
     _of_each: Counter[str] = attrs.field(factory=Counter, init=False)
 
+    @property
+    def is_closing(self) -> bool:
+        """Whether the server is about to stop."""
+        return self.closing.is_set()
+
     @contextmanager
     def slot(self, principal: str, most: int) -> Iterator[None]:
         """
