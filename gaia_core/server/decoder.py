@@ -138,6 +138,7 @@ def _anew(picture: pillow.Image, stripped: Stripped) -> tuple[str, int, int, byt
 def _serve(megabytes: int, seconds: int) -> None:
     """Look at one picture after the other, until nobody sends any more."""
     _confine(megabytes)
+    own = os.getpid()
     while length := int.from_bytes(_take(4)):
         _give(ACCEPTED)
         if not hasattr(os, "fork"):
@@ -146,10 +147,10 @@ def _serve(megabytes: int, seconds: int) -> None:
             if os.waitpid(child, 0)[1]:
                 return
         else:
-            _look_alone(length, seconds)
+            _look_alone(length, seconds, own)
 
 
-def _look_alone(length: int, seconds: int) -> None:
+def _look_alone(length: int, seconds: int, parent: int) -> None:
     """Look at a picture in the process forked for it, and end."""
     import signal  # noqa: PLC0415 - no `alarm` where there is no fork
 
@@ -157,8 +158,10 @@ def _look_alone(length: int, seconds: int) -> None:
     # Whoever started us counts the seconds as well, but may be gone.
     signal.alarm(seconds + 1)
     try:
-        _look(length)
-        os._exit(0)
+        # It may have ended before we asked to end with it.
+        if os.getppid() == parent:
+            _look(length)
+            os._exit(0)
     finally:
         os._exit(1)
 
