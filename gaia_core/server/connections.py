@@ -98,7 +98,8 @@ class BoundedProtocol(HttpToolsProtocol):
             b"connection: close\r\n"
             b"content-length: %d\r\n\r\n" % len(body)
         )
-        if self.cycle is None or self.cycle.response_complete:
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(STATUS_LINE[self._status] + headers + body)
         self.transport.close()
 
