@@ -5,7 +5,7 @@
  * host serves it below a prefix.
  */
 
-import { EventReader } from "./events.js";
+import { eventsIn } from "./events.js";
 import { ProblemError, unreachable } from "./problems.js";
 
 export { ProblemError };
@@ -116,7 +116,7 @@ async function answerOf(response, onProgress) {
 async function resultOf(response, onProgress) {
   let last = null;
   // Read to the end: an answer that is hung up on looks like a client that left.
-  for await (const { type, data } of new EventReader(response.body)) {
+  for await (const { type, data } of eventsIn(response.body)) {
     const content = parse(data) ?? {};
     if (type === "progress") onProgress(content);
     else if (type === "result" || type === "error") last = { type, content };

@@ -1,31 +1,21 @@
 /** Reads server-sent events from the body of an answer: EventSource can only GET. */
-export class EventReader {
-  constructor(body) {
-    this.body = body;
-  }
-
-  async *[Symbol.asyncIterator]() {
-    let waiting = "";
-    for await (const chunk of chunksOf(this.body.pipeThrough(new TextDecoderStream()))) {
-      waiting += chunk;
-      const blocks = waiting.split(/\r\n\r\n|\n\n|\r\r/);
-      waiting = blocks.pop();
-      yield* blocks.map(eventOf).filter((event) => event.data !== "");
-    }
+export async function* eventsIn(body) {
+  let waiting = "";
+  for await (const text of textsIn(body)) {
+    const blocks = (waiting + text).split(/\r\n\r\n|\n\n|\r\r/);
+    waiting = blocks.pop();
+    yield* blocks.map(eventOf).filter(({ data }) => data !== "");
   }
 }
 
 // Not every browser can iterate over a stream.
-async function* chunksOf(stream) {
-  const reader = stream.getReader();
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return;
-      yield value;
-    }
-  } finally {
-    reader.cancel().catch(() => {});
+async function* textsIn(body) {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield decoder.decode(value, { stream: true });
   }
 }
 

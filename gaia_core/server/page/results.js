@@ -44,7 +44,7 @@ export function answerCard(answer, { title, done = title, source, isCompared = f
 }
 
 function bylineOf(answer) {
-  const failed = (answer.attempts ?? []).filter((one) => one.outcome !== "success" && one.provider !== answer.provider);
+  const failed = (answer.attempts ?? []).filter((one) => one.outcome !== "ok" && one.provider !== answer.provider);
   return [
     h("span", {}, answer.service),
     h("span", {}, answer.model),

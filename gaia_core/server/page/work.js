@@ -25,7 +25,8 @@ import { answerCard } from "./results.js";
 export async function work(path, body, how) {
   const card = h("article", { class: "job", "aria-label": how.title, tabindex: "-1" });
   how.into.prepend(card);
-  card.scrollIntoView({ block: "nearest" });
+  // Below a form as tall as the window, the card would come up out of sight.
+  card.scrollIntoView({ block: matchMedia("(max-width: 62rem)").matches ? "start" : "nearest" });
   return await attempt(card, path, body, { ...how, idempotencyKey: newIdempotencyKey() });
 }
 
