@@ -21,6 +21,7 @@ from gaia_core.server.intakes import MOST_PARTS
 from gaia_core.server.keys import bearer, bearer_or_owner
 from gaia_core.server.problems import Problem, problem_of
 from gaia_core.server.routes import PROTECTED, PUBLIC, automatic1111, openai
+from gaia_core.server.routes.linked import linked
 from gaia_core.server.site import Site
 from gaia_core.settings import ServerSettings
 
@@ -102,6 +103,7 @@ def _router(site: Site, auth: Auth) -> APIRouter:
         redirect_slashes=False,
         form_limits={"max_fields": MOST_PARTS, "max_files": MOST_PARTS},
     )
+    whole.include_router(linked(site))
     for routes in PUBLIC:
         whole.include_router(routes)
     for routes in PROTECTED:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
-from fastapi.security import SecurityScopes
+from fastapi import APIRouter, Query, Request, Response, status
 
 from gaia_core.ledger import UsageRow
 from gaia_core.ledger.gallery import PictureRow
 from gaia_core.ledger.reports import BudgetState
 from gaia_core.responses import StoredImage
-from gaia_core.server.access import Principal, Reader, Scope, authorised
+from gaia_core.server.access import Principal, Reader, Scope
 from gaia_core.server.answers import Writer, number
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError
@@ -30,7 +29,6 @@ from gaia_core.server.site import Site, SiteDep
 routes = APIRouter(route_class=GaiaRoute, tags=["pictures"])
 
 _Words = Annotated[str | None, Query(min_length=1, max_length=255)]
-_Signature = Annotated[str, Query(max_length=512, description="What a link ends with.")]
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture.",
@@ -42,32 +40,48 @@ _PICTURE: dict[int | str, dict[str, Any]] = {
     304: {"description": "The client has it already."},
     **PROBLEMS,
 }
+_SIGNATURE = {
+    "name": "s",
+    "in": "query",
+    "required": False,
+    "description": "What a link ends with: it opens the picture without a key.",
+    "schema": {"type": "string", "default": ""},
+}
 
 
-async def reader_or_link(
-    request: Request, site: SiteDep, image_id: str, s: _Signature = ""
-) -> Principal | None:
-    """Let in whoever has a link that opens this picture (None), or may read."""
-    if s and site.links.opens(image_id, s):
-        return None
-    return await authorised(request, SecurityScopes([Scope.READ]))
-
-
-Viewer = Annotated[Principal | None, Depends(reader_or_link)]
-"""Who wants to see a picture: whoever has its link (None), or a caller."""
-
-
-@routes.get("/api/images/{image_id}", responses=_PICTURE, response_class=Response)
+@routes.get(
+    "/api/images/{image_id}",
+    responses=_PICTURE,
+    response_class=Response,
+    openapi_extra={"parameters": [_SIGNATURE]},
+)
 @routes.head("/api/images/{image_id}", include_in_schema=False)
 async def picture(
     request: Request,
     site: SiteDep,
-    viewer: Viewer,
+    principal: Reader,
     image_id: str,
     *,
     download: bool = False,
 ) -> Response:
     """Give a picture: the caller's own, or the one whose link they have."""
+    return await shown(request, site, principal, image_id, download=download)
+
+
+async def shown(
+    request: Request,
+    site: Site,
+    viewer: Principal | None,
+    image_id: str,
+    *,
+    download: bool,
+) -> Response:
+    """
+    Show a picture to a caller, or to whoever has its link (None).
+
+    Raises:
+        RefusedError: If there is none, or it is not theirs.
+    """
     image = await _seen_by(viewer, image_id, site)
     if is_known(image, request.headers.get("if-none-match")):
         headers = headers_of(image, is_download=download)
