@@ -409,6 +409,49 @@ def test_whoever_opens_a_file_is_seen(tmp_path: Path) -> None:
     assert paths == [str(canary), "nowhere/seen-canary.txt"]
 
 
+BIRTHS = """
+import _thread, operator, signal, sys, threading
+from functools import partial
+from gaia_core.testing.watching import opened, watched
+
+def begin(*_):
+    # What a thread does that begins now, if it is traced.
+    sys.settrace(None)
+
+def look():
+    traced.append(threading.current_thread().name if sys.gettrace() else "nobody")
+
+threading.settrace(lambda *_: None)
+signal.signal(signal.SIGINT, begin)
+traced = []
+with opened("nothing"), watched():
+    during = threading.Thread(target=look, name="during")
+    during.start()
+    during.join()
+# A handler is run in the first line of Python after its signal, in a hook as well.
+at_once = partial(_thread.interrupt_main, signal.SIGINT), partial(sys.settrace, None)
+list(map(operator.call, at_once))
+after = threading.Thread(target=look, name="after")
+after.start()
+after.join()
+print(*traced)
+"""
+
+
+def test_who_watches_kills_no_thread() -> None:
+    """A traced thread begins unharmed while another one does, watched or not."""
+    done = subprocess.run(
+        [sys.executable, "-c", BIRTHS],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout.split() == ["nobody", "after"]
+
+
 # -- the fixtures -------------------------------------------------------------------
 
 

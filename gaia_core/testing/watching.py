@@ -1,11 +1,12 @@
 """See what a piece of code asks of the system, by Python's audit events."""
 
+import operator
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 COSTLY = (
     "import",
@@ -20,7 +21,7 @@ COSTLY = (
 
 _watchers: dict[int, list[str]] = {}
 _wanted: dict[str, list[str]] = {}
-_is_hooked = threading.Event()
+_changing = threading.Lock()
 
 
 @contextmanager
@@ -33,13 +34,13 @@ def watched() -> Iterator[list[str]]:
     >>> events
     []
     """
-    _hook()
     thread = threading.get_ident()
-    events = _watchers[thread] = []
-    try:
-        yield events
-    finally:
-        del _watchers[thread]
+    with _listening():
+        events = _watchers[thread] = []
+        try:
+            yield events
+        finally:
+            del _watchers[thread]
 
 
 @contextmanager
@@ -58,19 +59,64 @@ def opened(name: str) -> Iterator[list[str]]:
     Yields:
         The paths it was opened by, so far.
     """
-    _hook()
-    paths = _wanted[name] = []
+    with _listening():
+        paths = _wanted[name] = []
+        try:
+            yield paths
+        finally:
+            del _wanted[name]
+
+
+class _Ear:
+    """
+    The one audit hook, which stays until the process ends; deaf unless wanted.
+
+    Before Python 3.12 a thread that is traced from its first line on, as coverage
+    traces all of them, must not begin while another one is inside a hook written in
+    Python: it dies, and whoever waits for its work waits for ever. So a deaf ear is
+    a function of C, and threads that begin while somebody listens are not traced.
+    https://github.com/python/cpython/issues/98257
+    """
+
+    _listeners: ClassVar[int] = 0
+    _is_hooked: ClassVar[bool] = False
+    _trace: ClassVar[Any] = None
+
+    # Called with an event and its arguments; this compares the two, and no more.
+    __call__: ClassVar[Callable[..., object]] = operator.is_
+
+    @classmethod
+    def begin(cls) -> None:
+        """Hear what happens from now on."""
+        with _changing:
+            cls._listeners += 1
+            if cls._listeners > 1:
+                return
+            cls._trace = threading.gettrace()
+            threading.settrace(None)
+            cls.__call__ = staticmethod(_note)
+            if not cls._is_hooked:
+                sys.addaudithook(cls())
+                cls._is_hooked = True
+
+    @classmethod
+    def end(cls) -> None:
+        """Hear nothing any more, if nobody else listens."""
+        with _changing:
+            cls._listeners -= 1
+            if not cls._listeners:
+                cls.__call__ = operator.is_
+                threading.settrace(cls._trace)
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Hear what happens inside."""
+    _Ear.begin()
     try:
-        yield paths
+        yield
     finally:
-        del _wanted[name]
-
-
-def _hook() -> None:
-    """Listen; a hook stays until the process ends, so there is one for all."""
-    if not _is_hooked.is_set():
-        sys.addaudithook(_note)
-        _is_hooked.set()
+        _Ear.end()
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:
