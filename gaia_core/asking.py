@@ -44,6 +44,7 @@ from gaia_core.requests import GenerateRequest, Request
 from gaia_core.responses import Attempt
 from gaia_core.selection import Candidate
 from gaia_core.services import Services
+from gaia_core.tracing import attempt_span, note_event
 
 MAX_ATTEMPTS = 6
 """Most attempts of one operation, over all providers."""
@@ -115,14 +116,28 @@ class Asking:
         """Ask one candidate, again if the reliability rules say so."""
         for repeats in itertools.count():
             try:
-                return await self._attempt(candidate, repeats)
+                return await self._traced(candidate, repeats)
             except Exception as error:
                 await self._notice(error)
                 wait = self._wait_before_repeat(candidate, repeats, error)
                 if wait is None or self.is_over(after=wait):
                     raise
+            note_event(
+                "gaia.retry", gen_ai__provider__name=candidate.provider, wait=wait
+            )
             await asyncio.sleep(wait)
         raise AssertionError  # pragma: no cover  count() never ends
+
+    async def _traced(self, candidate: Candidate, repeats: int) -> Result:
+        """Ask once, and have it in the trace."""
+        model, capability = candidate.model.id, self.request.capability
+        with attempt_span(candidate.provider, model, capability, repeats) as span:
+            result = await self._attempt(candidate, repeats)
+            span.note(
+                gen_ai__response__model=result.model,
+                gaia__cost_usd=self.attempts[-1].cost_usd,
+            )
+            return result
 
     async def _notice(self, error: Exception) -> None:
         """See whether the batch was called off: then nobody else is asked either."""

@@ -50,6 +50,7 @@ from gaia_core.responses import Attempt, Response, StoredImage
 from gaia_core.results import ImageResult
 from gaia_core.selection import Candidate, Plan
 from gaia_core.services import Services
+from gaia_core.tracing import Traced, operation_span
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -139,8 +140,21 @@ class Walk:
 
     async def carry_out(self) -> Response:
         """Carry out an operation that the ledger has taken on."""
+        request = self.plan.request
+        with operation_span(self.operation.id, request.capability, request) as span:
+            try:
+                response = await self._carry_out(span)
+            finally:
+                span.note(gaia__cost_usd=cost_in_all(self.attempts))
+            span.note(
+                gen_ai__provider__name=response.provider,
+                gen_ai__response__model=response.model,
+            )
+            return response
+
+    async def _carry_out(self, span: Traced) -> Response:
         try:
-            candidate, result = await self._ask_in_turn()
+            candidate, result = await self._ask_in_turn(span)
             response = await self._finish(candidate, result)
         except asyncio.CancelledError:
             await self._abandon()
@@ -202,13 +216,16 @@ class Walk:
 
     # -- attempt --------------------------------------------------------------------
 
-    async def _ask_in_turn(self) -> tuple[Candidate, Result]:
+    async def _ask_in_turn(self, span: Traced) -> tuple[Candidate, Result]:
         """Ask the candidates one after another, as far as each error allows."""
         error: Exception | None = None
         asked: list[str] = []
         for candidate in self.plan.in_turn():
             if not self._is_next(candidate, asked, error):
                 continue
+            if error is not None:
+                reason = type(error).__name__
+                span.event("gaia.fallback", **_named(candidate), error__type=reason)
             asked.append(candidate.provider)
             try:
                 return candidate, await self._asking.ask(candidate)
@@ -442,6 +459,14 @@ class Walk:
             duration_ms=round(seconds * 1_000, 1),
             **facts,
         )
+
+
+def _named(candidate: Candidate) -> dict[str, str]:
+    """Name who is asked, as spans do."""
+    return {
+        "gen_ai__provider__name": candidate.provider,
+        "gen_ai__request__model": candidate.model.id,
+    }
 
 
 def _expected_bytes(request: Request) -> int:

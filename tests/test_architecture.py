@@ -34,6 +34,7 @@ LAYERS = (
     "secrets",
     "observability",
     "metrics",
+    "tracing",
     "settings",
     "plugins",
     "calls",
