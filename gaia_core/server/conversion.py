@@ -77,7 +77,8 @@ def is_opaque(data: bytes, kind: str) -> bool:
 
 
 def _packet(data: bytes, picture: "PillowImage", capability: Capability) -> bytes:
-    found = picture.info.get("xmp") or read_text(data).get(XMP_KEYWORD)
+    is_png = picture.format == "PNG"
+    found = picture.info.get("xmp") or (is_png and read_text(data).get(XMP_KEYWORD))
     is_new = capability is _MADE_FROM_WORDS
     packet = found or xmp(DigitalSource.TRAINED if is_new else DigitalSource.COMPOSITE)
     return packet if isinstance(packet, bytes) else packet.encode()

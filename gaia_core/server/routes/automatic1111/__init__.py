@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from gaia_core.capabilities import Capability
 from gaia_core.responses import DescriptionResponse, ImageResponse
+from gaia_core.responses import Response as CoreResponse
 from gaia_core.server.access import Maker, Principal, Reader
 from gaia_core.server.answers import Writer, headers_of
 from gaia_core.server.asking import serve
@@ -240,9 +241,11 @@ async def _images(
 
 async def _served(
     task: work.Task, request: Request, site: Site, principal: Principal
-) -> object:
+) -> CoreResponse:
     working = site.webui.interruptible(principal.name, serve(task.order, site))
-    return await while_connected(request, working)
+    response = await while_connected(request, working)
+    request.state.gaia_operation = response.operation_id
+    return response
 
 
 def _options(site: Site, principal: Principal) -> dict[str, Any]:

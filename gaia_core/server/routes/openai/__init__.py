@@ -79,6 +79,7 @@ async def _answered(job: Job, request: Request, writer: Writer) -> Response:
     if job.body.stream:
         return await stream(answers, request, request.scope["route"].path)
     response = await while_connected(request, response_to(job, writer.site))
+    request.state.gaia_operation = response.operation_id
     headers = {**headers_of(response), REQUEST_ID: response.operation_id}
     return write_json(await answers.whole(response), headers=headers)
 

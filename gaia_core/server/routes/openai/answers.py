@@ -9,6 +9,7 @@ import attrs
 import orjson
 
 from gaia_core.catalog import ModelInfo, Quality
+from gaia_core.errors import InvalidImageError
 from gaia_core.images import Image
 from gaia_core.responses import ImageResponse, StoredImage
 from gaia_core.server.answers import Writer, attempt, number, quoted_base64
@@ -102,7 +103,11 @@ class Answers:
         if self._is_as_made(image, kind):
             return {"b64_json": await self.writer.encoded(image), **ours}, kind
         data = await self.writer.site.gaia.storage.read(image.id)
-        encoded = await asyncio.to_thread(self._encoded, data, kind)
+        try:
+            encoded = await asyncio.to_thread(self._encoded, data, kind)
+        except (InvalidImageError, OSError, ValueError):
+            # It is paid for: better as it was made than not at all.
+            encoded, kind = quoted_base64(data), format_of(image.media_type)
         return {"b64_json": encoded, **ours}, kind
 
     def _is_as_made(self, image: StoredImage, kind: str) -> bool:
