@@ -24,6 +24,8 @@ export function address(path) {
  * The record's own address may carry another host, so only its signature is taken.
  */
 export function pictureAddress(record, { download = false } = {}) {
+  // A file from this machine is not on the server; it is its own address.
+  if (record.id === undefined) return record.address;
   const url = address(`api/images/${encodeURIComponent(record.id)}`);
   url.search = new URL(record.url ?? "", ROOT).search;
   if (download) url.searchParams.set("download", "1");
