@@ -26,6 +26,7 @@ from fastapi import FastAPI
 
 from gaia_core.engine import Gaia
 from gaia_core.errors import SettingsError
+from gaia_core.ledger.access import KeyState
 from gaia_core.observability import get_logger
 from gaia_core.server.app import create_app
 from gaia_core.server.connections import MOST_HEADER_BYTES, BoundedProtocol
@@ -83,14 +84,15 @@ def serve(settings: Settings, tell: Tell) -> None:
         SettingsError: If it must not, or cannot, listen where it should.
     """
     check_address(settings.server)
-    _allow_connections()
-    logging.getLogger("uvicorn").addHandler(_ToLog())
-    config = _config(settings.server)
+    config, ending = _config(settings.server), _Ending()
     with (
         _listening(settings.server) as listener,
+        _uvicorn_heard(),
+        ending.kept(),
         asyncio.Runner(loop_factory=config.get_loop_factory()) as runner,
     ):
-        runner.run(_serve(settings, config, listener, tell))
+        _allow_connections()
+        runner.run(_serve(settings, config, listener, ending, tell))
 
 
 def check_address(settings: ServerSettings) -> None:
@@ -120,9 +122,9 @@ async def check_keys(site: Site) -> None:
     if is_this_machine(settings.host) or settings.token is not None:
         return
     now = datetime.now(UTC)
-    for key in await site.access.listed():
-        if key.revoked_at is None and (key.expires_at is None or key.expires_at > now):
-            return
+    keys = await site.access.listed()
+    if any(key.state(now) is KeyState.LIVE for key in keys):
+        return
     message = (
         f"Other machines can reach {settings.host or 'every address'}, and there is "
         "no key to let them in with: make one with `gaia keys create NAME`, or "
@@ -135,9 +137,12 @@ async def check_keys(site: Site) -> None:
 
 
 async def _serve(
-    settings: Settings, config: uvicorn.Config, listener: socket.socket, tell: Tell
+    settings: Settings,
+    config: uvicorn.Config,
+    listener: socket.socket,
+    ending: "_Ending",
+    tell: Tell,
 ) -> None:
-    ending = _Ending()
     with ending.heeded():
         try:
             async with _opened(settings) as app:
@@ -176,6 +181,16 @@ class _Ending:
     is_asked: bool = False
     ends: float = math.inf
     server: "_Server | None" = None
+    _last: threading.Timer | None = None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep the promise to end while the block runs, whatever hangs in it."""
+        try:
+            yield
+        finally:
+            if self._last is not None:
+                self._last.cancel()
 
     @property
     def left(self) -> float:
@@ -208,9 +223,9 @@ class _Ending:
 
     def _begin(self, task: "asyncio.Task[Any] | None") -> None:
         self.ends = time.monotonic() + DRAIN_SECONDS
-        last = threading.Timer(DRAIN_SECONDS + LAST_SECONDS, os._exit, (1,))
-        last.daemon = True
-        last.start()
+        self._last = threading.Timer(DRAIN_SECONDS + LAST_SECONDS, os._exit, (1,))
+        self._last.daemon = True
+        self._last.start()
         get_logger().info("gaia.server_stopping")
         if self.server is not None:
             self.server.stop()
@@ -341,6 +356,17 @@ def _allow_connections() -> None:
     most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+@contextmanager
+def _uvicorn_heard() -> Iterator[None]:
+    """Have what uvicorn says go where everything else goes."""
+    logger, handler = logging.getLogger("uvicorn"), _ToLog()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 class _ToLog(logging.Handler):
