@@ -1,11 +1,11 @@
-"""What clients of AUTOMATIC1111 send: what is heeded, and what may be there besides."""
+"""What clients of AUTOMATIC1111 send, what else may be there, and what they get."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gaia_core.server.schemas.base import Name
+from gaia_core.server.schemas.base import Given, Name
 
 Text = Annotated[str, Field(max_length=8_000)]
 """A prompt; an empty one is refused by its own sentence."""
@@ -235,3 +235,69 @@ class InterrogateIn(WebUiIn):
 
     image: Picture
     model: Annotated[str, Field(max_length=512)] = "clip"
+
+
+class WebUiImagesOut(Given):
+    """
+    What was drawn.
+
+    Attributes:
+        images: The pictures in base64, as they were made.
+        parameters: What was heeded of the request.
+        info: JSON as text: seeds, size, model, and ``gaia``, of what it cost.
+    """
+
+    images: list[str]
+    parameters: dict[str, Any]
+    info: str
+
+
+class WebUiImageOut(Given):
+    """
+    What was enlarged or cut out.
+
+    Attributes:
+        image: The picture in base64.
+        html_info: Who made it, and what was not heeded.
+        gaia: The operation, and what it cost.
+    """
+
+    image: str | None
+    html_info: str = ""
+    gaia: dict[str, Any]
+
+
+class WebUiCaptionOut(Given):
+    """What a picture shows, in words."""
+
+    caption: str
+    gaia: dict[str, Any]
+
+
+class WebUiProgressOut(Given):
+    """How far the caller's latest request is."""
+
+    progress: float
+    eta_relative: float
+    state: dict[str, Any]
+    current_image: str | None
+    textinfo: str | None
+
+
+class WebUiProblemOut(Given):
+    """
+    What went wrong.
+
+    Attributes:
+        error: Its code, as under ``/api``.
+        detail: What a person reads.
+        body: Nothing.
+        errors: What is wrong with which field.
+        gaia: The error as under ``/api``.
+    """
+
+    error: str
+    detail: str
+    body: str
+    errors: str
+    gaia: dict[str, Any]

@@ -22,11 +22,22 @@ from gaia_core.server.schemas.automatic1111 import (
     InterrogateIn,
     RembgIn,
     Txt2ImgIn,
+    WebUiCaptionOut,
+    WebUiImageOut,
+    WebUiImagesOut,
+    WebUiProblemOut,
+    WebUiProgressOut,
 )
 from gaia_core.server.site import Site, SiteDep
 from gaia_core.server.waiting import while_connected
 
-routes = APIRouter(route_class=WebUiRoute, tags=["AUTOMATIC1111"])
+_PROBLEM: dict[str, Any] = {"model": WebUiProblemOut, "description": "What is wrong."}
+
+routes = APIRouter(
+    route_class=WebUiRoute,
+    tags=["AUTOMATIC1111"],
+    responses=dict.fromkeys(("4XX", "429", "503", "5XX"), _PROBLEM),
+)
 
 _FIXED: dict[str, Any] = {
     "sd_checkpoint_hash": "",
@@ -43,7 +54,7 @@ _EMPTY_LISTS = (
 """What clients ask for when they start, and what there is none of here."""
 
 
-@routes.post("/sdapi/v1/txt2img")
+@routes.post("/sdapi/v1/txt2img", responses={200: {"model": WebUiImagesOut}})
 async def txt2img(
     body: Txt2ImgIn, request: Request, site: SiteDep, principal: Maker
 ) -> Response:
@@ -51,7 +62,7 @@ async def txt2img(
     return await _drawn(body, request, site, principal)
 
 
-@routes.post("/sdapi/v1/img2img")
+@routes.post("/sdapi/v1/img2img", responses={200: {"model": WebUiImagesOut}})
 async def img2img(
     body: Img2ImgIn, request: Request, site: SiteDep, principal: Maker
 ) -> Response:
@@ -59,7 +70,7 @@ async def img2img(
     return await _drawn(body, request, site, principal)
 
 
-@routes.post("/sdapi/v1/extra-single-image")
+@routes.post("/sdapi/v1/extra-single-image", responses={200: {"model": WebUiImageOut}})
 async def extra_single_image(
     body: ExtraIn, request: Request, site: SiteDep, principal: Maker
 ) -> Response:
@@ -73,7 +84,7 @@ async def extra_single_image(
     return write_json(written, headers=dict(headers_of(response)))
 
 
-@routes.post("/rembg")
+@routes.post("/rembg", responses={200: {"model": WebUiImageOut | None}})
 async def rembg(
     body: RembgIn, request: Request, site: SiteDep, principal: Maker
 ) -> Response:
@@ -87,7 +98,7 @@ async def rembg(
     return write_json(written, headers=dict(headers_of(response)))
 
 
-@routes.post("/sdapi/v1/interrogate")
+@routes.post("/sdapi/v1/interrogate", responses={200: {"model": WebUiCaptionOut}})
 async def interrogate(
     body: InterrogateIn, request: Request, site: SiteDep, principal: Maker
 ) -> Response:
@@ -100,7 +111,7 @@ async def interrogate(
     )
 
 
-@routes.get("/sdapi/v1/progress")
+@routes.get("/sdapi/v1/progress", responses={200: {"model": WebUiProgressOut}})
 async def progress(
     site: SiteDep, principal: Reader, *, skip_current_image: bool = False
 ) -> Response:

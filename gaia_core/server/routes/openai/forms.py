@@ -72,6 +72,26 @@ async def read_edit(request: Request, inputs: Inputs) -> EditForm:
     )
 
 
+def described_form() -> dict[str, Any]:
+    """Say in the OpenAPI document what a form holds."""
+    binary = {"type": "string", "format": "binary"}
+    fields = EditsIn.model_json_schema()["properties"]
+    simple = {name: one.get("anyOf", [one])[0] for name, one in fields.items()}
+    # What is no text or number cannot be in a form; a picture goes as a file.
+    simple = {
+        name: one
+        for name, one in simple.items()
+        if one.get("type") not in (None, "array", "object") and name != "image_base64"
+    }
+    pictures = {"type": "array", "items": binary, "maxItems": MAX_REFERENCE_IMAGES + 1}
+    schema = {
+        "type": "object",
+        "required": ["prompt"],
+        "properties": {**simple, "image": pictures, "image[]": pictures, _MASK: binary},
+    }
+    return {"requestBody": {"required": True, "content": {_FORM: {"schema": schema}}}}
+
+
 def _files(form: FormData) -> dict[str, list[UploadFile]]:
     """Sort the files by what they are for."""
     found: dict[str, list[UploadFile]] = {"image": [], _MASK: []}
