@@ -18,6 +18,7 @@ from gaia_core.server.decoding import MAX_INPUT_BYTES, Decoders, invalid
 from gaia_core.server.paths import read_below
 from gaia_core.server.problems import RefusedError
 from gaia_core.settings import ServerSettings
+from gaia_core.storage import FileStorage
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _OWN_PATH = re.compile(r"(?:objects/)?([0-9a-f]{2})/(\1[0-9a-f]{62})\.(?:png|jpg|webp)")
@@ -94,8 +95,12 @@ class Inputs:
         if own := _OWN_PATH.fullmatch(path):
             row = await self._gallery.find_digest(own[2], principal=principal.name)
             return await self._taken(row)
+        storage = self.gaia.storage
         data = await asyncio.to_thread(
-            read_below, self.settings.image_roots, path, max_bytes=MAX_INPUT_BYTES
+            *(read_below, self.settings.image_roots, path),
+            max_bytes=MAX_INPUT_BYTES,
+            # Stored pictures are somebody's; those are found by the ledger alone.
+            closed=storage.root if isinstance(storage, FileStorage) else None,
         )
         if data is None:
             raise _missing()

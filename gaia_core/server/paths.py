@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
+import attrs
+
 # Where one of these is missing, nothing is below any folder.
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 _STAY = getattr(os, "O_NOFOLLOW", 0)
@@ -25,7 +27,9 @@ _FILE = (
 _CAN_WALK = os.open in os.supports_dir_fd and bool(_STAY)
 
 
-def read_below(roots: Iterable[Path], path: str, *, max_bytes: int) -> bytes | None:
+def read_below(
+    roots: Iterable[Path], path: str, *, max_bytes: int, closed: Path | None = None
+) -> bytes | None:
     """
     Read a file below one of the folders.
 
@@ -34,6 +38,7 @@ def read_below(roots: Iterable[Path], path: str, *, max_bytes: int) -> bytes | N
         path: An absolute path, or one relative to a folder, which is the first one
             that has such a file.
         max_bytes: The largest file that is read.
+        closed: A folder that nobody gets into, though it may be below one of them.
 
     Returns:
         What the file holds, or None if there is no such file, it is none to read, or
@@ -41,12 +46,25 @@ def read_below(roots: Iterable[Path], path: str, *, max_bytes: int) -> bytes | N
     """
     if not _CAN_WALK or not _is_plain(path):
         return None
-    for root in roots:
-        parts = _parts_below(root.expanduser().absolute(), path)
+    for root in map(Path.expanduser, roots):
+        parts = _parts_below(root.absolute(), path)
         with suppress(OSError):
-            if parts and (data := _read(root.expanduser(), parts, max_bytes)):
+            if not parts or (
+                closed and root.resolve().is_relative_to(closed.resolve())
+            ):
+                continue
+            walk = _Walk(max_bytes=max_bytes, closed=_identity(closed))
+            if data := walk.read(root, parts):
                 return data
     return None
+
+
+def _identity(folder: Path | None) -> tuple[int, int] | None:
+    """Tell a folder from all others, by whatever name; None: there is none."""
+    if folder is None or not folder.is_dir():
+        return None
+    found = folder.stat()
+    return found.st_dev, found.st_ino
 
 
 def _is_plain(path: str) -> bool:
@@ -66,26 +84,35 @@ def _parts_below(root: Path, path: str) -> Sequence[str]:
     return pure.parts[len(own) :] if pure.parts[: len(own)] == own else ()
 
 
-def _read(root: Path, parts: Sequence[str], max_bytes: int) -> bytes | None:
-    folder = os.open(root, _FOLDER)
-    try:
-        for name in parts[:-1]:
-            below = os.open(name, _FOLDER | _STAY, dir_fd=folder)
+@attrs.frozen(kw_only=True)
+class _Walk:
+    max_bytes: int
+    closed: tuple[int, int] | None
+
+    def read(self, root: Path, parts: Sequence[str]) -> bytes | None:
+        """Go from folder to folder, and read the file in the last one."""
+        folder = os.open(root, _FOLDER)
+        try:
+            for name in parts[:-1]:
+                below = os.open(name, _FOLDER | _STAY, dir_fd=folder)
+                os.close(folder)
+                folder = below
+                found = os.fstat(folder)
+                if (found.st_dev, found.st_ino) == self.closed:
+                    return None
+            return self._read_file(parts[-1], folder)
+        finally:
             os.close(folder)
-            folder = below
-        return _read_file(parts[-1], folder, max_bytes)
-    finally:
-        os.close(folder)
 
-
-def _read_file(name: str, folder: int, max_bytes: int) -> bytes | None:
-    """Read a regular file; merely to open a device may set something going."""
-    found = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    with os.fdopen(os.open(name, _FILE | _STAY, dir_fd=folder), "rb") as file:
-        opened = os.fstat(file.fileno())
-        if not stat.S_ISREG(opened.st_mode) or not 0 < opened.st_size <= max_bytes:
+    def _read_file(self, name: str, folder: int) -> bytes | None:
+        """Read a regular file; merely to open a device may set something going."""
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if not stat.S_ISREG(found.st_mode):
             return None
-        data = file.read(max_bytes + 1)
-    return data if len(data) <= max_bytes else None
+        with os.fdopen(os.open(name, _FILE | _STAY, dir_fd=folder), "rb") as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > self.max_bytes:
+                return None
+            # It may be growing; and those of /proc say that they are empty.
+            data = file.read(self.max_bytes + 1) if found.st_size else b""
+        return data if 0 < len(data) <= self.max_bytes else None

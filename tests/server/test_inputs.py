@@ -1,5 +1,6 @@
 import asyncio
 import base64
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,7 @@ from fastapi import Request
 from gaia_core import Gaia, GenerateRequest, UpscaleRequest
 from gaia_core.images import to_image
 from gaia_core.requests import Request as CoreRequest
+from gaia_core.results import GeneratedImage, ImageResult
 from gaia_core.server import Principal, create_app
 from gaia_core.server.inputs import Inputs
 from gaia_core.server.problems import RefusedError
@@ -21,6 +23,7 @@ from tests.server.conftest import OpenClient, serving, settings_in
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PICTURE = png(24, 16)
+PICTURE_SHA = hashlib.sha256(PICTURE).hexdigest()
 TEXT = base64.b64encode(PICTURE).decode()
 
 
@@ -186,18 +189,40 @@ async def test_paths_are_taken_as_they_were_given(
     assert (answer.status_code, answer.json()["error_code"]) == (404, "not_found")
 
 
-async def test_a_folder_that_holds_the_store_opens_nobodys_pictures(
-    open_client: OpenClient, tmp_path: Path
+@pytest.mark.parametrize(
+    ("root", "path"),
+    [
+        pytest.param("", "images/{path}", id="above-the-store"),
+        pytest.param("", "{root}/images/{path}", id="above-by-whole-path"),
+        pytest.param("images", "{path}", id="the-store"),
+        pytest.param("images", "{root}/images/{path}", id="the-store-by-whole-path"),
+        pytest.param("images/objects", "{short}", id="in-the-store"),
+        pytest.param("images/objects", "./{short}", id="in-the-store-oddly"),
+        pytest.param("link", "{path}", id="a-link-to-the-store"),
+        pytest.param("images/objects/{short[0]}{short[1]}", "{name}", id="its-folder"),
+    ],
+)
+async def test_folders_that_hold_the_store_open_nobodys_pictures(
+    open_client: OpenClient, tmp_path: Path, root: str, path: str
 ) -> None:
-    """A stored picture's path means the store, whatever the settings let in."""
-    server = {"image_roots": (tmp_path / "images",)}
-    async with open_client(FakeProvider(), auth=user, server=server) as client:
+    """A stored picture is somebody's, whatever folder the settings name."""
+    (tmp_path / "link").symlink_to("images")
+    short = f"{PICTURE_SHA[:2]}/{PICTURE_SHA}.png"
+    server = {"image_roots": (tmp_path / root.format(short=short),)}
+    made = GeneratedImage(data=PICTURE, media_type="image/png")
+    result = ImageResult(images=(made,), provider="fake", model="fake")
+    provider = FakeProvider(outcomes=[result])
+    async with open_client(provider, auth=user, server=server) as client:
         image = await drawn(client, "alice")
+        whole = path.format(
+            path=image["path"], short=short, name=short[3:], root=tmp_path
+        )
         answer = await client.post(
-            "/api/images/upscale", json=by_path(image), headers=as_user("mallory")
+            "/api/images/upscale", json={"image_path": whole}, headers=as_user("bob")
         )
 
-    assert answer.status_code == 404
+    assert image["path"] == f"objects/{short}"
+    assert (answer.status_code, answer.json()["error_code"]) == (404, "not_found")
 
 
 async def test_what_was_stored_is_not_decoded_again(inputs: Inputs) -> None:
