@@ -138,6 +138,17 @@ METRICS: Mapping[str, Metric] = {
     "gaia_batch_items_total": _counter(
         "Items of batches that ended, by the state they ended in.", "state"
     ),
+    "gaia_http_requests_total": _counter(
+        "Requests over HTTP that were answered, by the class of the status.",
+        *("method", "route", "status"),
+    ),
+    "gaia_http_request_seconds": _seconds(
+        "How long requests over HTTP took until their answer began.",
+        *("method", "route"),
+    ),
+    "gaia_http_in_flight": _gauge("Requests over HTTP that are being served."),
+    "gaia_batches_running": _gauge("Batches that the server is at work on."),
+    "gaia_batches_waiting": _gauge("Batches that wait for their turn at the server."),
 }
 """Every metric: its name, what it means, its labels."""
 

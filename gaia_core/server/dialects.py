@@ -14,6 +14,7 @@ from gaia_core.errors import GaiaError, PluginError, SettingsError
 from gaia_core.observability import get_logger
 from gaia_core.server.intakes import intake_of
 from gaia_core.server.problems import Problem, problem_of
+from gaia_core.server.telemetry import observed
 from gaia_core.server.waiting import ClientGoneError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -87,4 +88,4 @@ class GaiaRoute(APIRoute):
             request.state.gaia_operation = problem.operation_id
             return type(self).respond(problem)
 
-        return handled
+        return observed(self.path, handled)

@@ -15,6 +15,7 @@ from gaia_core.server.dialects import problem_in
 from gaia_core.server.guards import name_of, names_of
 from gaia_core.server.problems import Problem, RefusedError, problem_of
 from gaia_core.server.site import Site
+from gaia_core.server.telemetry import count, is_counted, server_span
 
 Respond = Callable[[Scope, Problem], Response]
 """Answers with a problem, as the front door that a request came to does."""
@@ -72,13 +73,18 @@ class Gate:
             await response(scope, receive, answer.send_safely)
         else:
             await self._serve(scope, receive, answer)
+        if answer.status and not is_counted(scope):
+            metrics, method = self.site.gaia.metrics, scope["method"]
+            count(metrics, method, _route_of(scope), answer.status, answer.start)
         _log(scope, answer)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         traffic = self.site.traffic
         traffic.under_way += 1
         try:
-            await self.app(scope, receive, answer.send_safely)
+            with server_span(scope) as note_status:
+                await self.app(scope, receive, answer.send_safely)
+                note_status(answer.status)
         except Exception as error:  # noqa: BLE001  a client must be answered
             problem = problem_in(error, _route_of(scope))
             # Half an answer cannot be taken back: the connection is cut instead.
