@@ -112,7 +112,7 @@ class Site:
         await self._exits.aclose()
 
 
-def site_of(request: Request) -> Site:
+async def site_of(request: Request) -> Site:
     """Give the site a request came to."""
     site: Site = request.state.gaia_site
     return site
