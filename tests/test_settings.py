@@ -620,6 +620,24 @@ def test_describe_shows_nested_options_and_prices(file: Path) -> None:
             id="port",
         ),
         pytest.param(
+            '[server]\nallowed_hosts = ["gaia.example:8188"]',
+            "[server] allowed_hosts must hold names without a port, "
+            "not 'gaia.example:8188' ({file}).",
+            id="host-with-port",
+        ),
+        pytest.param(
+            '[server]\nallowed_origins = ["*"]',
+            "[server] allowed_origins must hold origins, as https://campaign.example, "
+            "not '*' ({file}).",
+            id="any-origin",
+        ),
+        pytest.param(
+            '[server]\ntrusted_proxies = ["*"]',
+            "[server] trusted_proxies must hold addresses, as 10.0.0.0/8, "
+            "not '*' ({file}).",
+            id="any-proxy",
+        ),
+        pytest.param(
             "[server]\nport = 81.5",
             "[server] port must be a whole number, not 81.5 ({file}).",
             id="int",

@@ -163,12 +163,27 @@ _EXAMPLE = """\
 #enabled = true
 #max_entries = 100000
 
-# For the HTTP server, which does not exist yet.
+# What `gaia serve` goes by. Other machines need a key: `gaia keys create NAME`.
 #[server]
 #host = "127.0.0.1"
 #port = 8188
-# What clients must present; needed wherever other machines can reach the server.
+# A key that stands for whoever has this machine.
 #token = { env = "GAIA_TOKEN" }
+# Ask for a key on this machine, too.
+#require_auth = true
+# The names it is called by, and the pages of other sites that may call it.
+#allowed_hosts = ["pictures.example"]
+#allowed_origins = ["https://campaign.example"]
+# Behind a proxy: where clients reach it, and whose word about them counts.
+#public_url = "https://pictures.example"
+#trusted_proxies = ["127.0.0.1"]
+# Folders that `image_path` of a request may name files below.
+#image_roots = ["~/pictures"]
+# How long the address of a picture opens for whoever has it, in seconds.
+#link_seconds = 86400
+#signing_secret = { env = "GAIA_SIGNING_SECRET" }
+# Most requests of one caller at a time.
+#max_concurrent = 100
 """
 
 

@@ -1,7 +1,8 @@
 """The settings themselves, as frozen values."""
 
+import re
 from binascii import a2b_base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -223,6 +224,28 @@ def _check_public_url(_: object, __: object, value: str | None) -> None:
         raise ValueError(message)
 
 
+def _each(
+    pattern: str, expected: str
+) -> "Callable[[object, attrs.Attribute[tuple[str, ...]], tuple[str, ...]], None]":
+    """Make a validator: each entry of a list is spelt like this."""
+    spelling = re.compile(pattern)
+
+    def check(
+        _: object, field: "attrs.Attribute[tuple[str, ...]]", value: tuple[str, ...]
+    ) -> None:
+        for entry in value:
+            if not spelling.fullmatch(entry):
+                message = f"{field.name} must hold {expected}, not {entry!r}"
+                raise ValueError(message)
+
+    return check
+
+
+_check_hosts = _each(r"[\w.-]+|\[[\da-fA-F:.]+\]", "names without a port")
+_check_origins = _each(r"https?://[^/*]+", "origins, as https://campaign.example")
+_check_proxies = _each(r"[\da-fA-F:.]+(/\d{1,3})?", "addresses, as 10.0.0.0/8")
+
+
 @attrs.frozen(kw_only=True)
 class CacheSettings:
     """
@@ -269,10 +292,10 @@ class ServerSettings:
     port: int = attrs.field(default=8188, validator=_number(0, _HIGHEST_PORT))
     token: Secret | None = None
     require_auth: bool | None = None
-    allowed_hosts: tuple[str, ...] = ()
-    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = attrs.field(default=(), validator=_check_hosts)
+    allowed_origins: tuple[str, ...] = attrs.field(default=(), validator=_check_origins)
     public_url: str | None = attrs.field(default=None, validator=_check_public_url)
-    trusted_proxies: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), validator=_check_proxies)
     image_roots: tuple[Path, ...] = ()
     link_seconds: int = attrs.field(default=86_400, validator=_number(1))
     signing_secret: Secret | None = None
