@@ -57,7 +57,7 @@ class SqlAccessBook:
 def _add(key: ApiKey, connection: Connection) -> None:
     values = {
         "id": key.id,
-        "name": key.name,
+        "name": rows.identifier(key.name, name="The name of a key"),
         "scopes": " ".join(sorted(key.scopes)),
         "digest": key.digest,
         "created_at": rows.moment(key.created_at),

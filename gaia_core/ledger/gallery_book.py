@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
+from itertools import product
 from typing import Any
 
 import attrs
@@ -53,9 +54,10 @@ class SqlGallery:
         limit: int = 50,
     ) -> Sequence[PictureRow]:
         """List somebody's pictures, newest first, each once; see `Gallery.listed`."""
-        query = _PICTURES.where(operations.c.principal == principal, _is_latest())
-        if campaign_id is not None:
-            query = query.where(operations.c.campaign_id == rows.clean(campaign_id))
+        campaign = None if campaign_id is None else rows.clean(campaign_id)
+        query = _PICTURES.where(_is_of(principal), _is_latest(campaign))
+        if campaign is not None:
+            query = query.where(operations.c.campaign_id == campaign)
         for word in (search or "").split():
             query = query.where(_mentions(rows.clean(word)))
         if before is not None:
@@ -69,27 +71,33 @@ class SqlGallery:
         query = (
             select(
                 operations.c.campaign_id,
-                func.sum(operations.c.images).label("images"),
+                func.count(images.c.id.distinct()).label("images"),
                 latest.label("latest"),
             )
-            .where(
-                operations.c.principal == principal,
-                operations.c.campaign_id.is_not(None),
-            )
+            .outerjoin(images, images.c.operation_id == operations.c.id)
+            .where(_is_of(principal), operations.c.campaign_id.is_not(None))
             .group_by(operations.c.campaign_id)
             .order_by(desc(latest), operations.c.campaign_id)
         )
         return await self.database.read(partial(_campaigns, query))
 
     async def _one(self, query: Select[Any], principal: str) -> PictureRow | None:
-        query = query.where(operations.c.principal == principal)
-        newest = query.order_by(desc(operations.c.created_at)).limit(1)
-        found = await self.database.read(partial(_many, newest))
+        query = query.where(_is_of(principal)).order_by(desc(operations.c.created_at))
+        found = await self.database.read(partial(_many, query.limit(1)))
         return found[0] if found else None
 
 
-def _is_latest() -> Any:
-    """Take each picture once, though it may be the answer to several operations."""
+def _is_of(principal: str) -> Any:
+    return operations.c.principal == rows.clean(principal)
+
+
+def _is_latest(campaign: str | None) -> Any:
+    """
+    Take each picture once, though it may be the answer to several operations.
+
+    Within a campaign the latest of its own operations counts: the picture is in it,
+    whatever other campaign has it as well.
+    """
     other, owner = images.alias(), operations.alias()
     later = (
         select(other.c.id)
@@ -106,12 +114,31 @@ def _is_latest() -> Any:
             ),
         )
     )
+    if campaign is not None:
+        later = later.where(owner.c.campaign_id == campaign)
     return ~later.exists()
 
 
 def _mentions(word: str) -> Any:
     fields = (operations.c.prompt, operations.c.model, operations.c.provider)
-    return or_(*(field.icontains(word, autoescape=True) for field in fields))
+    return or_(
+        *(
+            field.icontains(spelling, autoescape=True)
+            for field, spelling in product(fields, _spellings(word))
+        )
+    )
+
+
+def _spellings(word: str) -> Sequence[str]:
+    """
+    Spell a word as it may be written.
+
+    Databases compare other letters than those of ASCII as they are: SQLite always,
+    PostgreSQL where its locale is ``C``.
+    """
+    if word.isascii():
+        return (word,)
+    return sorted({word, word.lower(), word.upper(), word.capitalize()})
 
 
 def _behind(when: datetime, image_id: str) -> Any:

@@ -408,7 +408,7 @@ def test_processes_may_open_a_fresh_database_at_once(address: str) -> None:
         for _ in range(6)
     ]
 
-    errors = [program.communicate()[1] for program in programs]
+    errors = [program.communicate(timeout=120)[1] for program in programs]
 
     assert errors == [""] * 6
 

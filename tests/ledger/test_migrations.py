@@ -132,6 +132,47 @@ async def test_older_database_is_brought_forward(address: str, version: str) -> 
     assert problems == []
 
 
+async def test_prompts_are_copied_out_of_requests(address: str) -> None:
+    """People find by its prompt what was made before prompts had a column."""
+    requests = {
+        "a": '{"prompt": "a red dragon"}',
+        "b": '{"prompt": "\\u0000 and \\ud800"}',
+        "c": '{"image": {}}',
+        "d": '{"prompt": 7}',
+        "e": '{"prompt": "Église"}',
+        "f": None,
+    }
+    _old(address, "0003")
+    engines = _bare(address)
+
+    def fill(connection: Connection) -> None:
+        for letter, request in requests.items():
+            row = {**OLD, "id": letter * 31, "request": request, "state": "done"}
+            _insert(connection, "operations", row)
+        for number in range(1_001):
+            row = {**OLD, "id": f"{number:032}", "request": '{"prompt": "a keep"}'}
+            _insert(connection, "operations", row)
+
+    engines.write(fill)
+    engines.dispose()
+    database = Database(address)
+    await database.open()
+    found = await database.read(
+        lambda connection: connection.execute(
+            text("SELECT id, prompt FROM operations WHERE prompt IS NOT NULL")
+        ).all()
+    )
+    await database.close()
+
+    assert len(found) == 1_001 + 3
+    assert {row.id[0]: row.prompt for row in found} == {
+        "0": "a keep",
+        "a": "a red dragon",
+        "b": "? and ?",
+        "e": "Église",
+    }
+
+
 def test_two_ways_lead_to_the_same_tables(address: str) -> None:
     """Tables made at once and tables made step by step are the same."""
     engines = Engines.of(address)

@@ -90,7 +90,7 @@ def test_budget_holds_over_processes(address: str) -> None:
         for number in range(4)
     ]
 
-    said = [program.communicate() for program in programs]
+    said = [program.communicate(timeout=120) for program in programs]
 
     assert [errors for _, errors in said] == [""] * 4
     outcomes = Counter(word for words, _ in said for word in words.split())

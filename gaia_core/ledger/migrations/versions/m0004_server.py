@@ -8,6 +8,8 @@ from alembic import op
 revision = "0004"
 down_revision = "0003"
 
+_AT_ONCE = 1_000
+
 
 def upgrade() -> None:
     """Make room for keys, and for finding pictures by owner and by prompt."""
@@ -35,19 +37,36 @@ def upgrade() -> None:
 
 
 def _copy_prompts() -> None:
-    """Take the prompts out of the requests that are on record."""
+    """Take the prompts out of the requests that are on record, some at a time."""
     connection = op.get_bind()
     operations = sa.table(
         "operations", sa.column("id"), sa.column("request"), sa.column("prompt")
     )
-    requests = sa.select(operations.c.id, operations.c.request).where(
-        operations.c.request.is_not(None)
+    change = sa.update(operations).where(operations.c.id == sa.bindparam("own"))
+    change = change.values(prompt=sa.bindparam("words"))
+    requests = (
+        sa.select(operations.c.id, operations.c.request)
+        .where(
+            operations.c.request.is_not(None), operations.c.id > sa.bindparam("after")
+        )
+        .order_by(operations.c.id)
+        .limit(_AT_ONCE)
     )
-    found = [
-        {"own": row.id, "words": json.loads(row.request).get("prompt")}
-        for row in connection.execute(requests)
-    ]
-    prompts = [one for one in found if one["words"] is not None]
-    if prompts:
-        change = sa.update(operations).where(operations.c.id == sa.bindparam("own"))
-        connection.execute(change.values(prompt=sa.bindparam("words")), prompts)
+    after = ""
+    while found := connection.execute(requests, {"after": after}).all():
+        after = found[-1].id
+        prompts = [
+            {"own": row.id, "words": words}
+            for row in found
+            if (words := _prompt_in(row.request)) is not None
+        ]
+        if prompts:
+            connection.execute(change, prompts)
+
+
+def _prompt_in(request: str) -> str | None:
+    """Read a prompt, without what no database takes as text."""
+    prompt = json.loads(request).get("prompt")
+    if not isinstance(prompt, str):
+        return None
+    return prompt.encode("utf-8", "replace").decode().replace("\0", "?")
