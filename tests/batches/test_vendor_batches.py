@@ -68,6 +68,11 @@ async def _all_are(gaia: Gaia, batch_id: str, state: OperationState) -> None:
             await asyncio.sleep(0.02)
 
 
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(120):
+        await process.wait()
+
+
 async def _program(folder: Path, *words: str) -> asyncio.subprocess.Process:
     """Start a program that works on a batch."""
     return await asyncio.create_subprocess_exec(
@@ -135,7 +140,7 @@ async def test_who_is_killed_gets_everything_back(tmp_path: Path) -> None:
     process, mill = await _program(tmp_path, "12"), _mill(tmp_path)
     await until(lambda: len(mill.charged) == 12, patience=120)
     process.send_signal(signal.SIGKILL)
-    await process.wait()
+    await _ended(process)
 
     async with _opened(tmp_path, mill) as gaia:
         (batch,) = await gaia.batches.latest()
@@ -160,7 +165,7 @@ async def test_who_is_killed_gets_everything_back(tmp_path: Path) -> None:
 async def test_what_the_vendor_never_heard_of_is_sent_again(tmp_path: Path) -> None:
     """A crash between the ledger and the vendor leaves no question open."""
     process, mill = await _program(tmp_path, "12", "early"), _mill(tmp_path)
-    await process.wait()
+    await _ended(process)
     mill.make_ready()
 
     async with _opened(tmp_path, mill) as gaia:

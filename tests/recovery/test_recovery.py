@@ -48,7 +48,8 @@ async def _killed_at(folder: Path, moment: str, num_images: int = 1) -> None:
         stderr=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
     )
-    _, words = await program.communicate()
+    async with asyncio.timeout(120):
+        _, words = await program.communicate()
     assert program.returncode == -signal.SIGKILL, words.decode()
 
 
