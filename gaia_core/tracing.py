@@ -63,6 +63,19 @@ class Traced:
             self.span.add_event(name, known)
 
 
+def tracing() -> Any:
+    """
+    Give OpenTelemetry's API of tracing; None: nobody has set it up.
+
+    That it is loaded says nothing, for FastAPI loads it always.
+    """
+    trace: Any = sys.modules.get(_TRACE)
+    if trace is None:
+        return None
+    idle = (trace.ProxyTracerProvider, trace.NoOpTracerProvider)
+    return None if isinstance(trace.get_tracer_provider(), idle) else trace
+
+
 @contextmanager
 def operation_span(
     operation_id: str, capability: Capability, request: Any
@@ -114,7 +127,7 @@ def attempt_span(
 
 def note_event(name: str, **facts: Any) -> None:
     """Note something that happened in the present span, if there is one."""
-    trace = sys.modules.get(_TRACE)
+    trace = tracing()
     if trace is not None:
         Traced(trace.get_current_span()).event(name, **facts)
 
@@ -122,7 +135,7 @@ def note_event(name: str, **facts: Any) -> None:
 @contextmanager
 def _span(name: str, *, is_client: bool) -> Iterator[Traced]:
     """Open a span below the present one, and say how it ends."""
-    trace = sys.modules.get(_TRACE)
+    trace = tracing()
     if trace is None:
         yield Traced()
         return

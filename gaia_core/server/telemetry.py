@@ -1,6 +1,5 @@
 """What is counted and traced of every request, whichever app its route is in."""
 
-import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from typing import Any
 from fastapi import Request, Response
 
 from gaia_core.metrics import Metrics
-from gaia_core.tracing import SCOPE
+from gaia_core.tracing import SCOPE, tracing
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -84,7 +83,7 @@ def server_span(scope: MutableMapping[str, Any]) -> Iterator[Callable[[int], Non
     Yields:
         What is told the status of the answer.
     """
-    trace = sys.modules.get("opentelemetry.trace")
+    trace = tracing()
     if trace is None or trace.get_current_span().get_span_context().is_valid:
         yield _nothing
         return
