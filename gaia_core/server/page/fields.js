@@ -69,9 +69,10 @@ export function styleField() {
     }
     showOther();
   };
-  element.addEventListener("change", () => {
-    showOther();
-    if (!other.hidden) other.focus();
+  element.addEventListener("change", showOther);
+  // Whoever moves by arrow keys only passes by; whoever points at it wants to write.
+  element.addEventListener("click", (event) => {
+    if (event.target.value === "other" && event.detail > 0) other.focus();
   });
   take(last === "none" ? "" : last);
   return {

@@ -44,13 +44,14 @@ export function answerCard(answer, { title, done = title, source, isCompared = f
 }
 
 function bylineOf(answer) {
-  const failed = (answer.attempts ?? []).filter((one) => one.outcome !== "ok" && one.provider !== answer.provider);
+  const others = (answer.attempts ?? []).filter((one) => one.outcome !== "ok" && one.provider !== answer.provider);
+  const failed = [...new Set(others.map((one) => one.provider))];
   return [
     h("span", {}, answer.service),
     h("span", {}, answer.model),
     answer.is_reused ? h("span", {}, "kept from before") : h("span", {}, seconds(answer.generation_time)),
     h("span", { class: answer.cost_usd === 0 ? "tag free" : "tag" }, answer.cost_usd === null ? "price not known yet" : money(answer.cost_usd)),
-    failed.length > 0 && h("span", { class: "tag warn" }, `after ${failed.map((one) => one.provider).join(", ")} failed`),
+    failed.length > 0 && h("span", { class: "tag warn" }, `after ${failed.join(", ")} failed`),
   ];
 }
 
