@@ -329,6 +329,32 @@ async def test_what_sillytavern_sends(open_client: OpenClient) -> None:
     assert "gaia_secret" not in response.text
 
 
+@pytest.mark.parametrize(
+    ("fields", "size"),
+    [
+        pytest.param({"hr_scale": 1.5}, (96, 48), id="scale"),
+        pytest.param({"hr_resize_x": 128}, (128, 64), id="width"),
+        pytest.param({"hr_resize_x": 80, "hr_resize_y": 80}, (80, 80), id="both"),
+    ],
+)
+async def test_second_pass(
+    open_client: OpenClient, fields: dict[str, Any], size: tuple[int, int]
+) -> None:
+    """A second pass that enlarges is one picture of that size at once."""
+    provider = FakeProvider()
+    body = {"prompt": "a keep", "width": 64, "height": 32, "enable_hr": True}
+
+    async with open_client(provider) as http:
+        response = await http.post("/sdapi/v1/txt2img", json=body | fields)
+        too_large = await http.post(
+            "/sdapi/v1/txt2img", json={**body, "width": 4096, "hr_scale": 4}
+        )
+
+    assert response.status_code == 200
+    assert (asked(provider).width, asked(provider).height) == size
+    assert too_large.status_code == 422
+
+
 async def test_repeated_under_a_key(open_client: OpenClient) -> None:
     """The same request under the same key is made once."""
     provider = FakeProvider()

@@ -1,14 +1,22 @@
 """What clients of AUTOMATIC1111 look up and choose, and the work they watch."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import pytest
 from fastapi import Request
 
 from gaia_core import Capability, ModelInfo
 from gaia_core.context import CallContext
 from gaia_core.images import Image
 from gaia_core.server import Principal
+from gaia_core.server.schemas.automatic1111 import (
+    ExtraIn,
+    Img2ImgIn,
+    RembgIn,
+    Txt2ImgIn,
+)
 from gaia_core.testing import FakeProvider, png
 from tests.waiting import HeldProvider, until
 
@@ -35,6 +43,18 @@ async def named(request: Request) -> Principal:
     """Name callers by their key."""
     key = request.headers.get("authorization", "").removeprefix("Bearer ")
     return Principal(name=key or "anybody")
+
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "automatic1111-door.md"
+BODIES = (Txt2ImgIn, Img2ImgIn, ExtraIn, RembgIn)
+FIELDS = {name for body in BODIES for name in body.model_fields}
+IGNORABLE = {name for body in BODIES[:3] for name in body.ignorable}
+
+
+@pytest.mark.parametrize("name", sorted(FIELDS | IGNORABLE))
+def test_fields_are_documented(name: str) -> None:
+    """The reference names every field that is taken, heeded or not."""
+    assert f"`{name}`" in REFERENCE.read_text(encoding="utf-8")
 
 
 async def test_models(open_client: OpenClient) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from gaia_core import Capability, ModelInfo, Price
 from gaia_core.png import XMP_KEYWORD, read_text
 from gaia_core.requests import GenerateRequest
 from gaia_core.results import GeneratedImage, ImageResult
+from gaia_core.server.schemas.openai import (
+    EditsIn,
+    OpenAIImagesOut,
+    OpenAIModelsOut,
+    OpenAIProblemOut,
+)
 from gaia_core.testing import FakeProvider, jpeg, png
 from gaia_core.testing.pictures import encoded
 
@@ -137,9 +144,23 @@ async def test_style(open_client: OpenClient) -> None:
     assert asked(provider).styled_prompt == "a keep, vivid style"
 
 
+async def test_the_document_says_what_comes(open_client: OpenClient) -> None:
+    """What the OpenAPI document says of answers and errors is so."""
+    body = {"prompt": "a keep", "size": "64x64"}
+
+    async with open_client() as http:
+        made = await http.post("/v1/images/generations", json=body)
+        listed = await http.get("/v1/models")
+        refused = await http.post("/v1/images/generations", json={})
+
+    OpenAIImagesOut.model_validate(made.json())
+    OpenAIModelsOut.model_validate(listed.json())
+    OpenAIProblemOut.model_validate(refused.json())
+
+
 async def test_nulls_are_left_out(open_client: OpenClient) -> None:
     """A null is a field that is not there, as other libraries send it."""
-    body = {"prompt": "a keep", "n": None, "size": None, "quality": None, "user": None}
+    body = {"prompt": "a keep", "n": None, "size": None, "model": ""}
 
     async with open_client() as http:
         response = await http.post("/v1/images/generations", json=body)
@@ -253,6 +274,15 @@ def _of(provider: str) -> ModelInfo:
     return ModelInfo(
         id="flux", name="FLUX", provider=provider, capabilities=capabilities
     )
+
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "openai-door.md"
+
+
+@pytest.mark.parametrize("name", EditsIn.model_fields)
+def test_fields_are_documented(name: str) -> None:
+    """The reference names every field that is taken."""
+    assert f"`{name}`" in REFERENCE.read_text(encoding="utf-8")
 
 
 # -- file formats ---------------------------------------------------------------------

@@ -42,10 +42,12 @@ class ImagesIn(GenerateIn):
         """Take null for a field that is not there, and the size ``auto`` as well."""
         if not isinstance(given, dict):
             return given
-        fields = {name: value for name, value in given.items() if value is not None}
-        if fields.get("size") == "auto":
-            del fields["size"]
-        return fields
+        empty = {"size": ("auto", ""), "model": ("",)}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and value not in empty.get(name, ())
+        }
 
     @property
     def person(self) -> str | None:

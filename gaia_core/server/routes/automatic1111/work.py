@@ -10,7 +10,13 @@ from fastapi import Request as HttpRequest
 
 from gaia_core.errors import InvalidImageError
 from gaia_core.images import Image
-from gaia_core.requests import MAX_NUM_IMAGES, UPSCALE_FACTORS, GenerateRequest
+from gaia_core.requests import (
+    MAX_NUM_IMAGES,
+    MAX_SIDE,
+    MIN_SIDE,
+    UPSCALE_FACTORS,
+    GenerateRequest,
+)
 from gaia_core.server import masks
 from gaia_core.server.access import Principal
 from gaia_core.server.asking import Order, key_of, order_of, own_fields, picture_of
@@ -76,8 +82,8 @@ async def drawing(
     Raises:
         RefusedError: If it can never be served; it names the client's fields.
     """
-    _check_drawing(body)
     width, height = _size_of(body)
+    _check_drawing(body, max(width, height))
     name = body.override_settings.get(CHECKPOINT)
     name = site.webui.checkpoint(principal.name) if name is None else name
     addressed = await addressed_by(name, CHECKPOINT, site)
@@ -224,10 +230,12 @@ def _check_fields(body: WebUiIn) -> None:
         raise RefusedError(422, "invalid_request", details=details[:20])
 
 
-def _check_drawing(body: DrawingIn) -> None:
+def _check_drawing(body: DrawingIn, longest: int) -> None:
     """Refuse what would be something else without it."""
     _check_fields(body)
     details = tuple(_complaints(body))
+    if longest > MAX_SIDE:
+        details += (("hr_scale", f"makes it larger than {MAX_SIDE} pixels"),)
     if details:
         raise RefusedError(422, "invalid_request", details=details)
 
@@ -259,7 +267,8 @@ def _size_of(body: Txt2ImgIn | Img2ImgIn) -> tuple[int, int]:
         return width, height
     if body.hr_resize_x or body.hr_resize_y:
         wide = body.hr_resize_x or round(body.hr_resize_y * width / height)
-        return wide, body.hr_resize_y or round(body.hr_resize_x * height / width)
+        high = body.hr_resize_y or round(body.hr_resize_x * height / width)
+        return max(wide, MIN_SIDE), max(high, MIN_SIDE)
     return round(width * body.hr_scale), round(height * body.hr_scale)
 
 
