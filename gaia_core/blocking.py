@@ -166,10 +166,10 @@ class Gaia:
         return self._gaia.statistics()
 
     def check_health(
-        self, level: HealthLevel = HealthLevel.CONFIGURED
+        self, level: HealthLevel = HealthLevel.CONFIGURED, provider: str | None = None
     ) -> dict[str, Health]:
-        """Check every provider; spends no money."""
-        return self._wait(self._gaia.check_health(level))
+        """Check every provider, or only one; spends no money."""
+        return self._wait(self._gaia.check_health(level, provider))
 
     def _wait(self, work: Awaitable[T]) -> T:
         """Wait for some work; an interrupted wait cancels it."""

@@ -419,10 +419,10 @@ class Gaia:
         raise RuntimeError(message)
 
     async def check_health(
-        self, level: HealthLevel = HealthLevel.CONFIGURED
+        self, level: HealthLevel = HealthLevel.CONFIGURED, provider: str | None = None
     ) -> dict[str, Health]:
-        """Check every provider; spends no money."""
-        return await self._upkeep.check_health(level)
+        """Check every provider, or only one; spends no money."""
+        return await self._upkeep.check_health(level, provider)
 
     # -- inside -------------------------------------------------------------------
 

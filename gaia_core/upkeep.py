@@ -39,9 +39,11 @@ class Upkeep:
         await self._tell_middleware("gaia_stop")
         await self._tell_all("gaia_stop")
 
-    async def check_health(self, level: HealthLevel) -> dict[str, Health]:
-        """Check every provider; spends no money."""
-        names = list(self.plugins.providers)
+    async def check_health(
+        self, level: HealthLevel, provider: str | None = None
+    ) -> dict[str, Health]:
+        """Check every provider, or one that is loaded; spends no money."""
+        names = [one for one in self.plugins.providers if provider in (None, one)]
         found = await asyncio.gather(*(self._health_of(name, level) for name in names))
         return dict(zip(names, found, strict=True))
 

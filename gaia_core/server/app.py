@@ -20,7 +20,7 @@ from gaia_core.server.guards import is_private, same_site
 from gaia_core.server.intakes import MOST_PARTS
 from gaia_core.server.keys import bearer, bearer_or_owner
 from gaia_core.server.problems import Problem, problem_of
-from gaia_core.server.routes import PROTECTED, PUBLIC, automatic1111, openai
+from gaia_core.server.routes import OPEN, PROTECTED, PUBLIC, automatic1111, openai
 from gaia_core.server.routes.linked import linked
 from gaia_core.server.site import Site
 from gaia_core.settings import ServerSettings
@@ -106,6 +106,8 @@ def _router(site: Site, auth: Auth) -> APIRouter:
     whole.include_router(linked(site))
     for routes in PUBLIC:
         whole.include_router(routes)
+    for routes in OPEN:
+        whole.include_router(routes, dependencies=[Depends(name_caller)])
     for routes in PROTECTED:
         whole.include_router(
             routes, dependencies=[Depends(same_site), Depends(name_caller)]

@@ -12,6 +12,7 @@ from gaia_core.engine import Gaia
 from gaia_core.errors import SettingsError
 from gaia_core.ledger.access import AccessBook
 from gaia_core.ledger.gallery import Gallery
+from gaia_core.server.checks import HealthChecks
 from gaia_core.server.inputs import Inputs
 from gaia_core.server.keys import KeyRing
 from gaia_core.server.links import Links
@@ -42,6 +43,7 @@ class Site:
         watched: What is under way here, and how far it is.
         traffic: How many requests are being served, and whether more are.
         resends: The keys of requests that clients may send again.
+        checks: What asks providers how they are.
         webui: What clients of AUTOMATIC1111 chose, and have under way.
     """
 
@@ -53,6 +55,7 @@ class Site:
     watched: Watched = attrs.field(factory=Watched, init=False)
     traffic: Traffic = attrs.field(factory=Traffic, init=False)
     resends: Resends = attrs.field(factory=Resends, init=False)
+    checks: HealthChecks = attrs.field(init=False)
     webui: WebUi = attrs.field(factory=WebUi, init=False)
     _exits: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
     _opening: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
@@ -72,6 +75,10 @@ class Site:
     @runner.default
     def _own_runner(self) -> BatchRunner:
         return BatchRunner(gaia=self.gaia, is_closing=lambda: self.traffic.is_closing)
+
+    @checks.default
+    def _own_checks(self) -> HealthChecks:
+        return HealthChecks(gaia=self.gaia)
 
     @property
     def settings(self) -> ServerSettings:

@@ -2,7 +2,8 @@
 The routes, one module for each front door or thing.
 
 Every module has one router, ``routes``. A public one is open to whoever reaches the
-server; a protected one names a scope for each of its routes.
+server; a protected one names a scope for each of its routes; what is open tells a
+known caller more.
 """
 
 from fastapi import APIRouter
@@ -20,8 +21,10 @@ from gaia_core.server.routes import (
     pictures,
 )
 
-PUBLIC: tuple[APIRouter, ...] = (health.routes, page.routes)
+PUBLIC: tuple[APIRouter, ...] = (page.routes,)
 """Open to whoever reaches the server."""
+OPEN: tuple[APIRouter, ...] = (health.routes,)
+"""Open to whoever reaches the server; a known caller is told more."""
 PROTECTED: tuple[APIRouter, ...] = (
     models.routes,
     images.routes,
