@@ -1,6 +1,5 @@
 """What a client is answered with: the owner's fields, and ours beside them."""
 
-import asyncio
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -21,9 +20,6 @@ from gaia_core.responses import (
 )
 from gaia_core.server.access import Principal
 from gaia_core.server.site import Site
-
-_LARGE = 262_144
-"""Bytes from which writing base64 would hold up the event loop."""
 
 
 def base_url_of(request: Request, site: Site) -> str:
@@ -156,10 +152,7 @@ class Writer:
 
     async def encoded(self, image: StoredImage) -> orjson.Fragment:
         """Read a picture, and write it as a JSON text in base64."""
-        data = await self.site.gaia.storage.read(image.id)
-        if len(data) < _LARGE:
-            return quoted_base64(data)
-        return await asyncio.to_thread(quoted_base64, data)
+        return quoted_base64(await self.site.gaia.storage.read(image.id))
 
 
 def quoted_base64(data: bytes) -> orjson.Fragment:

@@ -151,15 +151,18 @@ async def _made(
     request: Request, site: Site, principal: Principal, body: Choosing
 ) -> Response:
     """Serve a request while its client waits, as one answer or as events."""
-    taking = order_of(body, site=site, principal=principal, key=key_of(request))
-    order = await while_connected(request, taking)
     writer = Writer.to(request, site, principal)
     with_bytes = body.response_format == "b64_json"
+    taking = order_of(body, site=site, principal=principal, key=key_of(request))
     if live.is_wanted(request):
+        # What is refused at the door is told by its status, not by an event.
+        order = await while_connected(request, taking)
         return _watched(request, writer, order, with_bytes=with_bytes)
-    content, headers = await while_connected(
-        request, _served(request, writer, order, with_bytes=with_bytes)
-    )
+
+    async def work() -> tuple[dict[str, Any], dict[str, str]]:
+        return await _served(request, writer, await taking, with_bytes=with_bytes)
+
+    content, headers = await while_connected(request, work())
     return write_json(content, headers=headers)
 
 
