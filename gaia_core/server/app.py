@@ -25,7 +25,11 @@ from gaia_core.server.routes.linked import linked
 from gaia_core.server.site import Site
 from gaia_core.settings import ServerSettings
 
-_DOORS = {"/v1/": openai.routes, "/sdapi/": automatic1111.routes}
+_DOORS = {
+    "/v1/": openai.routes,
+    "/sdapi/": automatic1111.routes,
+    "/rembg": automatic1111.routes,
+}
 """Where errors are written in another way than under ``/api``."""
 _METHODS = ("DELETE", "GET", "HEAD", "POST")
 _SENT = ("Authorization", "Idempotency-Key", "Last-Event-ID")

@@ -81,7 +81,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
 
 def _problem_at(path: str) -> dict[str, Any]:
     """Give the shape of an error: the compatible doors have their own."""
-    if path.startswith(("/v1/", "/sdapi/")):
+    if path.startswith(("/v1/", "/sdapi/", "/rembg")):
         return {"type": "object"}
     return _PROBLEM
 

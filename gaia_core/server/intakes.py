@@ -25,7 +25,7 @@ FORM_BODY = 50 * 1024 * 1024
 MOST_PARTS = 64
 """Most fields, and most files, of a form."""
 
-_BRING_PICTURES = ("/api/images", "/v1/images", "/sdapi/")
+_BRING_PICTURES = ("/api/images", "/v1/images", "/sdapi/", "/rembg")
 _BODILESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _JSON = re.compile(r"application/([\w.+-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 
