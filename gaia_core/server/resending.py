@@ -7,11 +7,10 @@ for the first time would be paid for again. They do count, in a header. So the
 first try gets a key here, and the next ones of the same content get the same.
 """
 
-import time
 import uuid
-from collections import OrderedDict
 
 import attrs
+from cachetools import TTLCache
 from fastapi import Request as HttpRequest
 
 from gaia_core.records import fingerprint
@@ -24,6 +23,8 @@ REMEMBERED = 1_800.0
 """How long a first try is remembered, in seconds: longer than clients go on."""
 MOST = 10_000
 """How many first tries are remembered."""
+
+_MOST_DIGITS = 6
 
 
 @attrs.frozen(kw_only=True)
@@ -44,8 +45,8 @@ class Try:
 class Resends:
     """Gives every request that may be sent again its key."""
 
-    _tries: OrderedDict[tuple[str, str], tuple[str, float]] = attrs.field(
-        factory=OrderedDict, init=False, repr=False
+    _tries: "TTLCache[tuple[str, str], str]" = attrs.field(
+        factory=lambda: TTLCache(MOST, REMEMBERED), init=False, repr=False
     )
 
     def known(
@@ -60,25 +61,14 @@ class Resends:
             principal: Who asks.
         """
         count = http.headers.get(COUNT_HEADER, "")
-        if not count.isdecimal():
+        if not (count.isdecimal() and len(count) < _MOST_DIGITS):
             return None
         digest = (principal.name, fingerprint(request))
-        key = self._key(digest) if int(count) > 0 else None
-        key = key or f"resent-{uuid.uuid4().hex}"
-        self._remember(digest, key)
+        key = self._tries.get(digest) if int(count) > 0 else None
+        self._tries[digest] = key = key or f"resent-{uuid.uuid4().hex}"
         return Try(key=key, digest=digest)
 
     def forget(self, one: Try | None) -> None:
         """Forget a try that cost nothing, so that the next one is made anew."""
-        if one is not None:
-            self._tries.pop(one.digest, None)
-
-    def _key(self, digest: tuple[str, str]) -> str | None:
-        key, until = self._tries.get(digest, (None, 0.0))
-        return key if time.monotonic() < until else None
-
-    def _remember(self, digest: tuple[str, str], key: str) -> None:
-        self._tries[digest] = (key, time.monotonic() + REMEMBERED)
-        self._tries.move_to_end(digest)
-        while len(self._tries) > MOST:
-            self._tries.popitem(last=False)
+        if one is not None and self._tries.get(one.digest) == one.key:
+            del self._tries[one.digest]

@@ -6,11 +6,11 @@ is under way to be stopped, without saying which.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import attrs
+from cachetools import LRUCache
 
 from gaia_core.server.model_names import AUTO
 from gaia_core.server.problems import RefusedError
@@ -18,15 +18,15 @@ from gaia_core.server.problems import RefusedError
 T = TypeVar("T")
 
 MOST_CALLERS = 10_000
-"""How many callers' choices are remembered; the oldest go first."""
+"""How many callers' choices are remembered; whoever asked longest ago goes first."""
 
 
 @attrs.define(eq=False)
 class WebUi:
     """Keeps each caller's model, and what they have under way."""
 
-    _chosen: OrderedDict[str, str] = attrs.field(
-        factory=OrderedDict, init=False, repr=False
+    _chosen: "LRUCache[str, str]" = attrs.field(
+        factory=lambda: LRUCache(MOST_CALLERS), init=False, repr=False
     )
     _under_way: dict[str, set["asyncio.Future[Any]"]] = attrs.field(
         factory=dict, init=False, repr=False
@@ -39,9 +39,6 @@ class WebUi:
     def choose(self, principal: str, name: str) -> None:
         """Remember the model somebody chose."""
         self._chosen[principal] = name
-        self._chosen.move_to_end(principal)
-        while len(self._chosen) > MOST_CALLERS:
-            self._chosen.popitem(last=False)
 
     async def interruptible(self, principal: str, work: Coroutine[Any, Any, T]) -> T:
         """

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw
 
 from gaia_core import Capability
 from gaia_core.requests import GenerateRequest, UpscaleRequest
+from gaia_core.secrets import Secret
 from gaia_core.testing import FakeProvider
 
 from .openai_clients import OpenClient
@@ -22,12 +23,16 @@ LEFT = (0, 0, 31, 63)
 TEAL = (0, 128, 128)
 
 
-async def called(http: httpx.AsyncClient, use: Callable[[Any], Any]) -> Any:
+async def called(
+    http: httpx.AsyncClient, use: Callable[[Any], Any], **options: Any
+) -> Any:
     """Use the client, which blocks, in a thread."""
     address = urlsplit(str(http.base_url))
 
     def work() -> Any:
-        return use(webuiapi.WebUIApi(host=address.hostname, port=address.port))
+        return use(
+            webuiapi.WebUIApi(host=address.hostname, port=address.port, **options)
+        )
 
     return await asyncio.to_thread(work)
 
@@ -353,6 +358,24 @@ async def test_second_pass(
     assert response.status_code == 200
     assert (asked(provider).width, asked(provider).height) == size
     assert too_large.status_code == 422
+
+
+async def test_password(open_client: OpenClient) -> None:
+    """The key is the password of any user; without it, one is asked for."""
+    server = {"token": Secret("open-sesame-1234"), "require_auth": True}
+
+    async with open_client(auth=None, server=server) as http:
+        result = await called(
+            http,
+            lambda api: api.txt2img(prompt="a keep", width=64, height=64),
+            username="wizard",
+            password="open-sesame-1234",
+        )
+        response = await http.get("/sdapi/v1/options")
+
+    assert result.image.size == (64, 64)
+    assert response.status_code == 401
+    assert response.headers["www-authenticate"].startswith("Basic")
 
 
 async def test_repeated_under_a_key(open_client: OpenClient) -> None:

@@ -8,6 +8,7 @@ import pytest
 from fastapi import Request
 
 from gaia_core import errors
+from gaia_core.secrets import Secret
 from gaia_core.server import Principal
 from gaia_core.testing import FakeProvider
 from tests.waiting import HeldProvider, until
@@ -96,6 +97,20 @@ async def test_keys(
 
     assert caught.value.code == code
     assert provider.calls == []
+
+
+async def test_real_keys(open_client: OpenClient) -> None:
+    """A key of Gaia's own is presented as OpenAI's would be."""
+    server = {"token": Secret("open-sesame-1234"), "require_auth": True}
+
+    async with open_client(auth=None, server=server) as http:
+        async with client_of(http, api_key="open-sesame-1234") as client:
+            response = await generate(client)
+        async with client_of(http, api_key="open-sesame-4321") as client:
+            with pytest.raises(openai.AuthenticationError):
+                await generate(client)
+
+    assert response.data
 
 
 async def test_unknown_model(open_client: OpenClient) -> None:
