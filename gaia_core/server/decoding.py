@@ -75,6 +75,11 @@ class Decoders:
     def _own_slots(self) -> asyncio.Semaphore:
         return asyncio.Semaphore(self.count)
 
+    def open(self) -> None:
+        """Take pictures, also after `close`: an app may be started again."""
+        self._slots = asyncio.Semaphore(self.count)
+        self._is_closed = False
+
     async def clean(self, data: bytes) -> Image:
         """
         Decode a picture completely; give it without what is no picture.

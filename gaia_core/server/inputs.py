@@ -44,7 +44,8 @@ class Inputs:
     decoders: Decoders = attrs.field(factory=Decoders)
 
     async def __aenter__(self) -> Self:
-        """Get ready."""
+        """Get ready; no process is started yet."""
+        self.decoders.open()
         return self
 
     async def __aexit__(

@@ -335,3 +335,17 @@ async def test_closing_waits_for_nobody(big: bytes) -> None:
         await decoders.clean(png())
     assert code(caught) == code(later) == (503, "closing")
     assert worker.process.returncode is not None
+
+
+async def test_what_was_closed_may_be_opened_again() -> None:
+    """An app that is started a second time takes pictures again."""
+    decoders = Decoders()
+    await decoders.clean(png())
+    await decoders.close()
+
+    decoders.open()
+    image = await decoders.clean(png())
+    await decoders.close()
+
+    assert image.width == 64
+    assert decoders._all == set()

@@ -185,6 +185,12 @@ UNTOUCHED: dict[str, Callable[[], bytes]] = {
     "png-palette": lambda: encoded(photo("P"), "PNG"),
     "png-palette-clear": lambda: encoded(photo("P"), "PNG", transparency=b"\0\x80"),
     "png-16-bit": lambda: encoded(pillow.new("I;16", (9, 9), 40_000), "PNG"),
+    "png-16-bit-colour": lambda: (
+        SIGNATURE
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 3, 16, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(bytes(3 * (1 + 5 * 3 * 2))))
+        + chunk(b"IEND", b"")
+    ),
     "png-profile": lambda: encoded(photo(), "PNG", icc_profile=profile()),
     "jpeg": lambda: encoded(photo(), "JPEG"),
     "jpeg-grey": lambda: encoded(photo("L"), "JPEG"),
