@@ -98,7 +98,9 @@ class Inputs:
             return await self._taken(row)
         storage = self.gaia.storage
         data = await asyncio.to_thread(
-            *(read_below, self.settings.image_roots, path),
+            read_below,
+            self.settings.image_roots,
+            path,
             max_bytes=MAX_INPUT_BYTES,
             # Stored pictures are somebody's; those are found by the ledger alone.
             closed=storage.root if isinstance(storage, FileStorage) else None,
