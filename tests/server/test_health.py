@@ -124,21 +124,42 @@ async def test_a_hosts_own_scheme_keeps_nobody_out(tmp_path: Path) -> None:
 async def test_a_plugin_that_failed_is_named(open_client: OpenClient) -> None:
     """What could not be loaded is told, without the words of what went wrong."""
 
-    class Broken:
+    class Misspelt:
         @hookimpl
-        def gaia_provider_info(self) -> object:
-            message = "sk-secret in /srv/keys"
-            raise RuntimeError(message)
+        def gaia_generat(self) -> None:
+            """Have a hook nobody calls."""
 
-    async with open_client(FakeProvider(), Broken(), auth=by_name) as client:
+    async with open_client(FakeProvider(), Misspelt(), auth=by_name) as client:
         answer = await client.get("/api/health", headers=MONITOR)
         nobody = await client.get("/api/health")
         (failed,) = answer.json()["failed_plugins"]
         single = await client.get(f"/api/health/{failed['plugin']}", headers=MONITOR)
 
     assert answer.json()["status"] == nobody.json()["status"] == "degraded"
+    assert failed["plugin"] == "Misspelt"
     assert single.json()["status"] == "unavailable"
-    assert "secret" not in answer.text + single.text + nobody.text
+    assert "gaia_generat" not in answer.text + single.text + nobody.text
+
+
+async def test_a_provider_that_cannot_start_is_told(open_client: OpenClient) -> None:
+    """Why it could not is told, without the words of what went wrong."""
+
+    @attrs.define(eq=False, kw_only=True)
+    class Unstartable(FakeProvider):
+        @hookimpl
+        async def gaia_start(self) -> None:
+            """Fail."""
+            message = "sk-secret in /srv/keys"
+            raise ProviderConnectionError(message)
+
+    async with open_client(Unstartable(name="odd"), auth=by_name) as client:
+        answer = await client.get("/api/health/odd", headers=READER)
+        nobody = await client.get("/api/health")
+
+    assert answer.json()["status"] == "unavailable"
+    assert answer.json()["reason"]
+    assert "secret" not in answer.text
+    assert nobody.json()["status"] == "degraded"
 
 
 async def test_a_book_that_cannot_be_read_is_an_outage(

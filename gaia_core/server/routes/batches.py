@@ -1,5 +1,6 @@
 """Many requests at once, and what happens to them."""
 
+import re
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -60,6 +61,7 @@ _NOT_FOR_BATCHES = (
     "reuse",
     "delivery",
 )
+_NUMBER = re.compile(r"[0-9]{1,9}")
 _NO_FAULT = {"CancelledError": "cancelled", "PoisonError": "poison"}
 _WORDS = {
     "cancelled": "The batch was called off before this item was begun.",
@@ -366,7 +368,7 @@ def _text_of(code: str | None) -> str | None:
 def _last_known(request: Request, found: Batch) -> int:
     """Read which event a reader has; one who has none of these gets all."""
     words = request.headers.get("last-event-id", "")
-    known = int(words) if words.isascii() and words.isdecimal() else 0
+    known = int(words) if _NUMBER.fullmatch(words) else 0
     return known if known <= found.last_event else 0
 
 
