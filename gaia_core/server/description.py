@@ -98,11 +98,8 @@ def _complete(
     if scopes is not None:
         operation["security"] = [{name: scopes} for name in _SECURITY_SCHEMES]
     for status, words in _LATE.items():
-        found[status] = {
-            "description": words,
-            "headers": _RETRY_AFTER,
-            "content": content,
-        }
+        late = responses.setdefault(status, {"description": words, "content": content})
+        late.setdefault("headers", _RETRY_AFTER)
     operation["responses"] = found | responses
 
 
