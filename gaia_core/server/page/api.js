@@ -36,6 +36,7 @@ export function pictureAddress(record, { download = false } = {}) {
 export const key = {
   get: () => sessionStorage.getItem(KEY) ?? "",
   set(value) {
+    isDeclined = false;
     if (value) sessionStorage.setItem(KEY, value);
     else sessionStorage.removeItem(KEY);
   },
@@ -43,6 +44,7 @@ export const key = {
 
 let askForKey = async () => false;
 let asking = null;
+let isDeclined = false;
 
 /** Say how a person is asked for a key: gives true when there is a new one. */
 export function onKeyNeeded(ask) {
@@ -73,14 +75,23 @@ export function newIdempotencyKey() {
  */
 export async function call(path, body, options = {}) {
   const request = { ...options, idempotencyKey: options.idempotencyKey ?? newIdempotencyKey() };
-  try {
-    return await send(path, body, request);
-  } catch (error) {
-    if (!(error instanceof ProblemError) || error.status !== 401) throw error;
-    asking ??= askForKey().finally(() => (asking = null));
-    if (!(await asking)) throw error;
-    return await send(path, body, request);
+  for (;;) {
+    try {
+      return await send(path, body, request);
+    } catch (error) {
+      // Who has closed the question once is asked again only when they make something.
+      const isAsked = error.status === 401 && (!isDeclined || request.onProgress);
+      if (!isAsked || !(await hasNewKey())) throw error;
+    }
   }
+}
+
+// However many requests are refused at the same time, the question is put once.
+async function hasNewKey() {
+  asking ??= askForKey().finally(() => (asking = null));
+  const isNew = await asking;
+  isDeclined = !isNew;
+  return isNew;
 }
 
 async function send(path, body, { onProgress, signal, method, idempotencyKey }) {

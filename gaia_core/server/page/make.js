@@ -16,6 +16,7 @@ const IDEAS = [
   "a dwarven war hammer with glowing runes",
 ];
 const MOST = 8000;
+const DRAFT = "gaia.draft";
 
 /** Mounts this view; main.js calls it once. */
 export function mount(section) {
@@ -114,7 +115,14 @@ class Make {
     on("gaia:reuse", (settings) => this.take(settings));
     on("gaia:campaign", () => this.replan());
     on("gaia:models", () => this.replan());
+    this.keepDraft();
     this.model.load();
+  }
+
+  // A reload, or the way to another page and back, loses no words.
+  keepDraft() {
+    this.prompt.value ||= sessionStorage.getItem(DRAFT) ?? "";
+    this.form.addEventListener("input", () => sessionStorage.setItem(DRAFT, this.prompt.value));
   }
 
   /** What is sent: only what was said, so that the server's defaults hold. */

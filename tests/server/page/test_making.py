@@ -14,6 +14,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+TIMES = "\N{MULTIPLICATION SIGN}"
 DRAWING = frozenset({Capability.TEXT_TO_IMAGE})
 
 
@@ -30,7 +31,7 @@ async def test_words_become_a_picture(open_page: OpenPage) -> None:
         answer = page.locator(".answer")
         await expect(answer.get_by_role("heading")).to_have_text("a red dragon")
         await expect(answer.locator(".answer-line")).to_contain_text("free")
-        await expect(answer.locator("figcaption")).to_contain_text("1024 × 1024")
+        await expect(answer.locator("figcaption")).to_contain_text(f"1024 {TIMES} 1024")
         await expect(answer.locator("figcaption")).to_contain_text("seed")
         loaded = "image => image.decode().then(() => image.naturalWidth)"
         assert await answer.locator("img").evaluate(loaded) == 1024
@@ -359,8 +360,8 @@ async def test_a_picture_is_enlarged(open_page: OpenPage) -> None:
         await page.get_by_role("button", name="Enlarge 4 times").click()
 
         answer = page.locator(".answer").first
-        await expect(answer.get_by_role("heading")).to_have_text("Enlarged 4×")
-        await expect(answer.locator("figcaption")).to_contain_text("2048 × 2048")
+        await expect(answer.get_by_role("heading")).to_have_text(f"Enlarged 4{TIMES}")
+        await expect(answer.locator("figcaption")).to_contain_text(f"2048 {TIMES} 2048")
     (request,) = (one for one in provider.requests if isinstance(one, UpscaleRequest))
     assert request.upscale_factor == 4
 
@@ -383,14 +384,14 @@ async def test_a_price_is_agreed_first(open_page: OpenPage) -> None:
     async with open_page(provider) as page:
         await make(page)
         await page.get_by_role("button", name="Enlarge 2 times").click()
-        dialog = page.get_by_role("dialog", name="Enlarged 2×")
+        dialog = page.get_by_role("dialog", name=f"Enlarged 2{TIMES}")
         await expect(dialog.locator(".plan-price")).to_have_text("$0.002")
         await page.keyboard.press("Escape")
         await expect(dialog).to_have_count(0)
         assert len(provider.calls) == 1
 
         await page.get_by_role("button", name="Enlarge 2 times").click()
-        await dialog.get_by_role("button", name="Enlarge 2×").click()
+        await dialog.get_by_role("button", name=f"Enlarge 2{TIMES}").click()
         await until(lambda: len(provider.calls) == 2)
         await expect(page.locator(".answer")).to_have_count(2)
 
