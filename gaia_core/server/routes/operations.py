@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response, status
 
 from gaia_core.errors import StorageError
-from gaia_core.ledger import Operation
+from gaia_core.ledger import Operation, OperationState
 from gaia_core.replays import restored
 from gaia_core.responses import StoredImage
 from gaia_core.server.access import Reader
@@ -106,7 +106,7 @@ async def _written(one: Operation, writer: Writer) -> dict[str, Any]:
 
 def _failure(one: Operation) -> dict[str, Any] | None:
     """Say why it failed, by code; the error's own words stay in the ledger."""
-    if one.error_type is None:
+    if one.error_type is None or one.state is OperationState.CANCELLED:
         return None
     problem = problem_of(restored(one))
     return {
