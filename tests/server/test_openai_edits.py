@@ -137,33 +137,34 @@ async def test_stored_picture(open_client: OpenClient) -> None:
     assert asked(provider).capability is Capability.INPAINTING
 
 
-@pytest.mark.parametrize(
-    ("fields", "param"),
-    [
-        pytest.param({"mask": png(64, 64)}, "mask", id="opaque-mask"),
-        pytest.param({"mask": mask(size=(32, 64))}, "mask", id="mask-of-another-size"),
-        pytest.param({"mask": b"no picture"}, "mask", id="no-mask"),
-        pytest.param({"image": b"<svg/>"}, "image.0", id="no-picture"),
-        pytest.param({"n": 11}, "n", id="too-many"),
-        pytest.param({"size": "0x0"}, "width", id="no-size"),
-        pytest.param({"background": "transparent"}, "background", id="transparent"),
-        pytest.param({"output_format": "gif"}, "output_format", id="gif"),
-        pytest.param({"extra_body": {"sed": 7}}, "sed", id="slip-of-the-pen"),
-        pytest.param({"extra_body": {"prompt": ""}}, "prompt", id="no-prompt"),
-    ],
-)
-async def test_refused(
-    open_client: OpenClient, fields: dict[str, Any], param: str
-) -> None:
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "opaque mask": ({"mask": png(64, 64)}, "mask"),
+    "mask of another size": ({"mask": mask(size=(32, 64))}, "mask"),
+    "broken mask": ({"mask": b"no picture"}, "mask"),
+    "no picture": ({"image": b"<svg/>"}, "image.0"),
+    "too many": ({"n": 11}, "n"),
+    "no size": ({"size": "0x0"}, "width"),
+    "transparent": ({"background": "transparent"}, "background"),
+    "gif": ({"output_format": "gif"}, "output_format"),
+    "slip of the pen": ({"extra_body": {"sed": 7}}, "sed"),
+    "no prompt": ({"extra_body": {"prompt": ""}}, "prompt"),
+}
+"""What is wrong, what is sent, and the field that is named."""
+
+
+async def test_refused(open_client: OpenClient) -> None:
     """What cannot be done is refused by the name of the field, and costs nothing."""
     provider = FakeProvider()
-    sent = {"image": png(64, 64), "prompt": "a door", "size": "64x64"} | fields
+    sent = {"image": png(64, 64), "prompt": "a door", "size": "64x64"}
+    named: dict[str, str | None] = {}
 
     async with open_client(provider) as http, client_of(http) as client:
-        with pytest.raises(BadRequestError) as caught:
-            await client.images.edit(**sent)
+        for case, (fields, _) in BAD.items():
+            with pytest.raises(BadRequestError) as caught:
+                await client.images.edit(**(sent | fields))
+            named[case] = caught.value.param
 
-    assert caught.value.param == param
+    assert named == {case: param for case, (_, param) in BAD.items()}
     assert provider.calls == []
 
 
