@@ -93,6 +93,7 @@ def operation_span(
         traced.note(
             **_common(name, capability),
             gen_ai__request__model=request.model,
+            gen_ai__request__seed=getattr(request, "seed", None),
             gaia__operation_id=operation_id,
             gaia__campaign_id=request.campaign_id,
         )

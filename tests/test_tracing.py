@@ -56,7 +56,9 @@ async def test_an_operation_has_one_span(open_gaia: OpenGaia, spans: Spans) -> N
     provider = FakeProvider(price_usd="0.02")
     async with open_gaia(provider) as gaia:
         response = await gaia.generate(
-            GenerateRequest(prompt="a secret keep", num_images=2, campaign_id="c")
+            GenerateRequest(
+                prompt="a secret keep", num_images=2, seed=7, campaign_id="c"
+            )
         )
     attempt, operation = spans()
 
@@ -67,6 +69,7 @@ async def test_an_operation_has_one_span(open_gaia: OpenGaia, spans: Spans) -> N
         "gen_ai.output.type": "image",
         "gen_ai.provider.name": "fake",
         "gen_ai.request.choice.count": 2,
+        "gen_ai.request.seed": 7,
         "gen_ai.response.model": response.model,
         "gaia.capability": "text-to-image",
         "gaia.operation_id": response.operation_id,

@@ -245,7 +245,7 @@ async def _brought_in(
     for count, item in enumerate(body.requests):
         place = f"requests.{count}."
         if time.monotonic() > until:
-            raise RefusedError(status.HTTP_504_GATEWAY_TIMEOUT, "batch_pictures")
+            raise RefusedError(_UNFIT, "batch_pictures")
         if await request.is_disconnected():
             raise ClientGoneError
         try:
