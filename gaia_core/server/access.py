@@ -81,7 +81,7 @@ def principal_of(who: object) -> Principal | None:
     raise TypeError(message)
 
 
-def nobody_asked() -> Principal:
+async def nobody_asked() -> Principal:
     """Take every caller for the owner of this machine: an ``auth`` for local use."""
     return OWNER
 

@@ -107,15 +107,16 @@ def _router(site: Site, auth: Auth) -> APIRouter:
         redirect_slashes=False,
         form_limits={"max_fields": MOST_PARTS, "max_files": MOST_PARTS},
     )
+    # A route is looked for in this order, which takes time: what is busy comes first.
     whole.include_router(linked(site))
-    for routes in PUBLIC:
-        whole.include_router(routes)
-    for routes in OPEN:
-        whole.include_router(routes, dependencies=[Depends(name_caller)])
     for routes in PROTECTED:
         whole.include_router(
             routes, dependencies=[Depends(same_site), Depends(name_caller)]
         )
+    for routes in OPEN:
+        whole.include_router(routes, dependencies=[Depends(name_caller)])
+    for routes in PUBLIC:
+        whole.include_router(routes)
     return whole
 
 

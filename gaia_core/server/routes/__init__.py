@@ -26,8 +26,8 @@ PUBLIC: tuple[APIRouter, ...] = (page.routes,)
 OPEN: tuple[APIRouter, ...] = (health.routes,)
 """Open to whoever reaches the server; a known caller is told more."""
 PROTECTED: tuple[APIRouter, ...] = (
-    models.routes,
     images.routes,
+    models.routes,
     batches.routes,
     operations.routes,
     pictures.routes,
