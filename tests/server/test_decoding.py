@@ -9,10 +9,13 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from PIL import Image as pillow  # noqa: N813  modules are not written so here
 
 from gaia_core.images import Image
+from gaia_core.server import decoding
+from gaia_core.server.decoder import ACCEPTED, HEAD
 from gaia_core.server.decoding import Decoders, _Worker
 from gaia_core.server.problems import RefusedError
 from gaia_core.testing import png
@@ -33,6 +36,45 @@ def _big() -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
+
+
+@attrs.frozen
+class Hold:
+    """Every large picture waits as long as a file is there."""
+
+    path: Path
+
+    def begin(self) -> None:
+        """Have them wait."""
+        self.path.touch()
+
+    def end(self) -> None:
+        """Let them go."""
+        self.path.unlink()
+
+
+@pytest.fixture(name="hold")
+def _hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hold:
+    """Have large pictures wait."""
+    hold = Hold(tmp_path / "hold")
+    hold.begin()
+    program = tmp_path / "decoder.py"
+    program.write_text(
+        "import importlib.util, os, sys, time\n"
+        f"path = {str(decoding._PROGRAM)!r}\n"
+        "spec = importlib.util.spec_from_file_location('decoder', path)\n"
+        "decoder = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(decoder)\n"
+        "clean = decoder.clean\n"
+        "def patient(data):\n"
+        f"    while len(data) > 1_000 and os.path.exists({str(hold.path)!r}):\n"
+        "        time.sleep(0.01)\n"
+        "    return clean(data)\n"
+        "decoder.clean = patient\n"
+        "decoder._serve(*map(int, sys.argv[1:3]))\n"
+    )
+    monkeypatch.setattr(decoding, "_PROGRAM", program)
+    return hold
 
 
 @asynccontextmanager
@@ -143,14 +185,17 @@ async def test_processes_are_confined() -> None:
 
 
 @linux_only
-async def test_every_picture_has_a_process_of_its_own(big: bytes) -> None:
+async def test_every_picture_has_a_process_of_its_own(big: bytes, hold: Hold) -> None:
     """What one picture does to its process, the next one never meets."""
     async with opened(count=1) as decoders:
         await decoders.clean(png())
         worker = only(decoders)
         job, first = await at_work(worker, big, decoders)
+        hold.end()
         await job
+        hold.begin()
         job, second = await at_work(worker, big, decoders)
+        hold.end()
         await job
 
         assert first != second
@@ -188,9 +233,10 @@ async def test_processes_end_with_the_server(tmp_path: Path) -> None:
 # -- what goes wrong -------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("hold")
 async def test_a_picture_has_only_so_long(big: bytes) -> None:
     """What takes too long is stopped; whoever comes next does not notice."""
-    async with opened(count=1, seconds=0.02) as decoders:
+    async with opened(count=1, seconds=0.05) as decoders:
         with pytest.raises(RefusedError) as caught:
             await decoders.clean(big)
 
@@ -226,7 +272,7 @@ async def test_a_picture_has_only_so_much_memory(big: bytes) -> None:
     ],
 )
 async def test_a_process_is_killed_at_work(
-    big: bytes, victim: Callable[[_Worker, int], int]
+    big: bytes, hold: Hold, victim: Callable[[_Worker, int], int]
 ) -> None:
     """Its picture is refused, the others come through, and another takes its place."""
     async with opened(count=2) as decoders:
@@ -237,6 +283,7 @@ async def test_a_process_is_killed_at_work(
         other = asyncio.create_task(decoders.clean(big))
         with pytest.raises(RefusedError) as caught:
             await job
+        hold.end()
         same = await other
         after = await asyncio.gather(*(decoders.clean(png()) for _ in range(4)))
 
@@ -273,6 +320,43 @@ async def test_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert code(caught) == (503, "busy")
     assert caught.value.retry_after
+    assert after.width == 64
+
+
+LIES = {
+    "junk": b"\xff" * 64,
+    "too-many-pixels": HEAD.pack(1, 100_000, 100_000, True, 0),
+    "no-pixels": HEAD.pack(1, 0, 0, True, 0),
+    "unknown-type": HEAD.pack(9, 8, 8, True, 0),
+    "another-type": HEAD.pack(2, 8, 8, True, 0),
+    "no-picture": HEAD.pack(1, 8, 8, False, 6) + b"<svg/>",
+    "endless": HEAD.pack(1, 8, 8, False, 2**32 - 1),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("answer", LIES.values(), ids=LIES)
+async def test_no_process_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """Whoever took one over can refuse a picture, and get nothing else in."""
+    program = tmp_path / "decoder.py"
+    program.write_text(
+        "import sys\n"
+        "sys.stdin.buffer.read(4)\n"
+        f"sys.stdout.buffer.write({ACCEPTED!r})\n"
+        "sys.stdout.buffer.flush()\n"
+        f"sys.stdin.buffer.read({len(png())})\n"
+        f"sys.stdout.buffer.write({answer!r})\n"
+    )
+    async with opened(count=1) as decoders:
+        with monkeypatch.context() as patch:
+            patch.setattr(decoding, "_PROGRAM", program)
+            with pytest.raises(RefusedError) as caught:
+                await decoders.clean(png())
+        after = await decoders.clean(png())
+
+    assert code(caught) == (422, "invalid_image")
     assert after.width == 64
 
 
@@ -320,6 +404,7 @@ async def test_who_gives_up_costs_no_process() -> None:
 
 
 @linux_only
+@pytest.mark.usefixtures("hold")
 async def test_closing_waits_for_nobody(big: bytes) -> None:
     """Whoever is being looked at when the server stops is told so."""
     decoders = Decoders(count=1)
