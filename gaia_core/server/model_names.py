@@ -1,5 +1,6 @@
 """What clients of other programs call models: by one word, provider and all."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import attrs
@@ -60,13 +61,12 @@ class ModelNames:
         """
         wanted = frozenset(capabilities)
         usable = [model for model in self._usable() if model.capabilities & wanted]
+        count = Counter(model.id for model in usable)
         names: dict[str, ModelInfo] = {}
         for model in usable:
-            if sum(other.id == model.id for other in usable) > 1:
-                names.setdefault(model.id, model)
+            names.setdefault(model.id, model)
+            if count[model.id] > 1:
                 names[f"{model.provider}/{model.id}"] = model
-            else:
-                names[model.id] = model
         return names
 
     def addressed(self, name: str | None) -> Addressed:

@@ -12,7 +12,6 @@ from gaia_core.server.answers import Writer, headers_of
 from gaia_core.server.asking import serve
 from gaia_core.server.dialects import write_json
 from gaia_core.server.model_names import AUTO, DRAWING, names_of
-from gaia_core.server.problems import RefusedError
 from gaia_core.server.routes.automatic1111 import answers, work
 from gaia_core.server.routes.automatic1111.answers import Listed
 from gaia_core.server.routes.automatic1111.dialect import WebUiRoute
@@ -225,12 +224,13 @@ async def memory(_: Reader) -> Response:
     )
 
 
-@routes.get("/sdapi/v1/{name}")
-async def empty_list(name: str, _: Reader) -> Response:
-    """List nothing of what there is none of."""
-    if name not in _EMPTY_LISTS:
-        raise RefusedError(404, "not_found")
+async def nothing(_: Reader) -> Response:
+    """List nothing: there is none of it here."""
     return write_json([])
+
+
+for _name in _EMPTY_LISTS:
+    routes.add_api_route(f"/sdapi/v1/{_name}", nothing, methods=["GET"])
 
 
 async def _drawn(
