@@ -21,7 +21,7 @@ Serve = Callable[..., AbstractAsyncContextManager[str]]
 OpenClient = Callable[..., AbstractAsyncContextManager[httpx.AsyncClient]]
 
 
-class _Quiet(uvicorn.Server):
+class Quiet(uvicorn.Server):
     """A server that leaves the signals of this process alone."""
 
     @contextlib.contextmanager
@@ -34,7 +34,7 @@ class _Quiet(uvicorn.Server):
 async def serving(app: FastAPI, **options: Any) -> AsyncIterator[str]:
     """Serve an app on a free port; give its address."""
     config = uvicorn.Config(app, port=0, log_level="warning", **options)
-    server = _Quiet(config)
+    server = Quiet(config)
     task = asyncio.create_task(server.serve())
     async with asyncio.timeout(30):
         while not server.started:
