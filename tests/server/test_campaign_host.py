@@ -130,13 +130,14 @@ async def test_its_users_are_gaias_principals(url: str) -> None:
 
 
 async def test_nobody_gets_in_without_logging_in(url: str) -> None:
-    """The host's own dependency decides, in its own words."""
+    """The host's own dependency decides for its own routes and for Gaia's."""
     async with httpx.AsyncClient(base_url=url) as nobody:
         own = await nobody.post("/campaigns/a/scenes", json={"words": "a keep"})
         gaias = await nobody.post("/api/images/generate", json={"prompt": "a keep"})
 
     assert (own.status_code, gaias.status_code) == (401, 401)
     assert own.json() == {"detail": "Log in first."}
+    assert gaias.json()["error_code"] == "unauthorised"
 
 
 async def test_what_cannot_be_drawn_is_told(url: str) -> None:
