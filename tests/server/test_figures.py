@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gaia_core.errors import ContentFilteredError
+from gaia_core.server.schemas.figures import StatsOut
 from gaia_core.testing import FakeProvider
 from tests.server.conftest import OpenClient
 
@@ -27,6 +28,7 @@ async def test_the_figures_add_up(open_client: OpenClient) -> None:
             await client.post("/api/images/generate", json={"prompt": "a keep"})
         found = (await client.get("/api/stats")).json()
 
+    StatsOut.model_validate(found)
     assert set(found) >= OWNERS
     assert (found["total_requests"], found["success_rate"]) == (4, 0.75)
     assert (found["successful_requests"], found["failed_requests"]) == (3, 1)

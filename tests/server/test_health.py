@@ -17,6 +17,7 @@ from gaia_core.catalog import Health, HealthLevel
 from gaia_core.errors import ProviderConnectionError
 from gaia_core.hookspecs import hookimpl
 from gaia_core.server import Principal, Scope, create_app
+from gaia_core.server.schemas.health import HealthOut, ProviderHealthOut
 from gaia_core.testing import FakeProvider
 from tests.server.conftest import OpenClient, serving, settings_in
 from tests.waiting import HeldProvider
@@ -64,8 +65,11 @@ async def test_everybody_learns_that_it_serves(open_client: OpenClient) -> None:
     """A load balancer needs no key, and learns no more than it needs."""
     async with open_client(FakeProvider(), auth=by_name) as client:
         answer = await client.get("/api/health")
+        head = await client.head("/api/health")
 
     assert answer.status_code == 200
+    assert head.status_code == 200
+    assert head.content == b""
     assert set(answer.json()) == {"status", "version", "timestamp", "ledger"}
     assert answer.json()["status"] == "healthy"
 
@@ -79,6 +83,7 @@ async def test_a_known_caller_learns_more(
     async with open_client(FakeProvider(), keyless, auth=by_name) as client:
         found = (await client.get("/api/health", headers=headers)).json()
 
+    HealthOut.model_validate(found)
     assert found["status"] == "healthy"
     assert found["failed_plugins"] == []
     assert set(found["providers"]["fake"]) >= {*OWNERS, "timestamp"}
@@ -228,6 +233,7 @@ async def test_asking_says_how_far_it_came(
         )
 
     found = answer.json()
+    ProviderHealthOut.model_validate(found)
     assert (found["status"], found["reason"]) == (status, said)
     assert found["level"] == (level if status == "healthy" else reaches)
     assert found["connected"] is (found["level"] in WORKING)

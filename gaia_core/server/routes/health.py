@@ -63,6 +63,7 @@ class OpenRoute(GaiaRoute):
 routes = APIRouter(route_class=OpenRoute, tags=["health"])
 
 
+@routes.head("/api/health", include_in_schema=False)
 @routes.get(
     "/api/health",
     responses={
