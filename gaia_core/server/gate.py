@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gaia_core.observability import get_logger
 from gaia_core.server.dialects import problem_in
 from gaia_core.server.guards import name_of, names_of
+from gaia_core.server.intakes import size_of_body
 from gaia_core.server.problems import Problem, RefusedError, problem_of
 from gaia_core.server.site import Site
 from gaia_core.server.telemetry import count, is_counted, server_span
@@ -79,10 +80,9 @@ class Gate:
         _log(scope, answer)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
-        traffic = self.site.traffic
-        traffic.under_way += 1
+        size = size_of_body(scope)
         try:
-            with server_span(scope) as note_status:
+            with self.site.traffic.request(size), server_span(scope) as note_status:
                 await self.app(scope, receive, answer.send_safely)
                 note_status(answer.status)
         except Exception as error:  # noqa: BLE001  a client must be answered
@@ -91,8 +91,6 @@ class Gate:
             if not answer.status:
                 response = self.respond(scope, problem)
                 await response(scope, receive, answer.send_safely)
-        finally:
-            traffic.under_way -= 1
 
     def _refusal(self, scope: Scope) -> RefusedError | None:
         if self.site.traffic.closing.is_set():

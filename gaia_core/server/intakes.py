@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from fastapi import Request, params
 from fastapi.routing import APIRoute
+from starlette.types import Scope
 
 from gaia_core.server.problems import RefusedError
 
@@ -112,3 +113,16 @@ def _counted(receive: Receive, most: int) -> Receive:
         return message
 
     return receive_some
+
+
+def size_of_body(scope: Scope) -> int:
+    """Say how many bytes the body of a request may come to; 0: hardly any."""
+    if scope["method"] in _BODILESS:
+        return 0
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            size = int(value) if len(value) <= len(str(FORM_BODY)) else FORM_BODY
+            return size if size > SMALL_BODY else 0
+        if name == b"transfer-encoding":
+            return JSON_BODY
+    return 0

@@ -1,6 +1,7 @@
 """Where requests may come from, and how much of them is taken."""
 
 import asyncio
+import base64
 import json
 from collections.abc import AsyncIterator
 
@@ -8,7 +9,7 @@ import httpx
 import pytest
 
 from gaia_core.requests import GenerateRequest
-from gaia_core.server import guards, intakes
+from gaia_core.server import guards, intakes, traffic
 from gaia_core.server.intakes import FORM_BODY, JSON_BODY, SMALL_BODY
 from gaia_core.settings import ServerSettings
 from gaia_core.testing import FakeProvider
@@ -324,6 +325,36 @@ async def test_nested_options_are_taken_or_refused(open_client: OpenClient) -> N
         )
 
     assert answer.status_code in {200, 422}
+
+
+async def test_bodies_leave_room_for_each_other(
+    open_client: OpenClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large bodies wait their turn; what is small goes on."""
+    monkeypatch.setattr(traffic, "MOST_HELD", JSON_BODY)
+    provider = HeldProvider()
+    picture = base64.b64encode(b" " * 2 * SMALL_BODY).decode()
+
+    async with open_client(provider) as client:
+        first = asyncio.create_task(
+            client.post(MAKE, content=_then(DRAGON, SMALL_BODY), headers=JSON)
+        )
+        await provider.called()
+        second = await client.post(MAKE, json=DRAGON | {"image_base64": picture})
+        small = await client.post(MAKE, json={"prompt": ""})
+        provider.go.set()
+        made = await first
+
+    assert (second.status_code, small.status_code) == (503, 422)
+    assert second.json()["error_code"] == "busy"
+    assert second.headers["Retry-After"] == "1"
+    assert made.status_code == 200
+
+
+async def _then(document: dict[str, str], size: int) -> AsyncIterator[bytes]:
+    """Give a document in pieces, with white space behind it."""
+    yield json.dumps(document).encode()
+    yield b" " * size
 
 
 # -- how many at a time -----------------------------------------------------------
