@@ -19,6 +19,7 @@ from gaia_core.responses import (
     StoredImage,
 )
 from gaia_core.server.access import Principal
+from gaia_core.server.serving import bytes_of
 from gaia_core.server.site import Site
 
 
@@ -152,7 +153,7 @@ class Writer:
 
     async def encoded(self, image: StoredImage) -> orjson.Fragment:
         """Read a picture, and write it as a JSON text in base64."""
-        return quoted_base64(await self.site.gaia.storage.read(image.id))
+        return quoted_base64(await bytes_of(image, self.site))
 
 
 def quoted_base64(data: bytes) -> orjson.Fragment:

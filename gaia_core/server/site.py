@@ -18,6 +18,7 @@ from gaia_core.server.keys import KeyRing
 from gaia_core.server.links import Links
 from gaia_core.server.resending import Resends
 from gaia_core.server.runner import BatchRunner
+from gaia_core.server.shown import Shown
 from gaia_core.server.traffic import Traffic
 from gaia_core.server.watched import Watched
 from gaia_core.server.webui import WebUi
@@ -41,6 +42,7 @@ class Site:
         keys: Who the keys stand for that callers present.
         runner: What works on batches.
         watched: What is under way here, and how far it is.
+        shown: What pictures were asked for of late.
         traffic: How many requests are being served, and whether more are.
         resends: The keys of requests that clients may send again.
         checks: What asks providers how they are.
@@ -53,6 +55,7 @@ class Site:
     keys: KeyRing = attrs.field(init=False)
     runner: BatchRunner = attrs.field(init=False)
     watched: Watched = attrs.field(factory=Watched, init=False)
+    shown: Shown = attrs.field(factory=Shown, init=False)
     traffic: Traffic = attrs.field(factory=Traffic, init=False)
     resends: Resends = attrs.field(factory=Resends, init=False)
     checks: HealthChecks = attrs.field(init=False)

@@ -96,17 +96,14 @@ async def _seen_by(viewer: Principal | None, image_id: str, site: Site) -> Store
     Raises:
         RefusedError: If there is none, or it is not theirs.
     """
-    if ID.fullmatch(image_id) and await _may_see(viewer, image_id, site):
-        image = await site.gaia.storage.get(image_id)
+    if ID.fullmatch(image_id):
+        name = None if viewer is None else viewer.name
+        image = await site.shown.find(
+            image_id, name, gaia=site.gaia, gallery=site.gallery
+        )
         if image is not None:
             return image
     raise RefusedError(status.HTTP_404_NOT_FOUND, "not_found")
-
-
-async def _may_see(viewer: Principal | None, image_id: str, site: Site) -> bool:
-    if viewer is None:
-        return True
-    return await site.gallery.find(image_id, principal=viewer.name) is not None
 
 
 # -- the gallery ------------------------------------------------------------------
