@@ -68,7 +68,12 @@ class Picker {
     list.addEventListener("change", () => this.choose(this.read(list)));
     // A click or Enter on a choice is all it takes; arrow keys only look around.
     list.addEventListener("click", (event) => event.target.closest("label") && event.detail > 0 && box.close());
-    list.addEventListener("keydown", (event) => event.key === "Enter" && box.close());
+    list.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !event.target.matches("input")) return;
+      // Otherwise the same key would press the button that has the focus next.
+      event.preventDefault();
+      box.close();
+    });
     (list.querySelector("input:checked") ?? search).focus();
   }
 

@@ -85,8 +85,14 @@ def _open_page(open_client: OpenClient, browser: Browser) -> OpenPage:
             watch.begin(page)
             await page.goto(f"/#{view}")
             await page.wait_for_selector(f"#{view}:not([hidden])")
-            yield page
-            await context.close()
+            try:
+                yield page
+            finally:
+                # A server does not stop before what it has begun has ended.
+                for held in providers:
+                    if isinstance(held, HeldProvider):
+                        held.go.set()
+                await context.close()
             assert not is_watched or watch.troubles == []
 
     return open_page
