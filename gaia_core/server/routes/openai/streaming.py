@@ -1,11 +1,12 @@
 """Pictures as events: what they look like so far, and then what they are."""
 
 import asyncio
-from collections.abc import Awaitable
+from typing import Any
 
 import attrs
 from fastapi import Request, Response
 
+from gaia_core.context import Progress, ignore_progress
 from gaia_core.images import Image
 from gaia_core.responses import ImageResponse
 from gaia_core.server.live import LiveAnswer, event
@@ -31,21 +32,19 @@ class _Previews:
     index: int = 0
     has_any: asyncio.Event = attrs.field(factory=asyncio.Event)
     latest: tuple[float, Image | None] = (0.0, None)
-    _listener: object = None
+    _listener: Progress = ignore_progress
 
     def tell(self, fraction: float, preview: Image | None) -> None:
         """Hear how far it is."""
         self.latest = (fraction, preview or self.latest[1])
         if preview is not None and self.wanted:
             self.has_any.set()
-        if callable(self._listener):
-            self._listener(*self.latest)
+        self._listener(*self.latest)
 
-    def listen(self, listener: object) -> None:
+    def listen(self, listener: Progress) -> None:
         """Say who hears of it, from what is known already on."""
         self._listener = listener
-        if callable(listener) and self.latest[1] is not None:
-            listener(*self.latest)
+        listener(*self.latest)
 
     def take(self, fraction: float, preview: Image | None) -> int | None:
         """Give the number of a preview, if it is its turn."""
@@ -73,7 +72,7 @@ async def stream(answers: Answers, request: Request, route: str) -> Response:
         working.cancel()
         raise
 
-    async def work(tell: object) -> bytes:
+    async def work(tell: Progress) -> bytes:
         previews.listen(tell)
         response = await working
         return b"".join(
@@ -98,13 +97,9 @@ async def stream(answers: Answers, request: Request, route: str) -> Response:
 async def _begun(working: "asyncio.Future[ImageResponse]", previews: _Previews) -> None:
     """Wait until there is something to tell, or for long enough."""
     first = asyncio.ensure_future(previews.has_any.wait())
-    waiting: set[Awaitable[object]] = {working, first}
+    waiting: tuple[asyncio.Future[Any], ...] = (working, first)
     try:
-        await asyncio.wait(
-            waiting,  # type: ignore[type-var]
-            timeout=EARLY,
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await asyncio.wait(waiting, timeout=EARLY, return_when=asyncio.FIRST_COMPLETED)
     finally:
         first.cancel()
     if working.done():

@@ -1,6 +1,7 @@
 """Requests of OpenAI's clients, on their way to the core and back."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import cast
 
@@ -109,19 +110,20 @@ async def response_to(
     Raises:
         GaiaError: As `Gaia.generate`.
     """
+    ends = time.monotonic() + PATIENCE
     try:
-        async with asyncio.timeout(PATIENCE if job.first_try else None):
-            while True:
-                try:
-                    response = await serve(job.order, site, progress=progress)
-                    return cast("ImageResponse", response)
-                except OperationInProgressError as error:
-                    if job.first_try is None:
-                        raise
-                    await asyncio.sleep(error.retry_after)
+        while True:
+            try:
+                response = await serve(job.order, site, progress=progress)
+                return cast("ImageResponse", response)
+            except OperationInProgressError as error:
+                if job.first_try is None or time.monotonic() > ends:
+                    raise
+                await asyncio.sleep(error.retry_after)
     except Exception as error:
         problem = problem_of(error)
-        if problem.billed is False and problem.code != "internal":
+        is_over = not isinstance(error, OperationInProgressError)
+        if is_over and problem.billed is False and problem.code != "internal":
             site.resends.forget(job.first_try)
         raise
 
