@@ -147,6 +147,7 @@ async def test_what_was_sent_is_waited_for(start: Start, tmp_path: Path) -> None
             await until(lambda: served.sent() == MANY)
             served.ask()
             late = await _refused(served.url)
+            assert "server" not in late.headers
             served.let_go()
             answers = await asyncio.gather(*making)
         code = await served.ended()
@@ -191,6 +192,29 @@ async def test_what_nobody_waits_for_is_finished_too(
         served.ask(signal.SIGINT)
         await until(lambda: _says(tmp_path, "gaia.server_stopping"))
         served.let_go()
+        code = await served.ended()
+
+    assert code == 0
+    assert await _states(tmp_path) == [OperationState.DONE]
+
+
+async def test_who_watches_a_batch_holds_nobody_up(
+    start: Start, tmp_path: Path
+) -> None:
+    """Streams of events end when the server is asked to; what was sent is kept."""
+    batch = {"requests": [{"prompt": "a cat"}]}
+    with start() as served:
+        async with httpx.AsyncClient(base_url=served.url, timeout=PATIENCE) as client:
+            opened = await client.post(
+                "/api/images/batch", json=batch, headers={"Idempotency-Key": "scenes"}
+            )
+            await until(lambda: served.sent() == 1)
+            url = f"/api/images/batch/{opened.json()['batch_id']}/events"
+            async with client.stream("GET", url) as stream:
+                served.ask()
+                async for _ in stream.aiter_bytes():
+                    pass
+            served.let_go()
         code = await served.ended()
 
     assert code == 0
