@@ -33,6 +33,12 @@ MOST_REFUSALS = 30
 SPAN = 60.0
 """Seconds after which the wrong keys of an address are forgotten."""
 
+_PASSED_ON = frozenset(
+    {
+        *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+        *("x-real-ip", "via"),
+    }
+)
 _MOST_ADDRESSES = 10_000
 _MOST_LOGGED = 5
 _LONGEST = 512
@@ -152,7 +158,7 @@ async def bearer(request: Request) -> Principal | None:
     ``server.require_auth = false`` takes who presents none for the owner.
     """
     if request.state.gaia_site.settings.require_auth is False:
-        return await bearer_or_owner(request)
+        return await _known_or_owner(request)
     key = presented(request)
     return None if key is None else await _principal(request, key)
 
@@ -160,6 +166,16 @@ async def bearer(request: Request) -> Principal | None:
 async def bearer_or_owner(request: Request) -> Principal | None:
     """
     Name the caller by their key, or take who has none for the owner.
+
+    What a proxy has passed on comes from anywhere: it needs a key.
+    """
+    is_passed_on = not _PASSED_ON.isdisjoint(request.headers.keys())
+    return await (bearer if is_passed_on else _known_or_owner)(request)
+
+
+async def _known_or_owner(request: Request) -> Principal | None:
+    """
+    Take who has no key for the owner.
 
     Many clients cannot go without a key and send some word instead: what does not
     look like one of ours counts as none here.

@@ -200,6 +200,22 @@ async def test_on_this_machine_a_key_is_optional(
     assert answer.status_code == status
 
 
+@pytest.mark.parametrize(
+    "header",
+    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "Via"],
+)
+async def test_what_a_proxy_passes_on_needs_a_key(
+    open_client: OpenClient, header: str
+) -> None:
+    """A proxy that nobody told the server of does not open it to everybody."""
+    async with open_client(auth=None) as client:
+        passed_on = await client.get(OWN, headers={header: "192.0.2.1"})
+    async with open_client(auth=None, server={"require_auth": False}) as client:
+        open_to_all = await client.get(OWN, headers={header: "192.0.2.1"})
+
+    assert (passed_on.status_code, open_to_all.status_code) == (401, 200)
+
+
 async def test_elsewhere_a_key_is_needed(open_client: OpenClient) -> None:
     """Where others can reach the server, nobody is taken for the owner."""
     async with open_client(auth=None, server={"host": "192.0.2.1"}) as client:
