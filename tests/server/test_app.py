@@ -1,22 +1,25 @@
 """The app as a whole."""
 
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import schemathesis
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 from gaia_core import Gaia
 from gaia_core.server import create_app, nobody_asked, router
 from gaia_core.server.app import _auth_for
 from gaia_core.server.keys import bearer, bearer_or_owner
 from gaia_core.settings import ServerSettings
-from gaia_core.testing import FakeProvider
+from gaia_core.testing import FakeProvider, capture_events
 from tests.server.conftest import OpenClient, serving, settings_in
 
+CANARY = "canary-0123456789"
 PROBLEM = {
     "success",
     "error",
@@ -141,6 +144,38 @@ async def test_nothing_is_redirected(open_client: OpenClient) -> None:
         ]
 
     assert [status for status in statuses if 300 <= status < 400] == []
+
+
+async def test_what_nobody_foresaw_is_answered_without_a_word_of_it(
+    tmp_path: Path,
+) -> None:
+    """A failure of our own says nothing of itself; half an answer is cut off."""
+    app = _app(tmp_path)
+
+    async def fail(_request: Request) -> Response:
+        raise RuntimeError(CANARY)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"half"
+        raise RuntimeError(CANARY)
+
+    async def fail_late(_request: Request) -> Response:
+        return StreamingResponse(pieces())
+
+    app.add_route("/fail", fail)
+    app.add_route("/fail-late", fail_late)
+    with capture_events() as events:
+        async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+            whole = await client.get("/fail")
+            with pytest.raises(httpx.RemoteProtocolError):
+                await client.get("/fail-late")
+
+    assert whole.status_code == 500
+    assert whole.json()["error_code"] == "internal"
+    assert CANARY not in whole.text
+    assert whole.headers["X-Content-Type-Options"] == "nosniff"
+    failures = [event for event in events if event["event"] == "gaia.server_failed"]
+    assert [event["error"] for event in failures] == ["RuntimeError"] * 2
 
 
 # -- who is asked for a key -------------------------------------------------------
