@@ -292,7 +292,7 @@ async def test_other_factors(open_client: OpenClient) -> None:
 SILLYTAVERN = {
     "url": "http://localhost:7860",
     "auth": "wizard:gaia_secret",
-    "prompt": "a keep",
+    "prompt": "a keep <lora:castles:0.8>",
     "negative_prompt": "fog",
     "sampler_name": "Euler a",
     "scheduler": "automatic",
@@ -326,6 +326,7 @@ async def test_what_sillytavern_sends(open_client: OpenClient) -> None:
     assert response.status_code == 200
     assert (info["width"], info["height"]) == (128, 128)
     assert info["gaia"]["warnings"] == [
+        "<lora:…> in prompt ignored",
         "override_settings.CLIP_stop_at_last_layers ignored",
         "restore_faces ignored",
         "sampler_name ignored",

@@ -113,6 +113,32 @@ async def test_real_keys(open_client: OpenClient) -> None:
     assert response.data
 
 
+async def test_pictures_of_others(open_client: OpenClient) -> None:
+    """What belongs to another key is not there, neither to edit nor to name."""
+    keys = {"mine": ["make", "read"], "yours": ["make", "read"]}
+
+    async def by_key(request: Request) -> Principal:
+        name = request.headers["authorization"].removeprefix("Bearer ")
+        return Principal(name=name, scopes=keys[name])
+
+    provider = FakeProvider()
+    async with open_client(provider, auth=by_key) as http:
+        async with client_of(http, api_key="mine") as client:
+            made = await generate(client)
+        response = await http.post(
+            "/v1/images/edits",
+            files={
+                "prompt": (None, "in winter"),
+                "image_id": (None, made.data[0].id),
+            },
+            headers={"Authorization": "Bearer yours"},
+        )
+
+    assert response.status_code == 404
+    assert response.json()["error"]["param"] == "image_id"
+    assert len(provider.calls) == 1
+
+
 async def test_unknown_model(open_client: OpenClient) -> None:
     """A model nobody has is not found, and the field is named."""
     async with open_client() as http, client_of(http) as client:

@@ -1,6 +1,7 @@
 """Requests of AUTOMATIC1111's clients, on their way to the core."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, cast
@@ -51,6 +52,9 @@ USUAL_UPSCALERS = (
     *("ScuNET GAN", "ScuNET PSNR", "ScuNET", "DAT x2", "DAT x3", "DAT x4"),
 )
 """What clients call upscalers by habit: the policy takes one that is here."""
+
+_NETWORK = re.compile(r"<(lora|lyco|hypernet):", re.IGNORECASE)
+"""How a prompt of the web UI's names layers to load."""
 
 _NAMES = {
     "image_base64": "image",
@@ -279,6 +283,8 @@ def _ignored(body: Txt2ImgIn | Img2ImgIn) -> tuple[str, ...]:
         found.append("mask_blur")
     if body.sampler_name not in (None, "", "Automatic"):
         found.append("sampler_name")
+    if _NETWORK.search(body.prompt):
+        found.append("<lora:…> in prompt")
     found += [
         f"override_settings.{name[:64]}"
         for name, value in body.override_settings.items()
