@@ -1,21 +1,24 @@
 """
 What happens in batches, told to whoever watches.
 
-The ledger's rows are what is told, and each reader reads them for itself, as fast as
-it can: nothing is kept for a slow one, and nothing is lost to it. One look at the
-ledger every now and then is enough for all readers of a batch.
+The ledger's rows are what is told. One look at them every now and then is enough for
+all readers of a batch; one that is slow, or comes back later, reads the ledger for
+itself. So nothing is kept for it, and nothing is lost to it.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
+from itertools import islice
 
 import attrs
 
 from gaia_core.batches import Batches
 from gaia_core.calls import words_of
 from gaia_core.errors import GaiaError
-from gaia_core.ledger import BatchEvent, BatchState
+from gaia_core.ledger import Batch, BatchEvent, BatchState
 from gaia_core.observability import get_logger
 
 POLL = 0.25
@@ -24,6 +27,8 @@ PING = 15.0
 """Seconds of silence after which a reader is told that the server is still there."""
 PAGE = 100
 """How many events are read at once."""
+RECENT = 500
+"""How many of the latest events are kept for all readers of a batch."""
 FINAL = "batch_finished"
 """The kind of the one event behind which nothing is told."""
 
@@ -36,25 +41,33 @@ class _Feed:
     Attributes:
         last_event: The number of the latest event, as far as is known.
         readers: How many there are.
+        recent: The latest events; who is further behind reads the ledger.
         changed: Set, and exchanged for another one, when there is something new.
         looking: What looks at the ledger.
     """
 
-    last_event: int = 0
+    last_event: int
     readers: int = 0
+    recent: deque[BatchEvent] = attrs.field(factory=partial(deque, maxlen=RECENT))
     changed: asyncio.Event = attrs.field(factory=asyncio.Event)
     looking: "asyncio.Task[None] | None" = None
 
-    def tell(self, last_event: int) -> None:
-        """Wake the readers, if there is something new."""
-        if last_event > self.last_event:
-            self.last_event = last_event
-            self.wake()
+    def tell(self, events: Sequence[BatchEvent]) -> None:
+        """Tell the readers what is new."""
+        self.recent.extend(events)
+        self.last_event = events[-1].sequence
+        self.wake()
 
     def wake(self) -> None:
         """Wake the readers."""
         self.changed.set()
         self.changed = asyncio.Event()
+
+    def behind(self, after: int) -> list[BatchEvent] | None:
+        """Give the events behind one, if they are recent enough."""
+        if not self.recent or self.recent[0].sequence > after + 1:
+            return None
+        return list(islice(self.recent, after + 1 - self.recent[0].sequence, None))
 
     async def wait(self, after: int) -> bool:
         """Wait until there is something behind an event; False: it took too long."""
@@ -99,60 +112,21 @@ class Feeds:
             The events, each once and in order, the one that ends the batch as the
             last; None from time to time where nothing happens.
         """
-        with self._joined(batch_id) as feed:
+        batch = await self.batches.get(batch_id)
+        if batch is None:
+            return
+        with self._joined(batch) as feed:
             while not self.is_closing():
-                batch = await self.batches.get(batch_id)
-                async for event in self._since(batch_id, after):
+                async for event in self._behind(batch_id, feed, after):
                     after = event.sequence
                     yield event
                     if event.kind == FINAL:
                         return
-                if batch is None or batch.state is BatchState.FINISHED:
+                if batch.state is BatchState.FINISHED:
+                    # Its last event was known, and what became clear afterwards.
                     return
                 if not await feed.wait(after):
                     yield None
-
-    async def _since(
-        self, batch_id: str, after: int
-    ) -> AsyncGenerator[BatchEvent, None]:
-        while True:
-            page = await self.batches.events(batch_id, after=after, limit=PAGE)
-            for event in page:
-                yield event
-            if len(page) < PAGE:
-                return
-            after = page[-1].sequence
-
-    @contextmanager
-    def _joined(self, batch_id: str) -> Iterator[_Feed]:
-        """Be one of the readers of a batch."""
-        feed = self._feeds.setdefault(batch_id, _Feed())
-        feed.readers += 1
-        if feed.looking is None:
-            feed.looking = asyncio.create_task(self._look(batch_id, feed))
-        try:
-            yield feed
-        finally:
-            feed.readers -= 1
-            if not feed.readers:
-                feed.looking.cancel()
-                del self._feeds[batch_id]
-
-    async def _look(self, batch_id: str, feed: _Feed) -> None:
-        """Look for news, for as long as somebody reads."""
-        while True:
-            await asyncio.sleep(POLL)
-            if self.is_closing():
-                feed.wake()
-                return
-            try:
-                batch = await self.batches.get(batch_id)
-            except GaiaError as error:
-                # The book cannot be read for now; nobody has missed anything.
-                log = get_logger(batch_id=batch_id)
-                log.warning("gaia.events_delayed", error=words_of(error))
-                continue
-            feed.tell(0 if batch is None else batch.last_event)
 
     async def close(self) -> None:
         """Look no more, and let every reader end."""
@@ -163,3 +137,49 @@ class Feeds:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    async def _behind(
+        self, batch_id: str, feed: _Feed, after: int
+    ) -> AsyncGenerator[BatchEvent, None]:
+        """Give the events behind one; from the ledger, if it was long ago."""
+        while (recent := feed.behind(after)) is None:
+            page = await self.batches.events(batch_id, after=after, limit=PAGE)
+            for event in page:
+                after = event.sequence
+                yield event
+            if len(page) < PAGE:
+                return
+        for event in recent:
+            yield event
+
+    @contextmanager
+    def _joined(self, batch: Batch) -> Iterator[_Feed]:
+        """Be one of the readers of a batch."""
+        feed = self._feeds.setdefault(batch.id, _Feed(batch.last_event))
+        feed.readers += 1
+        if feed.looking is None:
+            feed.looking = asyncio.create_task(self._look(batch.id, feed))
+        try:
+            yield feed
+        finally:
+            feed.readers -= 1
+            if not feed.readers:
+                feed.looking.cancel()
+                del self._feeds[batch.id]
+
+    async def _look(self, batch_id: str, feed: _Feed) -> None:
+        """Look for news, for as long as somebody reads."""
+        while not self.is_closing():
+            await asyncio.sleep(POLL)
+            try:
+                news = await self.batches.events(
+                    batch_id, after=feed.last_event, limit=PAGE
+                )
+            except GaiaError as error:
+                # The book cannot be read for now; nobody has missed anything.
+                log = get_logger(batch_id=batch_id)
+                log.warning("gaia.events_delayed", error=words_of(error))
+            else:
+                if news:
+                    feed.tell(news)
+        feed.wake()
