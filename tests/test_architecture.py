@@ -140,6 +140,7 @@ DISTRIBUTIONS = {
     "attr": "attrs",
     "opentelemetry": "opentelemetry-api",
     "google": "google-genai",
+    "httptools": "uvicorn",  # of the extra "standard", which is declared
     "runware": "runware-sdk",
 }
 """Where the name to import and the name to install differ."""

@@ -140,7 +140,7 @@ async def serve(
                 site.gaia, order.request, **order.choices, progress=watched
             )
         except GaiaError as error:
-            note_fallback(error, _has_fallback(error, order, site))
+            note_fallback(error, is_available=_has_fallback(error, order, site))
             raise
 
 

@@ -185,7 +185,7 @@ def problem_of(error: Exception) -> Problem:
     )
 
 
-def note_fallback(error: GaiaError, is_available: bool) -> None:  # noqa: FBT001
+def note_fallback(error: GaiaError, *, is_available: bool) -> None:
     """Note whether another provider could have served what an error ended."""
     vars(error)[_FALLBACK] = is_available
 
