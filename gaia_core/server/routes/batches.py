@@ -30,7 +30,7 @@ from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import TEXTS, RefusedError, code_of
 from gaia_core.server.routes.operations import ID, stored_images
 from gaia_core.server.runner import ROUTE
-from gaia_core.server.schemas.answers import PROBLEMS
+from gaia_core.server.schemas.answers import EVENTS, PROBLEMS
 from gaia_core.server.schemas.batches import (
     BatchesOut,
     BatchIn,
@@ -185,7 +185,7 @@ async def cancel(
     responses={
         200: {
             "description": "What happens, as server-sent events.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": EVENTS},
         },
         204: {"description": "The reader has everything: it need not come back."},
         **PROBLEMS,

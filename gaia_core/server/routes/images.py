@@ -18,6 +18,7 @@ from gaia_core.server.asking import (
 )
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.schemas.answers import (
+    EVENTS,
     PROBLEMS,
     DescriptionOut,
     ImagesOut,
@@ -59,7 +60,7 @@ _KEY: dict[str, Any] = {
 
 def _answers(model: type[Given]) -> dict[int | str, dict[str, Any]]:
     """Say what a making route answers."""
-    events = {live.MEDIA_TYPE: {"schema": {"type": "string"}}}
+    events = {live.MEDIA_TYPE: EVENTS}
     done = {"model": model, "description": "It is made.", "content": events}
     return {200: done, **PROBLEMS}
 

@@ -143,6 +143,19 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 """What every route may answer instead."""
 
 
+EVENTS: dict[str, Any] = {
+    "itemSchema": {
+        "type": "object",
+        "properties": {
+            "event": {"type": "string"},
+            "id": {"type": "string"},
+            "data": {"type": "string", "contentMediaType": "application/json"},
+        },
+    }
+}
+"""What server-sent events look like, in the words of OpenAPI 3.2."""
+
+
 class CandidateOut(Given):
     """
     Who can serve a request.

@@ -40,7 +40,9 @@ class Choosing(Taken):
     user_id: Name | None = None
     policy: Literal["priority", "cheapest", "fastest", "best"] | None = None
     max_cost_usd: Annotated[Decimal, Field(ge=0, le=1_000_000)] | None = None
-    allowed_providers: Annotated[tuple[Name, ...], Field(max_length=64)] | None = None
+    allowed_providers: (
+        Annotated[tuple[Name, ...], Field(min_length=1, max_length=64)] | None
+    ) = None
     provider_options: dict[Name, dict[str, Any]] | None = None
     timeout: Annotated[float, Field(gt=0, le=3_600)] | None = None
     reuse: bool | None = None
