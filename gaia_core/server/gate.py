@@ -77,7 +77,7 @@ class Gate:
         if answer.status and not is_counted(scope):
             metrics, method = self.site.gaia.metrics, scope["method"]
             count(metrics, method, _route_of(scope), answer.status, answer.start)
-        _log(scope, answer)
+        _log(scope, answer, is_served=refusal is None)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         size = size_of_body(scope)
@@ -94,7 +94,10 @@ class Gate:
 
     def _refusal(self, scope: Scope) -> RefusedError | None:
         if self.site.traffic.closing.is_set():
-            return RefusedError(503, "closing", retry_after=CLOSING_SECONDS)
+            closing = RefusedError(503, "closing", retry_after=CLOSING_SECONDS)
+            # Whoever keeps the connection would ask the same server again.
+            closing.headers = {"Connection": "close"}
+            return closing
         if not self._is_for_us(scope):
             return RefusedError(421, "wrong_host")
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
@@ -148,9 +151,10 @@ def _with_safe(headers: Any) -> list[tuple[bytes, bytes]]:
     return found
 
 
-def _log(scope: Scope, answer: _Answer) -> None:
+def _log(scope: Scope, answer: _Answer, *, is_served: bool) -> None:
     """Write one line: whose request it was and how it ended, but not what it said."""
-    level = logging.WARNING if answer.status >= _SERVER_ERROR else logging.INFO
+    is_failure = is_served and answer.status >= _SERVER_ERROR
+    level = logging.WARNING if is_failure else logging.INFO
     if not _is_logged(level):
         return
     state = scope.get("state", {})

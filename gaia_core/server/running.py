@@ -46,6 +46,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_CODE = 128
 _IDLE_SECONDS = 5
 _TICK = 0.05
+_NOT_HTTP = "Invalid HTTP request"
 _ANYWHERE = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound to
 _FILES_BESIDE = 1_000
 
@@ -373,10 +374,11 @@ class _ToLog(logging.Handler):
     """Passes on what uvicorn has to say, so that secrets are masked in it too."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record; what is no HTTP at all is nothing to warn of."""
+        message = record.getMessage()
         get_logger().log(
-            record.levelno,
+            logging.DEBUG if message.startswith(_NOT_HTTP) else record.levelno,
             "gaia.server_noted",
-            message=record.getMessage(),
+            message=message,
             exc_info=record.exc_info,
         )
