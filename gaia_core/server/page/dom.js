@@ -52,13 +52,13 @@ export function debounced(milliseconds, action) {
   };
 }
 
-/** Write an amount of money as people read it: "free", "$0.0038", "$1.20". */
+/** Write an amount of money as people read it, never too little: "free", "$0.0038". */
 export function money(usd) {
   if (usd === null || usd === undefined) return "price unknown";
   if (Number(usd) === 0) return "free";
-  const digits = usd < 0.01 ? 4 : usd < 0.1 ? 3 : 2;
-  const text = Number(usd).toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1");
-  return Number(text) === 0 ? "under $0.0001" : `$${text}`;
+  // To the hundredth of a cent; what a float adds in its last digits is no price.
+  const parts = Math.ceil(Number((usd * 10_000).toFixed(6)));
+  return `$${(parts / 10_000).toFixed(4).replace(/0{1,2}$/, "")}`;
 }
 
 /** Write how long something took. */

@@ -46,10 +46,9 @@ export function answerCard(answer, { title, done = title, source, isCompared = f
 function bylineOf(answer) {
   const others = (answer.attempts ?? []).filter((one) => one.outcome !== "ok" && one.provider !== answer.provider);
   const failed = [...new Set(others.map((one) => one.provider))];
+  const time = answer.is_reused ? "kept from before" : seconds(answer.generation_time);
   return [
-    h("span", {}, answer.service),
-    h("span", {}, answer.model),
-    answer.is_reused ? h("span", {}, "kept from before") : h("span", {}, seconds(answer.generation_time)),
+    h("span", {}, [answer.service, answer.model, time].join(" · ")),
     h("span", { class: answer.cost_usd === 0 ? "tag free" : "tag" }, answer.cost_usd === null ? "price not known yet" : money(answer.cost_usd)),
     failed.length > 0 && h("span", { class: "tag warn" }, `after ${failed.join(", ")} failed`),
   ];
@@ -150,7 +149,7 @@ export function removeBackground(image) {
 
 async function worked(operation, image, fields, { title, done, button }) {
   const body = { image_id: image.id, campaign_id: image.campaign_id ?? campaign(), ...fields };
-  if (!(await agreed(operation, body, { title: done, button }))) return null;
+  if (!(await agreed(operation, body, { title: button, button }))) return null;
   tell("gaia:show", "make");
   return await work(`api/images/${operation}`, body, { title, done, into: bench(), source: image, isCompared: true });
 }

@@ -101,14 +101,15 @@ function failed(card, error, title, { again }) {
     h(
       "div",
       { class: "job-text" },
-      h("h3", {}, isCancelled ? `${title}: called off` : `${title}: it did not work`),
+      h("h3", {}, isCancelled ? "Called off" : "It did not work"),
+      h("p", { class: "hint job-title" }, title),
       isCancelled ? cancelledWords() : problemWords(error),
       h(
         "p",
         { class: "buttons" },
         (isCancelled || error.isWorthRepeating) &&
           h("button", { type: "button", onclick: again }, isCancelled ? "Make it after all" : "Try again"),
-        h("button", { type: "button", class: "quiet", onclick: () => card.remove() }, "Dismiss"),
+        h("button", { type: "button", onclick: () => card.remove() }, "Dismiss"),
       ),
     ),
   );

@@ -190,7 +190,7 @@ async def test_it_is_called_off(open_page: OpenPage) -> None:
         await page.get_by_role("button", name="Cancel").click()
 
         job = page.locator(".job")
-        await expect(job).to_contain_text("a keep: called off")
+        await expect(job).to_contain_text("Called off")
         await expect(job).to_contain_text("What was not sent yet costs nothing.")
         provider.go.set()
         await job.get_by_role("button", name="Make it after all").click()
@@ -384,7 +384,7 @@ async def test_a_price_is_agreed_first(open_page: OpenPage) -> None:
     async with open_page(provider) as page:
         await make(page)
         await page.get_by_role("button", name="Enlarge 2 times").click()
-        dialog = page.get_by_role("dialog", name=f"Enlarged 2{TIMES}")
+        dialog = page.get_by_role("dialog", name=f"Enlarge 2{TIMES}")
         await expect(dialog.locator(".plan-price")).to_have_text("$0.002")
         await page.keyboard.press("Escape")
         await expect(dialog).to_have_count(0)
