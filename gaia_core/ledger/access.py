@@ -136,6 +136,9 @@ class AccessBook(Protocol):
     async def listed(self) -> Sequence[ApiKey]:
         """List the keys, newest first."""
 
+    async def version(self) -> str:
+        """Give what changes whenever a key is added or taken back; it is cheap."""
+
     async def revoke(self, key_id: str) -> ApiKey | None:
         """Take a key back, for good; None if there is none."""
 

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import attrs
-from sqlalchemy import Connection, Row, desc, insert, select, update
+from sqlalchemy import Connection, Row, desc, func, insert, select, update
 
 from gaia_core.ledger import rows
 from gaia_core.ledger.access import ApiKey, Scope
@@ -45,6 +45,10 @@ class SqlAccessBook:
             lambda connection: [_key(row) for row in connection.execute(newest)]
         )
 
+    async def version(self) -> str:
+        """Give what changes whenever a key is added or taken back; it is cheap."""
+        return await self.database.read(_version)
+
     async def revoke(self, key_id: str) -> ApiKey | None:
         """Take a key back, for good; None if there is none."""
         return await self.database.write(partial(_revoke, key_id))
@@ -71,6 +75,12 @@ def _get(key_id: str, connection: Connection) -> ApiKey | None:
     query = select(api_keys).where(api_keys.c.id == rows.clean(key_id))
     row = connection.execute(query).one_or_none()
     return None if row is None else _key(row)
+
+
+def _version(connection: Connection) -> str:
+    counts = func.count(), func.count(api_keys.c.revoked_at)
+    row = connection.execute(select(*counts, func.max(api_keys.c.created_at))).one()
+    return " ".join(map(str, row))
 
 
 def _revoke(key_id: str, connection: Connection) -> ApiKey | None:

@@ -81,6 +81,7 @@ class KeyRing:
 
     token: Secret | None = attrs.field(default=None, repr=False)
     _keys: Mapping[str, ApiKey] = attrs.field(factory=dict, init=False, repr=False)
+    _version: str | None = attrs.field(default=None, init=False)
     _read_at: float = attrs.field(default=float("-inf"), init=False)
     _reading: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False, repr=False)
     _refusals: _Refusals = attrs.field(factory=_Refusals, init=False, repr=False)
@@ -147,8 +148,11 @@ class KeyRing:
             if time.monotonic() - self._read_at < max_age:
                 return
             began = time.monotonic()
-            self._keys = {key.id: key for key in await access.listed()}
-            self._read_at = began
+            # Reading thousands of keys takes a while; that nothing is new, no time.
+            version = await access.version()
+            if version != self._version:
+                self._keys = {key.id: key for key in await access.listed()}
+            self._version, self._read_at = version, began
 
 
 async def bearer(request: Request) -> Principal | None:

@@ -123,6 +123,20 @@ async def test_a_key_is_taken_back_once(ledger: SqlLedger) -> None:
     assert await ledger.access.revoke("0" * 12) is None
 
 
+async def test_what_changes_the_keys_changes_their_version(ledger: SqlLedger) -> None:
+    """A server sees by the version alone that a key was made or taken back."""
+    book, first, second = ledger.access, _key(), _key()
+    seen = [await book.version()]
+    for change in (book.add(first), book.add(second), book.revoke(first.id)):
+        await change
+        seen.append(await book.version())
+
+    await book.revoke(first.id)
+
+    assert len(set(seen)) == 4
+    assert await book.version() == seen[-1]
+
+
 async def test_no_two_keys_share_an_id(ledger: SqlLedger) -> None:
     """A key never takes the place of another."""
     key = _key()

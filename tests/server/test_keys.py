@@ -268,6 +268,12 @@ class _CountedBook:
 
     keys: list[ApiKey] = attrs.field(factory=list)
     reads: int = 0
+    looks: int = 0
+
+    async def version(self) -> str:
+        """Count them."""
+        self.looks += 1
+        return str(len(self.keys))
 
     async def listed(self) -> list[ApiKey]:
         """List them."""
@@ -299,7 +305,23 @@ async def test_a_flood_reads_the_book_once() -> None:
 
     assert [one.name for one in found[:500]] == ["tavern"] * 500
     assert set(found[500:]) == {None}
-    assert book.reads == 1
+    assert (book.looks, book.reads) == (1, 1)
+
+
+async def test_keys_are_read_again_when_there_are_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A look tells whether anything is new; only then are thousands of keys read."""
+    monkeypatch.setattr(keys, "MAX_AGE", 0.0)
+    book, ring = _CountedBook(), KeyRing()
+    key = book.issue()
+
+    before = [await _who(ring, key, book) for _ in range(10)]
+    after = await _who(ring, book.issue("later"), book)
+
+    assert {one.name for one in before} == {"tavern"}
+    assert after.name == "later"
+    assert book.reads == 2
 
 
 async def test_a_flood_locks_nobody_else_out() -> None:
