@@ -55,7 +55,7 @@ def _name(context: click.Context, param: click.Parameter, value: str) -> str:
 
 @click.group()
 def keys() -> None:
-    """Make, list and take back the API keys that open the server."""
+    """Make, list and take back what opens the server."""
 
 
 @keys.command("create")
