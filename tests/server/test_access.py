@@ -77,12 +77,22 @@ NEEDED = {
     "GET /sdapi/v1/embeddings": Scope.READ,
     "GET /sdapi/v1/cmd-flags": Scope.READ,
     "GET /sdapi/v1/memory": Scope.READ,
-    "GET /sdapi/v1/{name}": Scope.READ,
+    "GET /sdapi/v1/extensions": Scope.READ,
+    "GET /sdapi/v1/face-restorers": Scope.READ,
+    "GET /sdapi/v1/hypernetworks": Scope.READ,
+    "GET /sdapi/v1/latent-upscale-modes": Scope.READ,
+    "GET /sdapi/v1/loras": Scope.READ,
+    "GET /sdapi/v1/prompt-styles": Scope.READ,
+    "GET /sdapi/v1/realesrgan-models": Scope.READ,
+    "GET /sdapi/v1/script-info": Scope.READ,
+    "GET /sdapi/v1/sd-modules": Scope.READ,
+    "GET /sdapi/v1/sd-vae": Scope.READ,
+    "GET /sdapi/v1/styles": Scope.READ,
 }
 """Every route, and what it needs; what is seen with GET is seen with HEAD as well."""
 
 PLACES = {
-    "{name}": "loras",
+    "{name}": "main.js",
     "{provider}": "fake",
     "{model:path}": "fake",
     "{batch_id}": "f" * 32,
@@ -136,7 +146,7 @@ def _address(route: str) -> tuple[str, str]:
     method, _, path = route.partition(" ")
     for place, value in PLACES.items():
         path = path.replace(place, value)
-    return method, path.replace("/page/loras", "/page/main.js")
+    return method, path
 
 
 @asynccontextmanager
