@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing, suppress
+from contextvars import Context
 from types import TracebackType
 from typing import Self
 
@@ -138,7 +139,9 @@ class BatchRunner:
             at_work = Counter(one.principal for one in self._running.values())
             turn = min(self._waiting.values(), key=lambda one: at_work[one.principal])
             self._running[turn.batch_id] = self._waiting.pop(turn.batch_id)
-            self._keep(asyncio.create_task(self._work(turn)))
+            # It belongs to no request: not to its trace, nor to what its log carries.
+            work = asyncio.create_task(self._work(turn), context=Context())
+            self._keep(work)
 
     def _keep(self, task: "asyncio.Task[None]") -> None:
         self._tasks.add(task)

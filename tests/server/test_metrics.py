@@ -22,7 +22,9 @@ from gaia_core.server import Principal, Scope, create_app, nobody_asked
 from gaia_core.server.prometheus import exposition
 from gaia_core.testing import FakeProvider
 from tests.server.conftest import OpenClient, serving, settings_in
+from tests.server.scenes import KEY, ROUTE, finished, prompts
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 KEEP = {"prompt": "a secret keep", "campaign_id": "secret-campaign"}
 
 
@@ -169,16 +171,40 @@ def test_what_others_count_is_written_too(name: str, kind: str) -> None:
     assert found[name.removesuffix("_total")] == kind
 
 
-async def test_a_request_joins_its_callers_trace(open_client: OpenClient) -> None:
-    """What a client traces goes on here, down to the attempt."""
+@pytest.fixture(name="exporter")
+def _exporter() -> InMemorySpanExporter:
+    """Set OpenTelemetry up as a host does; what others set up stays."""
     exporter = InMemorySpanExporter()
     provider = trace.get_tracer_provider()
     if not isinstance(provider, TracerProvider):
         provider = TracerProvider()
         trace.set_tracer_provider(provider)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    number = "0af7651916cd43dd8448eb211c80319c"
-    caller = {"traceparent": f"00-{number}-b7ad6b7169203331-01"}
+    return exporter
+
+
+async def test_a_batch_is_no_part_of_a_request(
+    open_client: OpenClient, exporter: InMemorySpanExporter
+) -> None:
+    """What is done in the background has traces of its own."""
+    caller = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
+    async with open_client() as client:
+        taken = await client.post(
+            ROUTE, json={"requests": prompts(2)}, headers={**caller, **KEY}
+        )
+        await finished(client, taken.json()["batch_id"])
+
+    spans = exporter.get_finished_spans()
+    made = [span for span in spans if span.name == "generate_content"]
+    assert [span.parent for span in made] == [None, None]
+    assert len({span.context.trace_id for span in made}) == 2
+
+
+async def test_a_request_joins_its_callers_trace(
+    open_client: OpenClient, exporter: InMemorySpanExporter
+) -> None:
+    """What a client traces goes on here, down to the attempt."""
+    caller = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01"}
     live = {**caller, "Accept": "text/event-stream"}
     async with open_client() as client:
         await client.post("/api/images/generate", json=KEEP, headers=caller)
@@ -188,7 +214,7 @@ async def test_a_request_joins_its_callers_trace(open_client: OpenClient) -> Non
     spans = [
         span
         for span in exporter.get_finished_spans()
-        if format(span.context.trace_id, "032x") == number
+        if format(span.context.trace_id, "032x") == TRACE
     ]
     names = [span.name for span in spans]
     assert "event:" in told.text
