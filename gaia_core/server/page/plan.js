@@ -5,6 +5,7 @@ import { dialog, h, money } from "./dom.js";
 import { problemWords } from "./work.js";
 
 const ANYTHING = "a picture";
+const MOST_NAMES = 3;
 
 /**
  * Make the panel of a plan.
@@ -120,9 +121,11 @@ function thenList(others) {
 
 function whyNot(rejections, open) {
   // Who was never meant for this is counted; who could be, once something is done
-  // about it, is named.
-  const meant = rejections.filter(({ reason }) => !reason.startsWith("cannot do "));
+  // about it, is named, those with the same reason together.
+  const meant = rejections.filter(({ reason }) => !/^(cannot do|makes) /.test(reason));
   const rest = rejections.length - meant.length;
+  const names = new Map();
+  for (const { name, reason } of meant) names.set(reason, [...(names.get(reason) ?? []), name]);
   return h(
     "details",
     { open },
@@ -130,10 +133,15 @@ function whyNot(rejections, open) {
     h(
       "ul",
       { class: "plan-list" },
-      meant.map(({ name, reason }) => h("li", {}, h("b", {}, name), ` ${reason}`)),
+      [...names].map(([reason, who]) => h("li", {}, h("b", {}, together(who)), ` ${reason}`)),
       rest > 0 && h("li", {}, rest === 1 ? "One other does something else." : `${rest} others do something else.`),
     ),
   );
+}
+
+function together(names) {
+  if (names.length <= MOST_NAMES) return names.join(", ");
+  return `${names.slice(0, MOST_NAMES - 1).join(", ")} and ${names.length - MOST_NAMES + 1} more`;
 }
 
 function listOf(fields) {

@@ -30,7 +30,7 @@ export function answerCard(answer, { title, done = title, source, isCompared = f
       "header",
       {},
       h("h3", {}, done),
-      settings && h("button", { type: "button", class: "quiet small", onclick: () => tell("gaia:reuse", settings) }, "Use these settings"),
+      settings && h("button", { type: "button", class: "small", onclick: () => tell("gaia:reuse", settings) }, "Use these settings"),
     ),
     h("p", { class: "answer-line" }, bylineOf(answer)),
     answer.warnings?.length > 0 &&

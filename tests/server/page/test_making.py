@@ -23,6 +23,12 @@ def drawn(provider: FakeProvider) -> Sequence[GenerateRequest]:
     return [one for one in provider.requests if isinstance(one, GenerateRequest)]
 
 
+def card(name: str) -> ModelInfo:
+    """Describe a model that draws."""
+    provider = name.partition("-")[0]
+    return ModelInfo(id=name, name=name, provider=provider, capabilities=DRAWING)
+
+
 async def test_words_become_a_picture(open_page: OpenPage) -> None:
     """What was made is shown, with who made it, its seed and what it cost."""
     async with open_page(FakeProvider()) as page:
@@ -101,6 +107,30 @@ async def test_the_plan_says_who_and_for_how_much(open_page: OpenPage) -> None:
         await form(page).get_by_label("How many?").fill("3")
         await expect(page.locator(".make-button")).to_have_text("Make$0.12")
         assert painter.calls == []
+
+
+async def test_equal_reasons_are_told_once(open_page: OpenPage) -> None:
+    """Many models with one reason make one line; who does other things is counted."""
+    studio = FakeProvider(
+        name="studio",
+        unavailable="STUDIO_KEY is not set",
+        models=[card(f"studio-{number}") for number in range(5)],
+    )
+    cutter = FakeProvider(name="cutter", capabilities={Capability.BACKGROUND_REMOVAL})
+    painter = FakeProvider(
+        name="painter", models=[card(f"painter-{number}") for number in range(5)]
+    )
+    async with open_page(painter, studio, cutter) as page:
+        plan = form(page).get_by_label("Plan and price")
+        await plan.get_by_text("Why nobody else").click()
+
+        await expect(plan.get_by_role("listitem")).to_have_text(
+            [
+                re.compile(r"painter-1, painter/painter-2 and 2 more another model"),
+                re.compile("studio STUDIO_KEY is not set"),
+                "One other does something else.",
+            ]
+        )
 
 
 async def test_free_is_called_free(open_page: OpenPage) -> None:
