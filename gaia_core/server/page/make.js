@@ -114,9 +114,9 @@ class Make {
     });
     on("gaia:reuse", (settings) => this.take(settings));
     on("gaia:campaign", () => this.replan());
-    on("gaia:models", () => this.replan());
     this.keepDraft();
     this.model.load();
+    this.plan.ask(this.body());
   }
 
   // A reload, or the way to another page and back, loses no words.

@@ -71,6 +71,15 @@ def test_what_it_loads_is_there() -> None:
     assert named <= set(page_files())
 
 
+def test_its_modules_come_together() -> None:
+    """The page names them all at once: none waits for another to name it."""
+    page = page_files()["index.html"].data.decode()
+
+    early = set(re.findall(r'(?:"modulepreload" href|src)="page/([a-z]+\.js)"', page))
+
+    assert early == {name for name in page_files() if name.endswith(".js")}
+
+
 def test_no_markup_is_made_of_words() -> None:
     """Nothing on the page reads text as HTML or runs it, and no line is inline."""
     dangerous = re.compile(
