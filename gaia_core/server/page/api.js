@@ -112,7 +112,7 @@ async function send(path, body, { onProgress, signal, method, idempotencyKey }) 
     return await answerOf(response, onProgress);
   } catch (error) {
     if (error instanceof ProblemError || error.name === "AbortError") throw error;
-    throw unreachable(error);
+    throw unreachable();
   }
 }
 

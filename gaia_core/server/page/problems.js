@@ -59,6 +59,11 @@ export class ProblemError extends Error {
     );
   }
 
+  /** Whether the first request may still be served: it is then asked for by its name. */
+  get isOpen() {
+    return this.status === 0 || this.code === "operation_in_progress";
+  }
+
   /** Whether it was paid, as one sentence; empty where that is plain. */
   get money() {
     if (this.billed === true) return "It was charged.";
@@ -66,8 +71,13 @@ export class ProblemError extends Error {
     return "";
   }
 
-  /** Whether asking the same again can help. */
+  /**
+   * Whether asking the same again can help.
+   *
+   * What may have been made and charged is looked up, never simply made again.
+   */
   get isWorthRepeating() {
+    if (this.billed === null || this.body.suggested_action === "look_up_operation") return false;
     return this.status === 0 || [408, 409, 429].includes(this.status) || this.status >= 500;
   }
 }

@@ -17,6 +17,7 @@ import { answerCard } from "./results.js";
  * @param {string} how.title What it is called while it runs: "Enlarging 4×".
  * @param {string} [how.done] What it is called afterwards: "Enlarged 4×".
  * @param {object} [how.settings] What the form holds, where it can take it over again.
+ * @param {(answer: object) => Element} [how.card] Shows an answer that is no pictures.
  * @param {Element} how.into The element the card is put on top of.
  * @param {object} [how.source] The record of the picture it starts from, if any.
  * @param {boolean} [how.isCompared] Whether the answer is shown against the source.
@@ -40,7 +41,7 @@ async function attempt(card, path, body, how) {
       signal: calling.signal,
       idempotencyKey: how.idempotencyKey,
     });
-    replace(card, answerCard(answer, how));
+    replace(card, (how.card ?? answerCard)(answer, how));
     announce(`${how.title}: done`);
     tell("gaia:made", answer);
     return answer;
@@ -50,7 +51,7 @@ async function attempt(card, path, body, how) {
         ...how,
         // What may have been made is asked for again under its own name; what is
         // known to have failed is asked for as something new.
-        idempotencyKey: error.status === 0 ? how.idempotencyKey : newIdempotencyKey(),
+        idempotencyKey: error.isOpen || error.name === "AbortError" ? how.idempotencyKey : newIdempotencyKey(),
       }),
     });
     return null;

@@ -7,7 +7,11 @@ import pytest
 from playwright.async_api import Page, expect
 
 from gaia_core import Capability, GenerateRequest, ModelInfo, UpscaleRequest
-from gaia_core.errors import ContentFilteredError, ProviderUnavailableError
+from gaia_core.errors import (
+    ContentFilteredError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+)
 from gaia_core.testing import FakeProvider
 from tests.server.page.conftest import OpenPage, Sketcher, form, make
 from tests.waiting import until
@@ -210,8 +214,8 @@ async def test_progress_is_live(open_page: OpenPage) -> None:
 
 
 async def test_it_is_called_off(open_page: OpenPage) -> None:
-    """Cancel ends the wait, says what that means, and it can be asked for again."""
-    provider = Sketcher()
+    """Cancel ends the wait; asked for after all, it is not paid a second time."""
+    provider = Sketcher(price_usd="0.04")
     async with open_page(provider) as page:
         await form(page).get_by_label("What should it show?").fill("a keep")
         await page.locator(".make-button").click()
@@ -224,7 +228,14 @@ async def test_it_is_called_off(open_page: OpenPage) -> None:
         await expect(job).to_contain_text("What was not sent yet costs nothing.")
         provider.go.set()
         await job.get_by_role("button", name="Make it after all").click()
-        await expect(page.locator(".answer")).to_be_visible()
+        # What was sent goes on; until it is there, it is said to be under way.
+        again = job.get_by_role("button", name="Try again")
+        answer = page.locator(".answer")
+        await expect(answer.or_(again)).to_be_visible()
+        if await again.count():
+            await again.click()
+        await expect(answer).to_be_visible()
+    assert len(provider.charges) == 1
 
 
 async def test_several_are_under_way_at_once(open_page: OpenPage) -> None:
@@ -269,6 +280,20 @@ async def test_a_failure_is_tried_again(open_page: OpenPage) -> None:
 
         await expect(page.locator(".answer")).to_be_visible()
         await expect(page.locator(".job")).to_have_count(0)
+
+
+async def test_what_may_be_charged_is_not_made_again(open_page: OpenPage) -> None:
+    """A lost answer has no button that could pay twice; it says where to look."""
+    lost = FakeProvider.failing(ProviderTimeoutError("late"), price_usd="0.04")
+    async with open_page(lost) as page:
+        await form(page).get_by_label("What should it show?").fill("a keep")
+        await page.locator(".make-button").click()
+
+        job = page.locator(".job.failed")
+        await expect(job).to_contain_text("it may have been charged")
+        await expect(job).to_contain_text("Look in the gallery in a minute")
+        await expect(job.get_by_role("button", name="Try again")).to_have_count(0)
+    assert len(lost.calls) == 1
 
 
 async def test_a_fallback_is_told(open_page: OpenPage) -> None:
