@@ -59,7 +59,8 @@ Auth: TypeAlias = Callable[..., Any | Awaitable[Any]]
 """
 A FastAPI dependency that names the caller: a `Principal`, a name, or None.
 
-None is nobody: they get 401. An exception of its own goes to the client as it is.
+None is nobody: they get 401. An `HTTPException` of its own keeps its status and its
+headers; the body is Gaia's, as for every error, so its words go nowhere.
 """
 
 

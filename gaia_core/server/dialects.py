@@ -13,11 +13,12 @@ from gaia_core.calls import words_of
 from gaia_core.errors import GaiaError, PluginError, SettingsError
 from gaia_core.observability import get_logger
 from gaia_core.server.intakes import intake_of
-from gaia_core.server.problems import Problem, problem_of
+from gaia_core.server.problems import Problem, RefusedError, problem_of
 from gaia_core.server.telemetry import observed
 from gaia_core.server.waiting import ClientGoneError
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+_SERVER_ERROR = 500
 _GONE = 499
 """What nginx notes where a client hung up; nobody reads it."""
 
@@ -52,7 +53,12 @@ def problem_in(error: Exception, route: str) -> Problem:
     """
     if isinstance(error, SettingsError | PluginError):
         get_logger().error("gaia.server_failed", route=route, error=words_of(error))
-    elif not isinstance(error, GaiaError | HTTPException | RequestValidationError):
+    elif isinstance(error, HTTPException):
+        if error.status_code >= _SERVER_ERROR and not isinstance(error, RefusedError):
+            # A host's own `auth` failed; its words may be about anything.
+            words = f"{type(error).__name__} {error.status_code}"
+            get_logger().error("gaia.server_failed", route=route, error=words)
+    elif not isinstance(error, GaiaError | RequestValidationError):
         get_logger().exception(
             "gaia.server_failed",
             route=route,

@@ -52,8 +52,10 @@ TEXTS: Mapping[str, str] = {
     "idempotency_key_missing": "Name the batch by an Idempotency-Key of your own.",
     "batch_pictures": "The pictures of the batch took too long: send fewer at a time.",
     "own_metrics": "The host that runs this server keeps its figures elsewhere.",
-    "unauthorised": "Present a key: Authorization: Bearer KEY.",
-    "forbidden": "This key may not do that.",
+    "unauthorised": (
+        "Say who you are: log in, or send a key as Authorization: Bearer KEY."
+    ),
+    "forbidden": "You may not do that: whoever runs the server can allow it.",
     "not_found": "There is no such thing, or it is not yours.",
     "method_not_allowed": "That address takes another method.",
     "too_large": "The body is larger than is taken here.",
@@ -76,6 +78,8 @@ _FALLBACK = "gaia_server_fallback"
 _MOST_DETAILS = 20
 _LONGEST_FIELD = 120
 _LONGEST_MESSAGE = 300
+_SERVER_ERROR = 500
+_LATE = (429, 503)
 _HTTP_CODES = {
     400: "request",
     401: "unauthorised",
@@ -97,6 +101,7 @@ class RefusedError(HTTPException):
     Attributes:
         code: The error code.
         details: What is wrong with which field of the caller's.
+        retry_after: Seconds after which to ask again, or None.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class Problem:
         operation_id: The operation it ended, if there was one.
         billed: Whether it was charged; None: nobody knows.
         details: Field to what is wrong with it.
+        headers: The headers that go with it, beside ``Retry-After``.
     """
 
     status: int
@@ -254,14 +260,22 @@ def _place(error: Mapping[str, Any]) -> str:
 
 
 def _of_http(error: StarletteHTTPException) -> Problem:
-    code = getattr(error, "code", None) or _HTTP_CODES.get(error.status_code, "request")
-    is_late = error.status_code in (429, 503)
+    status = error.status_code
+    is_fault = status >= _SERVER_ERROR
+    unnamed = _HTTP_CODES.get(status, "internal" if is_fault else "request")
+    code = getattr(error, "code", None) or unnamed
+    kind, action = "request_error", "fix_request"
+    if status in _LATE:
+        kind, action = "unavailable_error", "retry"
+    elif is_fault:
+        # A host's own `auth` may be what failed: the request is not to blame.
+        kind, action = "api_error", "contact_support"
     return Problem(
-        status=error.status_code,
+        status=status,
         code=code,
-        error_type="unavailable_error" if is_late else "request_error",
+        error_type=kind,
         text=TEXTS[code],
-        suggested_action="retry" if is_late else "fix_request",
+        suggested_action=action,
         retry_after=getattr(error, "retry_after", None),
         details=getattr(error, "details", ()),
         headers=dict(error.headers or {}),

@@ -6,11 +6,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+import structlog
 from fastapi import HTTPException
 
 from gaia_core import errors
 from gaia_core.errors import GaiaError, OutcomeClass
 from gaia_core.responses import Attempt
+from gaia_core.server.dialects import problem_in
 from gaia_core.server.problems import (
     TEXTS,
     RefusedError,
@@ -186,7 +188,10 @@ def test_a_fallback_is_told_where_one_was_found() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(400, "request"), (401, "unauthorised"), (404, "not_found"), (418, "request")],
+    [
+        *((400, "request"), (401, "unauthorised"), (404, "not_found")),
+        *((418, "request"), (500, "internal"), (502, "internal")),
+    ],
 )
 def test_the_frameworks_own_refusals_are_told_alike(status: int, code: str) -> None:
     """Whatever refuses, the body has one shape and a fixed text."""
@@ -195,6 +200,36 @@ def test_the_frameworks_own_refusals_are_told_alike(status: int, code: str) -> N
     assert (problem.status, problem.code) == (status, code)
     assert problem.text == TEXTS[code]
     assert problem.all_headers == {"X-Kept": "yes"}
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "action"),
+    [
+        (403, "request_error", "fix_request"),
+        (502, "api_error", "contact_support"),
+        (503, "unavailable_error", "retry"),
+    ],
+)
+def test_a_hosts_own_failure_is_not_blamed_on_the_request(
+    status: int, kind: str, action: str
+) -> None:
+    """Where a host's login is down, nobody is told to mend their request."""
+    problem = problem_of(HTTPException(status, CANARY))
+
+    assert (problem.error_type, problem.suggested_action) == (kind, action)
+    assert CANARY not in str(problem.as_body())
+
+
+def test_a_hosts_own_failure_is_in_the_log() -> None:
+    """Its status says enough for the log; its words may be anybody's."""
+    with structlog.testing.capture_logs() as logs:
+        problem_in(HTTPException(502, CANARY), "/api/images")
+        problem_in(HTTPException(404, CANARY), "/api/images")
+        problem_in(RefusedError(503, "busy"), "/api/images")
+
+    assert [(one["event"], one["error"]) for one in logs] == [
+        ("gaia.server_failed", "HTTPException 502")
+    ]
 
 
 def test_every_code_of_the_servers_own_has_a_text() -> None:
