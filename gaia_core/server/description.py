@@ -69,8 +69,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     scopes = dict(_scopes_of(app))
     for path, methods in document.get("paths", {}).items():
         for method, operation in methods.items():
-            needed = scopes.get((path, method))
-            _complete(operation, needed, _problem_at(path))
+            _complete(operation, scopes.get((path, method)))
     components = document.setdefault("components", {})
     schemas = components.setdefault("schemas", {})
     for unused in ("HTTPValidationError", "ValidationError"):
@@ -79,21 +78,12 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def _problem_at(path: str) -> dict[str, Any]:
-    """Give the shape of an error: the compatible doors have their own."""
-    if path.startswith(("/v1/", "/sdapi/", "/rembg")):
-        return {"type": "object"}
-    return _PROBLEM
-
-
-def _complete(
-    operation: dict[str, Any], scopes: list[str] | None, problem: dict[str, Any]
-) -> None:
-    """Add what holds for every operation to what its route says."""
+def _complete(operation: dict[str, Any], scopes: list[str] | None) -> None:
+    """Add what holds for all to what a route says: compatible doors say their own."""
     responses = operation.setdefault("responses", {})
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]
-    content = {"application/json": {"schema": problem}}
+    content = {"application/json": {"schema": _PROBLEM}}
     found: dict[str, Any] = {"4XX": {**_REFUSED, "content": content}}
     if scopes is not None:
         operation["security"] = [{name: scopes} for name in _SECURITY_SCHEMES]

@@ -1,6 +1,6 @@
 """How errors are written: one way for each front door."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import orjson
@@ -14,10 +14,9 @@ from gaia_core.errors import GaiaError, PluginError, SettingsError
 from gaia_core.observability import get_logger
 from gaia_core.server.intakes import intake_of
 from gaia_core.server.problems import Problem, RefusedError, problem_of
-from gaia_core.server.telemetry import observed
+from gaia_core.server.telemetry import Handler, observed
 from gaia_core.server.waiting import ClientGoneError
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 _SERVER_ERROR = 500
 _GONE = 499
 """What nginx notes where a client hung up; nobody reads it."""

@@ -16,7 +16,7 @@ from gaia_core.server.guards import name_of, names_of
 from gaia_core.server.intakes import size_of_body
 from gaia_core.server.problems import Problem, RefusedError, problem_of
 from gaia_core.server.site import Site
-from gaia_core.server.telemetry import count, is_counted, server_span
+from gaia_core.server.telemetry import count, is_counted, route_of, server_span
 
 Respond = Callable[[Scope, Problem], Response]
 """Answers with a problem, as the front door that a request came to does."""
@@ -76,7 +76,7 @@ class Gate:
             await self._serve(scope, receive, answer)
         if answer.status and not is_counted(scope):
             metrics, method = self.site.gaia.metrics, scope["method"]
-            count(metrics, method, _route_of(scope), answer.status, answer.start)
+            count(metrics, method, route_of(scope), answer.status, answer.start)
         _log(scope, answer, is_served=refusal is None)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
@@ -86,7 +86,7 @@ class Gate:
                 await self.app(scope, receive, answer.send_safely)
                 note_status(answer.status)
         except Exception as error:  # noqa: BLE001  a client must be answered
-            problem = problem_in(error, _route_of(scope))
+            problem = problem_in(error, route_of(scope))
             # Half an answer cannot be taken back: the connection is cut instead.
             if not answer.status:
                 response = self.respond(scope, problem)
@@ -163,7 +163,7 @@ def _log(scope: Scope, answer: _Answer, *, is_served: bool) -> None:
         level,
         "gaia.request_served",
         method=scope["method"],
-        route=_route_of(scope),
+        route=route_of(scope),
         status=answer.status,
         duration_ms=round((time.perf_counter() - answer.start) * 1_000, 1),
         principal=principal.name if principal else None,
@@ -176,8 +176,3 @@ def _is_logged(level: int) -> bool:
     import structlog  # noqa: PLC0415 - 100 ms
 
     return structlog.is_configured() or logging.getLogger("gaia").isEnabledFor(level)
-
-
-def _route_of(scope: Scope) -> str:
-    """Name the template of the route; an address itself may hold anything."""
-    return getattr(scope.get("route"), "path", "none")

@@ -2,18 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
 import attrs
 from fastapi import Request, params
 from fastapi.routing import APIRoute
-from starlette.types import Scope
+from starlette.types import Message, Receive, Scope
 
 from gaia_core.server.problems import RefusedError
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 BODY_SECONDS = 30.0
 """How long a body may take to arrive, in seconds."""

@@ -1,6 +1,5 @@
 """What the routes of one server work with."""
 
-import asyncio
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Annotated, Self
@@ -61,7 +60,6 @@ class Site:
     checks: HealthChecks = attrs.field(init=False)
     webui: WebUi = attrs.field(factory=WebUi, init=False)
     _exits: AsyncExitStack = attrs.field(factory=AsyncExitStack, init=False)
-    _opening: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
 
     @inputs.default
     def _own_inputs(self) -> Inputs:

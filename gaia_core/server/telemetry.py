@@ -11,6 +11,7 @@ from gaia_core.metrics import Metrics
 from gaia_core.tracing import SCOPE, tracing
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+"""What answers the requests of a route."""
 
 NO_ROUTE = "none"
 """The name of the route where there is none: an address itself may hold anything."""

@@ -10,11 +10,12 @@ from gaia_core.catalog import Health, HealthLevel, ProviderInfo
 from gaia_core.reliability import StandardReliability
 from gaia_core.server.access import Principal, Scope
 from gaia_core.server.answers import reason as without_words
-from gaia_core.server.dialects import GaiaRoute, Handler, write_json
+from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError, problem_of
 from gaia_core.server.schemas.answers import PROBLEMS
 from gaia_core.server.schemas.health import HealthOut, ProviderHealthOut
 from gaia_core.server.site import Site, SiteDep
+from gaia_core.server.telemetry import Handler
 
 _BEGAN = "gaia_health_began"
 _ASKING = frozenset({HealthLevel.REACHABLE, HealthLevel.AUTHORISED})
@@ -101,10 +102,11 @@ async def provider_health(
     if level in _ASKING:
         _check_may_ask(principal)
     is_known = principal is not None
-    if level is None or _info_of(site, provider) is None:
+    info = _info_of(site, provider)
+    if level is None or info is None:
         found = await _looked_at(site, provider, is_known=is_known)
         return write_json(found)
-    return await _asked(site, provider, level, is_known=is_known)
+    return await _asked(site, info, level, is_known=is_known)
 
 
 def _check_may_ask(principal: Principal | None) -> None:
@@ -189,13 +191,10 @@ async def _passive(site: Site, info: ProviderInfo, *, is_known: bool) -> dict[st
 
 
 async def _asked(
-    site: Site, name: str, level: HealthLevel, *, is_known: bool
+    site: Site, info: ProviderInfo, level: HealthLevel, *, is_known: bool
 ) -> Response:
     """Ask a provider, unless that was done a short time ago."""
-    info = _info_of(site, name)
-    if info is None:
-        raise RefusedError(status.HTTP_404_NOT_FOUND, "not_found")
-    found, left = await site.checks.provider(name, level)
+    found, left = await site.checks.provider(info.name, level)
     looked = await _passive(site, info, is_known=is_known)
     written = {**looked, "level": found.level.value, "timestamp": _now()}
     if info.unavailable is None:

@@ -6,11 +6,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gaia_core.server.schemas.base import Given, Name
+from gaia_core.server.schemas.images import Side
 
 Text = Annotated[str, Field(max_length=8_000)]
 """A prompt; an empty one is refused by its own sentence."""
-Side = Annotated[int, Field(ge=16, le=8_192)]
-"""A width or a height in pixels."""
 Picture = Annotated[str, Field(min_length=1)]
 """A picture in base64, or as a ``data:`` address."""
 

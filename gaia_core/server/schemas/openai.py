@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gaia_core.server.schemas.base import Given, Name, ResponseFormat
-from gaia_core.server.schemas.images import GenerateIn, Size
+from gaia_core.server.schemas.images import GenerateIn
 
 Background = Literal["auto", "opaque", "transparent"]
 """What is behind the subject."""
@@ -23,7 +23,6 @@ class ImagesIn(GenerateIn):
     ``extra_body`` of the client.
     """
 
-    size: Size | None = None
     response_format: ResponseFormat = "b64_json"
     quality: Quality = "auto"
     background: Background = "auto"

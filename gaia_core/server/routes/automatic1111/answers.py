@@ -9,6 +9,7 @@ from typing import Any, cast
 import attrs
 import orjson
 
+from gaia_core.images import Image
 from gaia_core.metadata import Description, parameters, software_version
 from gaia_core.requests import GenerateRequest
 from gaia_core.responses import ImageResponse, Response, StoredImage
@@ -117,8 +118,6 @@ def progress(job: Job | None, count: int, *, is_shown: bool) -> dict[str, Any]:
 
 
 def _subject_mask(data: bytes) -> orjson.Fragment:
-    from gaia_core.images import Image  # noqa: PLC0415
-
     return quoted_base64(masks.of_subject(Image.from_bytes(data)).data)
 
 

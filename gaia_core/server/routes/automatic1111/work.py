@@ -56,12 +56,6 @@ USUAL_UPSCALERS = (
 _NETWORK = re.compile(r"<(lora|lyco|hypernet):", re.IGNORECASE)
 """How a prompt of the web UI's names layers to load."""
 
-_NAMES = {
-    "image_base64": "image",
-    "width": "width",
-    "upscale_factor": "upscaling_resize",
-}
-
 
 @attrs.frozen(kw_only=True)
 class Task:
@@ -223,9 +217,9 @@ async def addressed_by(name: object, field: str, site: Site) -> Addressed:
         return names.addressed(name)
 
 
-def refused(field: str, text: str, status: int = 422) -> RefusedError:
+def refused(field: str, text: str) -> RefusedError:
     """Refuse a request for one of its fields."""
-    return RefusedError(status, "invalid_request", details=[(field, text)])
+    return RefusedError(422, "invalid_request", details=[(field, text)])
 
 
 def _check_fields(body: WebUiIn) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from fastapi import Request, Response
 
-from gaia_core.server.dialects import GaiaRoute, Handler, write_json
+from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import Problem
+from gaia_core.server.telemetry import Handler
 
 REQUEST_ID = "x-request-id"
 """The header that OpenAI's clients show as the number of a request."""
