@@ -1,16 +1,13 @@
 /** The view that works on one picture: repaint, extend, enlarge, cut out, describe. */
 
-import { call, pictureAddress } from "./api.js";
 import { campaign } from "./campaign.js";
 import { announce, debounced, h, money, on, tell, toast } from "./dom.js";
 import { MaskBoard } from "./mask.js";
 import { ExtensionBoard } from "./outpaint.js";
+import { fromFile, fromRecord, standIn } from "./pictures.js";
 import { planPanel } from "./plan.js";
-import { altOf } from "./results.js";
-import { problemWords, work } from "./work.js";
+import { work } from "./work.js";
 
-const TYPES = ["image/png", "image/jpeg", "image/webp"];
-const MOST_BYTES = 20_000_000;
 const TOOLS = {
   inpaint: { name: "Repaint", title: "Repainting", done: "Repainted", needsWords: true },
   outpaint: { name: "Extend", title: "Extending", done: "Extended", needsWords: true },
@@ -30,9 +27,10 @@ class Edit {
     this.section = section;
     this.picture = null;
     this.tool = "inpaint";
+    this.planned = "";
     this.plan = planPanel();
     this.replan = debounced(450, () => this.ask());
-    this.file = h("input", { type: "file", id: "edit-file", accept: TYPES.join(","), class: "file" });
+    this.file = h("input", { type: "file", accept: "image/*", hidden: true, "aria-label": "Picture to work on" });
     this.maskStage = h("div", { class: "stage" });
     this.frameStage = h("div", { class: "stage" });
     this.plainStage = h("div", { class: "stage" });
@@ -45,7 +43,7 @@ class Edit {
     this.bench = h("div", { class: "edit-bench" });
     this.form = this.assemble();
     this.empty = this.welcome();
-    section.append(h("h1", { id: "edit-title" }, "Work on a picture"), this.empty, this.form, this.bench);
+    section.append(h("h1", { id: "edit-title" }, "Work on a picture"), this.empty, this.form, this.file, this.bench);
   }
 
   start() {
@@ -54,9 +52,15 @@ class Edit {
       event.preventDefault();
       this.go();
     });
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && this.isHere && this.picture) this.form.requestSubmit();
+    });
     this.prompt.addEventListener("input", () => this.replan());
     on("gaia:edit", (image) => this.open(fromRecord(image)));
     on("gaia:campaign", () => this.replan());
+    // What was spent may leave less of a budget for the next one.
+    for (const event of ["gaia:made", "gaia:paid"]) on(event, () => this.replan((this.planned = "")));
+    addEventListener("hashchange", () => this.replan());
     this.listenForFiles();
     this.choose(this.tool);
     this.form.hidden = true;
@@ -73,8 +77,7 @@ class Edit {
       h(
         "div",
         { class: "buttons" },
-        h("label", { class: "button primary-look", for: "edit-file" }, "Choose a file"),
-        this.file,
+        h("button", { type: "button", class: "primary", onclick: () => this.file.click() }, "Choose a file"),
         h("a", { class: "button", href: "#gallery" }, "Open the gallery"),
       ),
     );
@@ -99,9 +102,11 @@ class Edit {
     const tools = Object.entries(TOOLS).map(([id, { name }]) =>
       h("label", {}, h("input", { type: "radio", name: "edit-tool", value: id, checked: id === this.tool, onchange: () => this.choose(id) }), name),
     );
-    this.words = h("div", { class: "field" }, h("label", { for: "edit-prompt" }), this.prompt);
+    this.own = h("button", { type: "button", class: "small", onclick: () => this.useOwnWords() }, "Use the words it was made with");
+    this.words = h("div", { class: "field" }, h("label", { for: "edit-prompt" }), this.prompt, h("p", { class: "buttons" }, this.own));
     this.asking = h("div", { class: "field" }, h("label", { for: "edit-question" }, "What do you want to know? (optional)"), this.question);
-    this.title = h("h2", {}, "");
+    this.title = h("h2", { tabindex: "-1" }, "");
+    this.missing = h("p", { class: "hint missing", id: "edit-missing" });
     return h(
       "form",
       { class: "edit-form", "aria-labelledby": "edit-title" },
@@ -112,7 +117,7 @@ class Edit {
           "header",
           { class: "edit-head" },
           this.title,
-          h("label", { class: "button small", for: "edit-file" }, "Another file"),
+          h("button", { type: "button", class: "small", onclick: () => this.file.click() }, "Another file"),
         ),
         this.maskStage,
         this.frameStage,
@@ -128,6 +133,7 @@ class Edit {
         this.factor,
         this.asking,
         this.plan.element,
+        this.missing,
         this.button,
       ),
     );
@@ -154,128 +160,138 @@ class Edit {
 
   open(picture) {
     this.picture = picture;
+    this.planned = "";
     this.empty.hidden = true;
     this.form.hidden = false;
+    this.own.hidden = !picture.record?.prompt;
     this.title.textContent = picture.label;
     this.plainStage.replaceChildren(h("img", { class: "plain checks", src: picture.address, alt: picture.label }));
     this.mask.show(picture);
     this.extension.show(picture);
-    if (picture.record?.prompt && !this.prompt.value) this.prompt.value = picture.record.prompt;
     announce("The picture is on the table");
+    // The view may be about to be shown; what is hidden takes no focus.
+    if (this.section.hidden) addEventListener("hashchange", () => this.arrive(), { once: true });
+    else this.arrive();
+    this.replan();
+  }
+
+  // Also from a result far down the page, which is then worked on further.
+  arrive() {
+    this.title.focus({ preventScroll: true });
+    this.form.scrollIntoView({ block: "start" });
+  }
+
+  useOwnWords() {
+    this.prompt.value = this.picture.record.prompt;
+    this.prompt.focus();
     this.replan();
   }
 
   async take(file) {
     if (!file) return;
     this.file.value = "";
-    if (!TYPES.includes(file.type)) return toast("Choose a PNG, JPEG or WebP picture.");
-    if (file.size > MOST_BYTES) return toast("Choose a picture of at most 20 MB.");
     try {
-      this.open(await fromFile(file));
+      const picture = await fromFile(file);
+      this.open(picture);
+      if (picture.isShrunk) toast(`It was too large, and was made ${picture.width} × ${picture.height}.`);
     } catch {
       toast("This file holds no picture that can be opened.");
     }
   }
 
+  get isHere() {
+    return !this.section.hidden && !document.querySelector("dialog[open]");
+  }
+
   listenForFiles() {
-    const isHere = () => !this.section.hidden && !document.querySelector("dialog[open]");
     document.addEventListener("paste", (event) => {
-      const file = [...event.clipboardData.files].find((one) => TYPES.includes(one.type));
-      if (!file || !isHere()) return;
+      const file = [...event.clipboardData.files].find((one) => one.type.startsWith("image/"));
+      if (!file || !this.isHere) return;
       event.preventDefault();
       this.take(file);
     });
-    this.section.addEventListener("dragover", (event) => {
+    // Anywhere on the page: a file dropped beside its place would replace the page.
+    document.addEventListener("dragover", (event) => {
+      if (!this.isHere || !event.dataTransfer.types.includes("Files")) return;
       event.preventDefault();
       this.section.classList.add("over");
     });
-    this.section.addEventListener("dragleave", () => this.section.classList.remove("over"));
-    this.section.addEventListener("drop", (event) => {
-      event.preventDefault();
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) this.section.classList.remove("over");
+    });
+    document.addEventListener("drop", (event) => {
       this.section.classList.remove("over");
+      if (!this.isHere || event.dataTransfer.files.length === 0) return;
+      event.preventDefault();
       this.take(event.dataTransfer.files[0]);
     });
   }
 
   // -- asking and doing ------------------------------------------------------------------
 
-  /** What is sent; null where something is missing yet. */
-  body() {
-    const { picture, tool } = this;
-    if (!picture) return null;
-    const source = picture.record ? { image_id: picture.record.id } : { image_base64: picture.address };
-    const common = { ...source, campaign_id: campaign() };
+  /** Say what is still to be done before anything can be sent; empty if nothing is. */
+  get lack() {
+    if (this.tool === "inpaint" && this.mask.isEmpty) return "Paint over what should change.";
+    if (this.tool === "outpaint" && this.extension.isEmpty) return "Say how far it should go on, on any side.";
+    return "";
+  }
+
+  /** The fields of the request beside its pictures. */
+  fields() {
+    const campaign_id = campaign();
+    if (this.tool === "upscale") return { campaign_id, upscale_factor: Number(this.factor.querySelector(":checked").value) };
+    if (this.tool === "remove-background") return { campaign_id };
+    if (this.tool === "describe") return { campaign_id, question: this.question.value.trim() || undefined };
     const prompt = this.prompt.value.trim();
-    if (tool === "upscale") return { ...common, upscale_factor: Number(this.factor.querySelector(":checked").value) };
-    if (tool === "remove-background") return common;
-    if (tool === "describe") return { ...common, question: this.question.value.trim() || undefined };
-    if (tool === "outpaint") return this.extension.isEmpty ? null : { ...common, prompt, outpaint: this.extension.value() };
-    return this.mask.isEmpty ? null : { ...common, prompt, mask: { image_base64: this.mask.toAddress() } };
+    if (this.tool === "outpaint") return { campaign_id, prompt, outpaint: this.extension.value() };
+    return { campaign_id, prompt };
   }
 
   async ask() {
-    if (this.section.hidden && !this.picture) return;
-    const body = this.body();
-    this.plan.element.hidden = !body;
-    this.button.disabled = !body;
-    if (!body) return;
-    const words = TOOLS[this.tool].needsWords ? { prompt: body.prompt || "a picture" } : {};
-    await this.plan.ask({ ...body, ...words }, this.tool);
+    if (!this.picture || this.section.hidden) return;
+    const { picture, tool, lack } = this;
+    this.plan.element.hidden = this.plan.price.hidden = lack !== "";
+    this.missing.textContent = lack;
+    this.missing.hidden = lack === "";
+    this.button.disabled = lack !== "";
+    if (lack) return;
+    const fields = { ...this.fields(), ...(TOOLS[tool].needsWords && { prompt: this.fields().prompt || "a picture" }) };
+    const wanted = JSON.stringify([tool, picture.record?.id, picture.width, picture.height, fields]);
+    if (wanted === this.planned) return;
+    this.planned = wanted;
+    const body = { ...fields, ...(picture.record ? await picture.source() : { image_base64: await standIn(picture) }) };
+    if (tool === "inpaint") body.mask = { image_base64: await standIn(picture) };
+    const plan = await this.plan.ask(body, tool);
+    if (!plan && this.planned === wanted) this.planned = "";
   }
 
   async go() {
-    const body = this.body();
-    if (!body) return;
-    const { tool, picture } = this;
+    const { tool, picture, lack } = this;
+    if (!picture || lack) return;
     const { title, done } = TOOLS[tool];
-    if (tool === "describe") return await this.describe(body);
-    const factor = body.upscale_factor ? ` ${body.upscale_factor}×` : "";
-    await work(`api/images/${tool}`, body, {
+    const fields = this.fields();
+    const factor = fields.upscale_factor ? ` ${fields.upscale_factor}×` : "";
+    const [source, mask] = await Promise.all([picture.source(), tool === "inpaint" && this.mask.toAddress()]);
+    await work(`api/images/${tool}`, { ...fields, ...source, ...(mask && { mask: { image_base64: mask } }) }, {
       title: title + factor,
       done: done + factor,
       into: this.bench,
       source: picture.record ?? picture,
       isCompared: tool !== "outpaint",
+      ...(tool === "describe" && { card: described }),
     });
   }
-
-  async describe(body) {
-    const card = h("article", { class: "job", tabindex: "-1", "aria-label": "Description" }, h("p", {}, "Looking at it…"));
-    this.bench.prepend(card);
-    try {
-      const answer = await call("api/images/describe", body);
-      const use = () => tell("gaia:reuse", { prompt: answer.description });
-      card.className = "answer";
-      card.replaceChildren(
-        h("h3", {}, "What it shows"),
-        h("p", { class: "answer-line" }, h("span", {}, answer.service), h("span", {}, answer.model), h("span", { class: "tag" }, money(answer.cost_usd))),
-        h("blockquote", { class: "description" }, answer.description),
-        h("p", { class: "buttons" }, h("button", { type: "button", onclick: use }, "Use as prompt")),
-      );
-      announce(answer.description);
-      tell("gaia:paid", answer);
-    } catch (error) {
-      card.className = "job failed";
-      card.replaceChildren(problemWords(error));
-      announce(`${error.message} ${error.next ?? ""}`);
-    }
-  }
 }
 
-function fromRecord(record) {
-  return { record, address: pictureAddress(record), width: record.width, height: record.height, label: altOf(record) };
-}
-
-async function fromFile(file) {
-  // A phone's photograph may lie on its side: what is shown is what is worked on.
-  const bitmap = await createImageBitmap(file);
-  const { width, height } = bitmap;
-  bitmap.close();
-  const address = await new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-  return { address, width, height, label: file.name };
+function described(answer) {
+  const use = () => tell("gaia:reuse", { prompt: answer.description });
+  announce(answer.description);
+  return h(
+    "article",
+    { class: "answer", tabindex: "-1", "aria-label": "What it shows" },
+    h("h3", {}, "What it shows"),
+    h("p", { class: "answer-line" }, h("span", {}, [answer.service, answer.model].join(" · ")), h("span", { class: answer.cost_usd === 0 ? "tag free" : "tag" }, money(answer.cost_usd))),
+    h("blockquote", { class: "description" }, answer.description),
+    h("p", { class: "buttons" }, h("button", { type: "button", onclick: use }, "Use as prompt")),
+  );
 }

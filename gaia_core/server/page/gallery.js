@@ -8,6 +8,8 @@ import { openPicture } from "./viewer.js";
 import { problemWords } from "./work.js";
 
 const PAGE = 30;
+// The addresses of pictures open them for a while only, and others may add to them.
+const FRESH_MS = 600_000;
 
 /** Mounts this view; main.js calls it once. */
 export function mount(section) {
@@ -20,7 +22,8 @@ class Gallery {
     this.turn = 0;
     this.cursor = null;
     this.isStale = true;
-    this.search = h("input", { type: "search", "aria-label": "Search pictures", placeholder: "Search prompts and models" });
+    this.loaded = 0;
+    this.search = h("input", { type: "search", maxlength: 255, "aria-label": "Search pictures", placeholder: "Search prompts and models" });
     this.campaigns = h("div", { class: "segments", role: "group", "aria-label": "Campaigns" });
     this.grid = h("ul", { class: "gallery-grid", "aria-label": "Pictures" });
     this.more = h("button", { type: "button", hidden: true, onclick: () => this.load() }, "Show more");
@@ -46,7 +49,8 @@ class Gallery {
   /** Load what is shown, but only while somebody looks. */
   look() {
     const isShown = location.hash === "#gallery";
-    if (isShown && this.isStale) this.reload();
+    const isOld = performance.now() - this.loaded > FRESH_MS;
+    if (isShown && (this.isStale || isOld)) this.reload();
   }
 
   refresh() {
@@ -56,6 +60,7 @@ class Gallery {
 
   async reload() {
     this.isStale = false;
+    this.loaded = performance.now();
     this.cursor = null;
     this.loadCampaigns();
     await this.load({ isNew: true });
@@ -73,7 +78,7 @@ class Gallery {
       if (turn !== this.turn) return;
       this.show(images, next, isNew);
     } catch (error) {
-      if (turn === this.turn) this.note.replaceChildren(problemWords(error), this.again());
+      if (turn === this.turn) this.fail(error, isNew);
     } finally {
       if (turn === this.turn) this.grid.removeAttribute("aria-busy");
     }
@@ -87,9 +92,11 @@ class Gallery {
     this.cursor = next;
     this.more.hidden = !next;
     this.note.replaceChildren(...(this.grid.children.length === 0 ? [this.nothing()] : []));
-    announce(`${this.grid.children.length} pictures`);
+    const count = this.grid.children.length;
+    announce(count === 1 ? "1 picture" : `${count} pictures${next ? ", and more" : ""}`);
     // Whoever asked for more by keyboard goes on with the first of them.
-    if (!isNew && cards.length > 0) this.buttons()[known].focus();
+    const isAsking = this.more === document.activeElement || document.activeElement === document.body;
+    if (!isNew && cards.length > 0 && isAsking) this.buttons()[known].focus();
   }
 
   card(image) {
@@ -112,8 +119,15 @@ class Gallery {
     );
   }
 
-  again() {
-    return h("button", { type: "button", onclick: () => this.reload() }, "Try again");
+  // Pictures of another campaign must not stay under the name of this one.
+  fail(error, isNew) {
+    if (isNew) this.grid.replaceChildren();
+    this.more.hidden = true;
+    const again = () => (isNew ? this.reload() : this.load());
+    this.note.replaceChildren(
+      h("div", { class: "empty" }, problemWords(error), h("p", { class: "buttons" }, h("button", { type: "button", onclick: again }, "Try again"))),
+    );
+    announce(`${error.message} ${error.next}`);
   }
 
   // -- campaigns -------------------------------------------------------------------------
@@ -124,10 +138,13 @@ class Gallery {
       const chosen = campaign();
       const isKnown = campaigns.some((one) => one.id === chosen);
       const all = chosen && !isKnown ? [{ id: chosen, images: 0 }, ...campaigns] : campaigns;
+      const hadFocus = this.campaigns.contains(document.activeElement);
       this.campaigns.replaceChildren(
         this.choice("", "All", null),
         ...all.map((one) => this.choice(one.id, one.id, one.images)),
       );
+      // Whoever goes through them by the arrow keys is not thrown out.
+      if (hadFocus) this.campaigns.querySelector(":checked").focus();
     } catch {
       // The pictures say what went wrong.
     }
@@ -138,7 +155,7 @@ class Gallery {
       "label",
       {},
       h("input", { type: "radio", name: "gallery-campaign", value: id, checked: id === (campaign() ?? ""), onchange: () => setCampaign(id) }),
-      name,
+      h("span", { class: "gallery-name" }, name),
       count !== null && h("span", { class: "count" }, String(count)),
     );
   }

@@ -1,18 +1,22 @@
 /** A brush over a picture: what is painted is the region to repaint. */
 
 import { announce, h } from "./dom.js";
+import { drawn, encoded } from "./pictures.js";
 
 const SMALLEST = 4;
 const LARGEST = 400;
 const STEP = 1.25;
 // Only on screen; what is sent is white on black.
 const PAINT = "#e5408f";
+// However large the picture is, no more than this is painted while somebody looks.
+const MOST_SHOWN = 1600;
 
 /**
  * A picture with a mask over it, of the picture's real size.
  *
  * What was done is kept as a list of strokes, boxes, and turns inside out, so that
- * every one of them can be taken back.
+ * every one of them can be taken back. It is painted in the picture's own size only
+ * when it is sent; on screen it is as large as a screen.
  */
 export class MaskBoard {
   /**
@@ -23,8 +27,11 @@ export class MaskBoard {
     this.onChange = onChange;
     this.done = [];
     this.undone = [];
+    this.filled = false;
+    this.stroke = null;
     this.isErasing = false;
     this.size = 60;
+    this.full = { width: 1, height: 1 };
     this.picture = h("img", { alt: "", draggable: "false" });
     this.canvas = h("canvas", {
       class: "mask",
@@ -43,8 +50,10 @@ export class MaskBoard {
   show({ address, width, height, label }) {
     this.picture.src = address;
     this.picture.alt = label;
-    this.canvas.width = width;
-    this.canvas.height = height;
+    this.full = { width, height };
+    const scale = Math.min(1, MOST_SHOWN / Math.max(width, height));
+    this.canvas.width = Math.max(1, Math.round(width * scale));
+    this.canvas.height = Math.max(1, Math.round(height * scale));
     this.size = Math.round(Math.max(SMALLEST, Math.min(width, height) / 10));
     this.slider.max = Math.max(LARGEST, Math.round(Math.min(width, height) / 2));
     for (const [name, value] of Object.entries({ left: 0, top: 0, width, height })) {
@@ -53,31 +62,39 @@ export class MaskBoard {
     }
     this.done = [];
     this.undone = [];
+    this.filled = false;
+    this.stroke = null;
     this.resize(this.size);
     this.changed();
   }
 
   /** Whether anything is painted. */
   get isEmpty() {
-    if (!this.canvas.width) return true;
-    const { data } = this.pen().getImageData(0, 0, this.canvas.width, this.canvas.height);
-    for (let place = 3; place < data.length; place += 4) if (data[place]) return false;
-    return true;
+    // Looked at only where strokes cannot tell: after something was taken away.
+    this.filled ??= this.hasPaint();
+    return !this.filled;
+  }
+
+  hasPaint() {
+    const { width, height } = this.canvas;
+    const { data } = this.pen().getImageData(0, 0, width, height);
+    for (let place = 3; place < data.length; place += 4) if (data[place]) return true;
+    return false;
   }
 
   /** Give the mask as a PNG of the picture's size: white is repainted. */
-  toAddress() {
-    const { width, height } = this.canvas;
-    const sheet = h("canvas", { width, height });
-    const pen = sheet.getContext("2d");
-    pen.drawImage(this.canvas, 0, 0);
-    pen.globalCompositeOperation = "source-in";
-    pen.fillStyle = "#fff";
-    pen.fillRect(0, 0, width, height);
-    pen.globalCompositeOperation = "destination-over";
-    pen.fillStyle = "#000";
-    pen.fillRect(0, 0, width, height);
-    return sheet.toDataURL("image/png");
+  async toAddress() {
+    const { width, height } = this.full;
+    const sheet = await drawn(this.full, "image/png", (pen) => {
+      for (const step of this.done) drawStep(pen, step, this.full);
+      pen.globalCompositeOperation = "source-in";
+      pen.fillStyle = "#fff";
+      pen.fillRect(0, 0, width, height);
+      pen.globalCompositeOperation = "destination-over";
+      pen.fillStyle = "#000";
+      pen.fillRect(0, 0, width, height);
+    });
+    return await encoded(sheet);
   }
 
   // -- tools ---------------------------------------------------------------------------
@@ -89,7 +106,7 @@ export class MaskBoard {
     this.undoButton = button("Undo", "Undo", () => this.undo());
     this.redoButton = button("Redo", "Redo", () => this.redo());
     this.box = Object.fromEntries(
-      ["left", "top", "width", "height"].map((name) => [name, h("input", { type: "number", min: 0, value: 0, name: `box-${name}` })]),
+      ["left", "top", "width", "height"].map((name) => [name, h("input", { type: "number", min: name === "left" || name === "top" ? 0 : 1, value: 0, required: true, form: "", name: `box-${name}`, onkeydown: (event) => this.enter(event) })]),
     );
     return h(
       "div",
@@ -131,7 +148,16 @@ export class MaskBoard {
     announce(isErasing ? "Erasing" : "Painting");
   }
 
+  // Enter marks the box; it does not send the form around it.
+  enter(event) {
+    if (event.key !== "Enter" || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    this.mark(false);
+  }
+
   mark(isErasing) {
+    const wrong = Object.values(this.box).find((field) => !field.checkValidity());
+    if (wrong) return wrong.reportValidity();
     const [left, top, width, height] = ["left", "top", "width", "height"].map((name) => Number(this.box[name].value));
     this.add({ kind: "box", isErasing, left, top, width, height });
     announce(isErasing ? "The box is erased" : "The box is marked");
@@ -144,6 +170,8 @@ export class MaskBoard {
     this.undone = [];
     this.draw(step);
     this.changed();
+    if (step.kind === "clear") announce("The mask is empty");
+    if (step.kind === "invert") announce("The mask is turned inside out");
   }
 
   undo() {
@@ -163,8 +191,10 @@ export class MaskBoard {
   }
 
   redraw() {
-    this.pen().clearRect(0, 0, this.canvas.width, this.canvas.height);
-    for (const step of this.done) this.draw(step);
+    this.draw({ kind: "clear" });
+    // What was before the mask was cleared is not seen.
+    const cleared = this.done.findLastIndex(({ kind }) => kind === "clear");
+    for (const step of this.done.slice(cleared + 1)) this.draw(step);
     this.changed();
   }
 
@@ -182,54 +212,57 @@ export class MaskBoard {
 
   draw(step) {
     const pen = this.pen();
-    const { width, height } = this.canvas;
-    pen.globalCompositeOperation = step.isErasing ? "destination-out" : "source-over";
-    pen.fillStyle = pen.strokeStyle = PAINT;
-    if (step.kind === "clear") pen.clearRect(0, 0, width, height);
-    else if (step.kind === "box") pen.fillRect(step.left, step.top, step.width, step.height);
-    else if (step.kind === "stroke") drawStroke(pen, step);
-    else {
-      pen.globalCompositeOperation = "source-out";
-      pen.fillRect(0, 0, width, height);
-    }
-    pen.globalCompositeOperation = "source-over";
+    pen.setTransform(this.canvas.width / this.full.width, 0, 0, this.canvas.height / this.full.height, 0, 0);
+    drawStep(pen, step, this.full);
+    if (step.kind === "clear") this.filled = false;
+    else if (step.kind === "invert" || step.isErasing) this.filled = null;
+    else this.filled = true;
   }
 
   // -- pointer and keys ----------------------------------------------------------------
 
   listen() {
     const { canvas } = this;
-    let stroke = null;
-    const put = (event) => {
-      const points = event.getCoalescedEvents?.() ?? [];
-      for (const one of points.length > 0 ? points : [event]) stroke.points.push(this.place(one));
-      this.draw({ ...stroke, points: stroke.points.slice(-points.length - 2) });
-    };
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      event.preventDefault();
-      canvas.focus({ preventScroll: true });
-      canvas.setPointerCapture(event.pointerId);
-      // The other end of a pen erases.
-      const isErasing = this.isErasing || (event.buttons & 32) === 32;
-      stroke = { kind: "stroke", isErasing, size: this.size, points: [] };
-      put(event);
-    });
+    canvas.addEventListener("pointerdown", (event) => this.touch(event));
     canvas.addEventListener("pointermove", (event) => {
       this.follow(event);
-      if (stroke) put(event);
+      if (this.stroke?.pointer === event.pointerId) this.put(event);
     });
-    const lift = () => {
-      if (!stroke) return;
-      this.done.push(stroke);
-      this.undone = [];
-      stroke = null;
-      this.changed();
-    };
-    canvas.addEventListener("pointerup", lift);
-    canvas.addEventListener("pointercancel", lift);
+    canvas.addEventListener("pointerup", (event) => this.lift(event, true));
+    // Two fingers zoom: what the first of them began is taken back.
+    canvas.addEventListener("pointercancel", (event) => this.lift(event, false));
     canvas.addEventListener("pointerleave", () => (this.cursor.hidden = true));
     canvas.addEventListener("keydown", (event) => this.press(event));
+  }
+
+  touch(event) {
+    if (this.stroke || (event.button !== 0 && event.button !== 5)) return;
+    event.preventDefault();
+    this.canvas.focus({ preventScroll: true });
+    this.canvas.setPointerCapture(event.pointerId);
+    // The other end of a pen erases.
+    const isErasing = this.isErasing || event.button === 5;
+    this.stroke = { kind: "stroke", pointer: event.pointerId, isErasing, size: this.size, points: [] };
+    this.put(event);
+  }
+
+  put(event) {
+    const points = event.getCoalescedEvents?.() ?? [];
+    const fresh = (points.length > 0 ? points : [event]).map((one) => this.place(one));
+    const { stroke } = this;
+    stroke.points.push(...fresh);
+    // Only what is new, and the point it goes on from.
+    this.draw({ ...stroke, points: stroke.points.slice(-fresh.length - 1) });
+  }
+
+  lift({ pointerId }, isDone) {
+    const { stroke } = this;
+    if (stroke?.pointer !== pointerId) return;
+    this.stroke = null;
+    if (!isDone) return this.redraw();
+    this.done.push(stroke);
+    this.undone = [];
+    this.changed();
   }
 
   press(event) {
@@ -249,14 +282,14 @@ export class MaskBoard {
   place({ clientX, clientY }) {
     const shown = this.canvas.getBoundingClientRect();
     return {
-      x: ((clientX - shown.left) * this.canvas.width) / shown.width,
-      y: ((clientY - shown.top) * this.canvas.height) / shown.height,
+      x: ((clientX - shown.left) * this.full.width) / shown.width,
+      y: ((clientY - shown.top) * this.full.height) / shown.height,
     };
   }
 
   follow({ clientX, clientY }) {
     const shown = this.canvas.getBoundingClientRect();
-    const across = (this.size * shown.width) / this.canvas.width;
+    const across = (this.size * shown.width) / this.full.width;
     this.cursor.hidden = false;
     Object.assign(this.cursor.style, {
       width: `${across}px`,
@@ -265,6 +298,19 @@ export class MaskBoard {
       top: `${clientY - shown.top}px`,
     });
   }
+}
+
+function drawStep(pen, step, { width, height }) {
+  pen.globalCompositeOperation = step.isErasing ? "destination-out" : "source-over";
+  pen.fillStyle = pen.strokeStyle = PAINT;
+  if (step.kind === "clear") pen.clearRect(0, 0, width, height);
+  else if (step.kind === "box") pen.fillRect(step.left, step.top, step.width, step.height);
+  else if (step.kind === "stroke") drawStroke(pen, step);
+  else {
+    pen.globalCompositeOperation = "source-out";
+    pen.fillRect(0, 0, width, height);
+  }
+  pen.globalCompositeOperation = "source-over";
 }
 
 function drawStroke(pen, { size, points }) {

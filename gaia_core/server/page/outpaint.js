@@ -1,6 +1,6 @@
 /** A picture in a larger frame: how far it is extended on each side. */
 
-import { announce, h } from "./dom.js";
+import { announce, debounced, h } from "./dom.js";
 
 const SIDES = ["left", "right", "top", "bottom"];
 const STEP = 64;
@@ -14,13 +14,14 @@ export class ExtensionBoard {
    */
   constructor(stage, onChange) {
     this.onChange = onChange;
+    this.say = debounced(600, () => announce(this.result.textContent));
     this.picture = h("img", { alt: "", draggable: "false" });
     this.frame = h("div", { class: "frame" }, this.picture, SIDES.map((side) => this.handle(side)));
     stage.append(h("div", { class: "frame-stage" }, this.frame));
     this.fields = Object.fromEntries(
-      SIDES.map((side) => [side, h("input", { type: "number", name: `extend-${side}`, min: 0, max: LONGEST, step: 8, value: 0, oninput: () => this.changed() })]),
+      SIDES.map((side) => [side, h("input", { type: "number", name: `extend-${side}`, min: 0, max: LONGEST, value: 0, form: "", oninput: () => this.moved(), onkeydown: (event) => this.press(event, side) })]),
     );
-    this.result = h("p", { class: "hint", role: "status" });
+    this.result = h("p", { class: "hint" });
     this.tools = h(
       "div",
       { class: "extend-tools" },
@@ -35,7 +36,7 @@ export class ExtensionBoard {
         this.shape("Wider, to 16:9", 16 / 9),
         this.shape("Taller, to 2:3", 2 / 3),
         this.shape("To a square", 1),
-        h("button", { type: "button", class: "small", onclick: () => this.set({ left: 0, right: 0, top: 0, bottom: 0 }) }, "Reset"),
+        h("button", { type: "button", class: "small", onclick: () => this.reset() }, "Reset"),
       ),
       this.result,
     );
@@ -47,12 +48,17 @@ export class ExtensionBoard {
     this.picture.alt = label;
     this.width = width;
     this.height = height;
-    this.set({ left: 0, right: 0, top: 0, bottom: 0 });
+    this.put({ left: 0, right: 0, top: 0, bottom: 0 });
+  }
+
+  reset() {
+    this.put({ left: 0, right: 0, top: 0, bottom: 0 });
+    this.say();
   }
 
   /** Pixels to add on each side. */
   value() {
-    return Object.fromEntries(SIDES.map((side) => [side, Math.max(0, Math.round(Number(this.fields[side].value) || 0))]));
+    return Object.fromEntries(SIDES.map((side) => [side, clipped(Number(this.fields[side].value) || 0)]));
   }
 
   /** Whether nothing is added. */
@@ -60,9 +66,25 @@ export class ExtensionBoard {
     return Object.values(this.value()).every((one) => one === 0);
   }
 
-  set(sides) {
-    for (const [side, value] of Object.entries(sides)) this.fields[side].value = Math.min(LONGEST, Math.max(0, value));
+  put(sides) {
+    for (const [side, value] of Object.entries(sides)) this.fields[side].value = clipped(value);
     this.changed();
+  }
+
+  // By a person: whoever does not see the frame hears how large it is now.
+  moved() {
+    this.changed();
+    this.say();
+  }
+
+  // A pixel by the arrows, as many at once as a handle moves by the keys for pages.
+  press(event, side) {
+    const steps = { PageUp: STEP, PageDown: -STEP }[event.key];
+    if (event.key === "Enter" && !event.ctrlKey && !event.metaKey) event.preventDefault();
+    if (!steps) return;
+    event.preventDefault();
+    this.put({ [side]: this.value()[side] + steps });
+    this.say();
   }
 
   changed() {
@@ -79,7 +101,7 @@ export class ExtensionBoard {
       height: share(this.height, height),
     });
     this.result.textContent = this.isEmpty
-      ? "Say how far it should go on, on any side."
+      ? `${width} × ${height} now.`
       : `${this.width} × ${this.height} becomes ${width} × ${height}.`;
     this.onChange();
   }
@@ -91,8 +113,8 @@ export class ExtensionBoard {
       const height = Math.max(this.height, Math.round(this.width / ratio / 8) * 8);
       const [across, down] = [width - this.width, height - this.height];
       const half = (one) => Math.round(one / 16) * 8;
-      this.set({ left: half(across), right: across - half(across), top: half(down), bottom: down - half(down) });
-      announce(this.result.textContent);
+      this.put({ left: half(across), right: across - half(across), top: half(down), bottom: down - half(down) });
+      this.say();
     };
     return h("button", { type: "button", class: "small", onclick: grow }, text);
   }
@@ -112,11 +134,16 @@ export class ExtensionBoard {
       if (!from) return;
       const [across, down] = [event.clientX - from.x, event.clientY - from.y];
       const moved = { left: -across, right: across, top: -down, bottom: down }[side] * from.scale;
-      this.set({ [side]: Math.round((from.value + moved) / STEP) * STEP });
+      this.put({ [side]: Math.round((from.value + moved) / STEP) * STEP });
+      this.say();
     });
     const lift = () => (from = null);
     grip.addEventListener("pointerup", lift);
     grip.addEventListener("pointercancel", lift);
     return grip;
   }
+}
+
+function clipped(value) {
+  return Math.min(LONGEST, Math.max(0, Math.round(value)));
 }

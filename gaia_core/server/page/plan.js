@@ -134,9 +134,14 @@ function whyNot(rejections, open) {
       "ul",
       { class: "plan-list" },
       [...names].map(([reason, who]) => h("li", {}, h("b", {}, together(who)), ` ${reason}`)),
-      rest > 0 && h("li", {}, rest === 1 ? "One other does something else." : `${rest} others do something else.`),
+      rest > 0 && h("li", {}, restWords(rest, rejections.length, open)),
     ),
   );
+}
+
+function restWords(rest, all, isNobody) {
+  if (isNobody && rest === all) return "No provider on this server does this kind of work.";
+  return rest === 1 ? "One other does something else." : `${rest} others do something else.`;
 }
 
 function together(names) {

@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { campaign } from "./campaign.js";
-import { debounced, h, money, on } from "./dom.js";
+import { debounced, h, money, on, toast } from "./dom.js";
 
 const NEAR = 0.8;
 const PERIODS = { forever: "in all" };
@@ -15,17 +15,43 @@ export function mount(aside) {
 }
 
 let turn = 0;
+// Which budgets were near their limit when it was looked last; null: not yet.
+let known = null;
 
 async function refresh(aside) {
   const own = ++turn;
   const query = campaign() ? `?${new URLSearchParams({ campaign_id: campaign() })}` : "";
   try {
     const usage = await call(`api/usage${query}`);
-    if (own === turn) aside.replaceChildren(spentLine(usage), ...usage.budgets.map(budgetBar));
+    if (own !== turn) return;
+    aside.replaceChildren(spentLine(usage), ...usage.budgets.map(budgetBar));
+    warn(usage.budgets);
   } catch {
-    // What else is asked on this page says what is wrong; this line can wait.
-    if (own === turn) aside.replaceChildren();
+    // What else is asked on this page says what is wrong; this line stays as it was.
   }
+}
+
+// Said once, when it comes near: the bar at the top may be out of sight.
+function warn(budgets) {
+  const near = new Map();
+  for (const one of budgets) if (stateOf(one) !== "fine") near.set(`${one.scope} ${campaign()} ${stateOf(one)}`, one);
+  for (const [name, one] of near) {
+    if (known && !known.has(name)) toast(`The budget of ${whoseOf(one)} is ${stateOf(one) === "out" ? "used up" : `nearly used up: ${dollars(one.left_usd)} left`}.`);
+  }
+  known = new Set([...(known ?? []), ...near.keys()]);
+}
+
+function shareOf({ spent_usd: spent, held_usd: held, limit_usd: limit }) {
+  return limit > 0 ? (spent + held) / limit : 1;
+}
+
+function stateOf(budget) {
+  const share = shareOf(budget);
+  return share >= 1 ? "out" : share >= NEAR ? "near" : "fine";
+}
+
+function whoseOf({ scope }) {
+  return { total: "everybody", user: "you", campaign: "this campaign" }[scope] ?? scope;
 }
 
 function spentLine(usage) {
@@ -37,23 +63,21 @@ function spentLine(usage) {
     where,
     ": ",
     h("b", {}, Number(usage.cost_usd) === 0 ? "nothing" : money(usage.cost_usd)),
-    usage.held_usd > 0 && ` and ${money(usage.held_usd)} held`,
+    usage.held_usd > 0 && ` and ${money(usage.held_usd)} set aside`,
     `, ${usage.images} ${usage.images === 1 ? "picture" : "pictures"}`,
   );
 }
 
 function budgetBar(budget) {
   const used = budget.spent_usd + budget.held_usd;
-  const share = budget.limit_usd > 0 ? used / budget.limit_usd : 1;
-  const isNear = share >= NEAR;
-  const whose = { total: "everybody", user: "you", campaign: "this campaign" }[budget.scope] ?? budget.scope;
-  const text = `${dollars(used)} of ${dollars(budget.limit_usd)} for ${whose}, ${PERIODS[budget.period] ?? budget.period}`;
+  const state = stateOf(budget);
+  const text = `${dollars(used)} of ${dollars(budget.limit_usd)} for ${whoseOf(budget)}, ${PERIODS[budget.period] ?? budget.period}`;
   return h(
     "div",
-    { class: isNear ? "budget near" : "budget" },
-    h("meter", { min: 0, max: 1, high: NEAR, value: Math.min(1, share), "aria-label": text }),
+    { class: `budget ${state}` },
+    h("meter", { min: 0, max: 1, high: NEAR, value: Math.min(1, shareOf(budget)), "aria-label": text }),
     h("span", {}, text),
-    isNear && h("b", {}, share >= 1 ? "used up" : `${dollars(budget.left_usd)} left`),
+    state !== "fine" && h("b", {}, state === "out" ? "used up" : `${dollars(budget.left_usd)} left`),
   );
 }
 

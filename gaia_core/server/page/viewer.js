@@ -1,12 +1,23 @@
 /** One picture, as large as the window allows, with what is known of it. */
 
-import { pictureAddress } from "./api.js";
-import { dialog, h } from "./dom.js";
+import { call, pictureAddress } from "./api.js";
+import { dialog, h, money } from "./dom.js";
 import { actionsOf, altOf } from "./results.js";
+
+const KINDS = {
+  "text-to-image": "made from words",
+  "image-to-image": "made from a picture",
+  inpainting: "repainted",
+  outpainting: "extended",
+  upscaling: "enlarged",
+  "background-removal": "cut out",
+};
 
 /** Open a picture large. */
 export function openPicture(image) {
   const actions = actionsOf(image);
+  const facts = factList(image);
+  addPrice(facts, image);
   const box = dialog(
     "Picture",
     h(
@@ -17,7 +28,7 @@ export function openPicture(image) {
         { class: "viewer-picture checks", href: pictureAddress(image), target: "_blank", rel: "noreferrer", "aria-label": "Open in its full size in a new tab" },
         h("img", { src: pictureAddress(image), alt: altOf(image), width: image.width, height: image.height }),
       ),
-      h("div", { class: "viewer-side" }, image.prompt && h("p", { class: "viewer-prompt" }, image.prompt), factList(image), actions),
+      h("div", { class: "viewer-side" }, image.prompt && h("p", { class: "viewer-prompt" }, image.prompt), facts, actions),
     ),
     { size: "wide" },
   );
@@ -30,6 +41,7 @@ export function openPicture(image) {
 /** List what is known of a picture. */
 export function factList(image) {
   const facts = [
+    ["Kind", KINDS[image.capability] ?? image.capability],
     ["Size", `${image.width} × ${image.height}`],
     ["Seed", image.seed],
     ["Made by", image.provider],
@@ -45,4 +57,15 @@ export function factList(image) {
       .filter(([, value]) => value !== null && value !== undefined && value !== "")
       .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, String(value))]),
   );
+}
+
+// A picture's record has no price: its operation has, and may have made several.
+async function addPrice(facts, image) {
+  try {
+    const { cost_usd: cost, images } = await call(`api/operations/${image.operation_id}`);
+    const what = images.length > 1 ? `${money(cost)} for ${images.length} pictures` : money(cost);
+    if (cost !== null) facts.append(h("dt", {}, "Cost"), h("dd", {}, what));
+  } catch {
+    // The picture is what was asked for; its price is an extra.
+  }
 }
