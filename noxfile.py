@@ -29,7 +29,7 @@ REMOTE = ["./plugins/gaia-gemini", "./plugins/gaia-parasail", "./plugins/gaia-ru
 UNINSTALLED_FOR_TYPING = {"gaia-flux"}
 
 # Most tests wait for sockets, disks and other processes.
-PARALLEL = ("-n", "3", "--dist", "loadfile")
+PARALLEL = ("-n", "4", "--dist", "loadfile")
 
 ENVIRONMENT = {
     # One thread per inference: two sessions side by side then share two cores.
