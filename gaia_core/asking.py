@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import math
-import threading
 import time
 import uuid
 from decimal import Decimal
@@ -27,11 +26,11 @@ from gaia_core.errors import (
     TaskRunningError,
 )
 from gaia_core.hookspecs import HOOK_OF
-from gaia_core.images import Image
 from gaia_core.ledger import BatchState, Operation
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger
 from gaia_core.plugins import Provider
+from gaia_core.progress import brought_home
 from gaia_core.reliability import (
     Asker,
     Target,
@@ -386,7 +385,7 @@ class Asking:
             ),
             fetch=self.services.fetch_for(provider),
             remember=partial(self._remember, task_id),
-            progress=self._reporter(),
+            progress=brought_home(self.progress),
         )
 
     async def _remember(self, task_id: str, reference: str) -> None:
@@ -422,27 +421,6 @@ class Asking:
             is_batch=one.batch_id is not None,
             deadline=self.started + self.seconds + self._paused,
         )
-
-    def _reporter(self) -> Progress:
-        """Bring progress to the thread of the loop, where the host listens."""
-        if self.progress is ignore_progress:
-            return ignore_progress
-        loop, home = asyncio.get_running_loop(), threading.get_ident()
-
-        def report(fraction: float, preview: Image | None) -> None:
-            if threading.get_ident() == home:
-                self._report(fraction, preview)
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(self._report, fraction, preview)
-
-        return report
-
-    def _report(self, fraction: float, preview: Image | None) -> None:
-        """Tell the host how far the work is; a host that fails ends no work."""
-        try:
-            self.progress(fraction, preview)
-        except Exception as error:  # noqa: BLE001  the host's own business
-            get_logger().warning("gaia.progress_failed", error=type(error).__name__)
 
     def _record(
         self,

@@ -27,7 +27,6 @@ from gaia_core.capabilities import Capability
 from gaia_core.catalog import Health, HealthLevel, ProviderInfo
 from gaia_core.choices import Choices, PlanChoices, preferences_of
 from gaia_core.doors import Door
-from gaia_core.errors import GaiaError, PluginError
 from gaia_core.fetching import GuardedFetcher
 from gaia_core.ledger import BatchEvent, IdempotencyKey, Ledger, Operation, UsageRow
 from gaia_core.ledger.reports import BudgetState
@@ -74,7 +73,9 @@ class Gaia:
     settings: Settings
     _parts: Parts
     is_open: bool = attrs.field(default=False, init=False)
+    """Whether it is inside ``async with``."""
     closing_grace: float | None = attrs.field(default=None, init=False)
+    """How long closing waits for what was sent, in seconds; None: `CLOSING_GRACE`."""
     _assortment: Assortment = attrs.field(init=False)
     _upkeep: Upkeep = attrs.field(init=False)
     _door: Door = attrs.field(init=False)
@@ -116,7 +117,7 @@ class Gaia:
             estimate=self._estimate,
             carry_out=self._door.serve_item,
             let_go=self._door.let_go,
-            prepare=self._prepared,
+            prepare=self.plugins.prepare,
             adopt=self._recovery.run_once,
             ready=self.ready,
             withdraw=Withdrawals(services=self._parts.services).withdraw,
@@ -159,9 +160,8 @@ class Gaia:
             SettingsError: If the settings cannot be used.
         """
         settings = settings or load_settings()
-        loaded = load_plugins(
-            settings, extra=plugins, entry_points=None if discover else ()
-        )
+        found = None if discover else ()
+        loaded = load_plugins(settings, extra=plugins, entry_points=found)
         parts = parts_of(
             settings,
             loaded,
@@ -328,7 +328,7 @@ class Gaia:
             request: What is to be served; middleware prepares it first.
             **choices: What to choose for this call: see `PlanChoices`.
         """
-        return self._plan(self._prepared(request), **choices)
+        return self._plan(self.plugins.prepare(request), **choices)
 
     async def models(
         self,
@@ -424,8 +424,6 @@ class Gaia:
         """Check every provider, or only one; spends no money."""
         return await self._upkeep.check_health(level, provider)
 
-    # -- inside -------------------------------------------------------------------
-
     async def ready(self) -> None:
         """Open the ledger now, and begin to settle what was left open in it."""
         if self._watch is not None:
@@ -436,6 +434,8 @@ class Gaia:
         await asyncio.shield(opening)
         if self._watch is None and self.is_open:
             self._watch = asyncio.create_task(self._recovery.watch())
+
+    # -- inside -------------------------------------------------------------------
 
     async def _close(self) -> None:
         """Let go of everything; no step hangs on the success of another."""
@@ -458,17 +458,7 @@ class Gaia:
             await asyncio.wait({watch})
 
     async def _serve(self, request: Request, **choices: Unpack[Choices]) -> object:
-        return await self._door.serve(self._prepared(request), **choices)
-
-    def _prepared(self, request: Request) -> Request:
-        """Let middleware change a request; its own errors are named as such."""
-        try:
-            return self.plugins.prepare(request)
-        except GaiaError:
-            raise
-        except Exception as error:
-            message = f"Middleware failed at the door: {type(error).__name__}."
-            raise PluginError(message) from error
+        return await self._door.serve(self.plugins.prepare(request), **choices)
 
     def _plan(self, request: Request, **choices: Unpack[PlanChoices]) -> Plan:
         """Plan a request that middleware has prepared."""

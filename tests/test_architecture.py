@@ -35,6 +35,7 @@ LAYERS = (
     "observability",
     "metrics",
     "tracing",
+    "progress",
     "settings",
     "plugins",
     "calls",

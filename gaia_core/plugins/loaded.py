@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from gaia_core.catalog import ProviderInfo
-from gaia_core.errors import PluginError
+from gaia_core.errors import GaiaError, PluginError
 from gaia_core.plugins.checks import INFO, PREPARE, words_of
 from gaia_core.requests import Request
 from gaia_core.secrets import Secret, hide, scrub, secrets_in
@@ -295,9 +295,16 @@ class Plugins:
         Let middleware change a request at the door.
 
         Raises:
-            PluginError: If what comes back is no request.
+            GaiaError: Of theirs, as it is: it may refuse the request.
+            PluginError: If they fail otherwise, or what comes back is no request.
         """
-        prepared = self._calls[PREPARE](request=request)
+        try:
+            prepared = self._calls[PREPARE](request=request)
+        except GaiaError:
+            raise
+        except Exception as error:
+            message = f"Middleware failed at the door: {type(error).__name__}."
+            raise PluginError(message) from error
         if isinstance(prepared, Request):
             return prepared
         message = f"{PREPARE} gave {type(prepared).__name__}, not a request."
