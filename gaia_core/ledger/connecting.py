@@ -6,10 +6,11 @@ Imported only when a database is opened, because SQLAlchemy is slow to import.
 
 import sqlite3
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import attrs
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
@@ -82,6 +83,30 @@ class Engines:
         """Run a transaction; again if others were in its way."""
         return self._run(self.writer, work, begin=WRITING, is_repeatable=is_repeatable)
 
+    def write_together(
+        self, works: Sequence[Callable[[Connection], Any]]
+    ) -> list[Callable[[], Any]] | None:
+        """
+        Run several transactions of SQLite in one: the disk is waited for once.
+
+        One that raises undoes itself and none of the others.
+
+        Returns:
+            What gives each one's result, or raises what it raised; None if the
+            database refused one of them, and nothing has changed: each is to be run
+            by itself.
+
+        Raises:
+            LedgerError: If they could not begin, or not be committed.
+        """
+        with failures.explained(self.url):
+            try:
+                return _once(self.writer, partial(_each, works), WRITING)
+            except DBAPIError as error:
+                if failures.is_before_commit(error):
+                    return None
+                raise
+
     def dispose(self) -> None:
         """Close every connection."""
         self.writer.dispose()
@@ -116,8 +141,48 @@ def _once(engine: Engine, work: Callable[[Connection], T], begin: str) -> T:
             # Nothing was committed: what broke, broke before.
             failures.mark_undone(error)
             raise
-        connection.commit()
+        try:
+            connection.commit()
+        except DBAPIError:
+            # SQLite may keep it open, and SQLAlchemy believes that it has ended.
+            _undo(connection)
+            raise
         return result
+
+
+def _undo(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        return
+    with suppress(*failures.OF_TRANSACTIONS):
+        connection.connection.rollback()
+
+
+def _each(
+    works: Sequence[Callable[[Connection], Any]], connection: Connection
+) -> list[Callable[[], Any]]:
+    return [_beside_others(work, connection) for work in works]
+
+
+def _beside_others(
+    work: Callable[[Connection], Any], connection: Connection
+) -> Callable[[], Any]:
+    """Run one transaction within another."""
+    _begin(connection, "SAVEPOINT one")
+    try:
+        result = work(connection)
+    except failures.OF_TRANSACTIONS:
+        # SQLite may have undone the others as well.
+        raise
+    except BaseException as error:  # noqa: BLE001  whoever waits for it gets it
+        _begin(connection, "ROLLBACK TO one")
+        _begin(connection, "RELEASE one")
+        return partial(_raise, error)
+    _begin(connection, "RELEASE one")
+    return lambda: result
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 def url_of(address: str) -> URL:

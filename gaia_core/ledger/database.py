@@ -3,14 +3,15 @@ The database of the ledger: transactions in threads of its own.
 
 A transaction is a plain function of a SQLAlchemy connection, run from first to last
 in one thread. On SQLite a single thread writes, so that transactions of one process
-queue instead of colliding; measured against a driver that hops between threads for
-every statement (aiosqlite), an operation takes 1.6 ms instead of 4.2 ms.
+queue instead of colliding, and those that queue are committed together; measured
+against a driver that hops between threads for every statement (aiosqlite), an
+operation takes 1.6 ms instead of 4.2 ms.
 """
 
 import asyncio
 import uuid
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 
 from gaia_core.errors import LedgerError
+from gaia_core.ledger.queueing import WriteQueue
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,6 +77,10 @@ class Database:
             LedgerError: If the database refuses; nothing has changed then.
         """
         opened = self._opened()
+        if opened.queue is not None:
+            return await _result_of(
+                opened.queue.submit(work, is_repeatable=is_repeatable)
+            )
         run = partial(opened.engines.write, work, is_repeatable=is_repeatable)
         return await _in_thread(opened.writers, run)
 
@@ -126,7 +132,8 @@ class Database:
             if self.is_sqlite
             else writers
         )
-        return _Open(engines=made[0], writers=writers, readers=readers)
+        queue = WriteQueue(engines=made[0], threads=writers) if self.is_sqlite else None
+        return _Open(engines=made[0], writers=writers, readers=readers, queue=queue)
 
     def _opened(self) -> "_Open":
         if self._open is None:
@@ -142,6 +149,7 @@ class _Open:
     engines: "Engines"
     writers: ThreadPoolExecutor
     readers: ThreadPoolExecutor
+    queue: WriteQueue | None
 
     def close(self) -> None:
         """Let the transactions under way end, then close every connection."""
@@ -151,13 +159,16 @@ class _Open:
 
 
 async def _in_thread(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+    return await _result_of(threads.submit(work))
+
+
+async def _result_of(running: "Future[T]") -> T:
     """
-    Run in a thread; a cancelled caller waits for its end before it is told.
+    Wait for a thread; a cancelled caller waits for its end before it is told.
 
     The loop is woken by hand: `asyncio.wait` would do the same in twice the time.
     """
     loop = asyncio.get_running_loop()
-    running = threads.submit(work)
     cancelled: asyncio.CancelledError | None = None
     while not running.done():
         woken: asyncio.Future[None] = loop.create_future()

@@ -119,6 +119,11 @@ def mark_undone(error: DBAPIError) -> None:
     setattr(error, _UNDONE, True)
 
 
+def is_before_commit(error: DBAPIError) -> bool:
+    """Tell whether an error came before the transaction was committed."""
+    return getattr(error, _UNDONE, False)
+
+
 def is_undone(error: DBAPIError) -> bool:
     """
     Tell whether a transaction left nothing behind, and may succeed if run again.
@@ -128,7 +133,7 @@ def is_undone(error: DBAPIError) -> bool:
     """
     if getattr(error.orig, "sqlstate", None) in _IN_THE_WAY:
         return True
-    return error.connection_invalidated and getattr(error, _UNDONE, False)
+    return error.connection_invalidated and is_before_commit(error)
 
 
 def _place(url: URL) -> str:
