@@ -1,9 +1,9 @@
 """What is under way on this server, and how far it is."""
 
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import attrs
 
@@ -36,6 +36,7 @@ class Watched:
     """Keeps what is under way, by whose it is."""
 
     _jobs: dict[str, Job] = attrs.field(factory=dict, init=False)
+    _numbers: "count[int]" = attrs.field(factory=count, init=False)
 
     @contextmanager
     def job(
@@ -48,7 +49,8 @@ class Watched:
             principal: Whose it is.
             also: What is told as well.
         """
-        job = Job(id=uuid.uuid4().hex, principal=principal, started=time.monotonic())
+        number = str(next(self._numbers))
+        job = Job(id=number, principal=principal, started=time.monotonic())
 
         def progress(fraction: float, preview: Image | None) -> None:
             job.fraction = fraction

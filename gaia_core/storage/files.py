@@ -89,25 +89,29 @@ class FileStorage:
         user_id: str | None = None,
     ) -> StoredImage:
         """Keep a picture and say where it lies; see `ImageStorage.put`."""
-        sha256 = await asyncio.to_thread(_digest, image.data)
-        stored = StoredImage(
-            id=secrets.token_hex(16),
-            path=self._object(sha256, image.media_type),
-            media_type=image.media_type,
-            width=image.width,
-            height=image.height,
-            sha256=sha256,
-            created_at=self._now(),
-            operation_id=operation_id,
-            provider=provider,
-            model=model,
-            prompt=prompt,
-            seed=seed,
-            campaign_id=campaign_id,
-            user_id=user_id,
-        )
-        await asyncio.to_thread(self._put, stored, image.data)
-        return stored
+
+        def keep() -> StoredImage:
+            sha256 = _digest(image.data)
+            stored = StoredImage(
+                id=secrets.token_hex(16),
+                path=self._object(sha256, image.media_type),
+                media_type=image.media_type,
+                width=image.width,
+                height=image.height,
+                sha256=sha256,
+                created_at=self._now(),
+                operation_id=operation_id,
+                provider=provider,
+                model=model,
+                prompt=prompt,
+                seed=seed,
+                campaign_id=campaign_id,
+                user_id=user_id,
+            )
+            self._put(stored, image.data)
+            return stored
+
+        return await asyncio.to_thread(keep)
 
     async def get(self, image_id: str) -> StoredImage | None:
         """Look a picture up by its id; None if there is none."""
