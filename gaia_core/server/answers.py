@@ -1,6 +1,6 @@
 """What a client is answered with: the owner's fields, and ours beside them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +19,7 @@ from gaia_core.responses import (
     StoredImage,
 )
 from gaia_core.server.access import Principal
-from gaia_core.server.serving import bytes_of
+from gaia_core.server.serving import bytes_of, stored_images
 from gaia_core.server.site import Site
 
 
@@ -145,6 +145,11 @@ class Writer:
             "created_at": image.created_at.isoformat(),
         }
 
+    async def all_stored(self, ids: Iterable[str]) -> list[dict[str, Any]]:
+        """Look stored pictures up and write them, but for those that are gone."""
+        found = await stored_images(ids, self.site)
+        return [self.stored(image) for image in found if image is not None]
+
     async def _image(self, image: StoredImage, *, with_bytes: bool) -> dict[str, Any]:
         written = self.stored(image)
         if with_bytes:
@@ -164,6 +169,25 @@ def quoted_base64(data: bytes) -> orjson.Fragment:
 def relative_path(image: StoredImage) -> str:
     """Give where a picture lies below the store's folder."""
     return "/".join(image.path.parts[-3:])
+
+
+def ours_of(response: Response, ignored: Iterable[str] = ()) -> dict[str, Any]:
+    """
+    Write what other programs' answers have no fields for.
+
+    Args:
+        response: The response.
+        ignored: What of the request was not heeded, in sentences.
+    """
+    return {
+        "operation_id": response.operation_id,
+        "provider": response.provider,
+        "model": response.model,
+        "cost_usd": number(response.cost_usd),
+        "attempts": [attempt(one) for one in response.attempts],
+        "warnings": [*response.warnings, *ignored],
+        "is_reused": response.is_reused,
+    }
 
 
 def attempt(one: Attempt) -> dict[str, Any]:
@@ -193,6 +217,6 @@ def number(amount: Decimal | None) -> float | None:
     return None if amount is None else float(amount)
 
 
-def headers_of(response: Response) -> Mapping[str, str]:
+def headers_of(response: Response) -> dict[str, str]:
     """Give the headers that tell of a repeated request."""
     return {"Idempotency-Replayed": "true"} if response.is_replayed else {}

@@ -17,10 +17,10 @@ from gaia_core.server.access import Principal
 from gaia_core.server.decoding import MAX_INPUT_BYTES, Decoders, invalid
 from gaia_core.server.paths import read_below
 from gaia_core.server.problems import RefusedError
+from gaia_core.server.schemas.base import ID
 from gaia_core.settings import ServerSettings
 from gaia_core.storage import FileStorage
 
-_ID = re.compile(r"[0-9a-f]{32}")
 _OWN_PATH = re.compile(r"(?:objects/)?([0-9a-f]{2})/(\1[0-9a-f]{62})\.(?:png|jpg|webp)")
 _DATA_URL = re.compile(r"data:image/(?:png|jpeg|jpg|webp);base64,", re.IGNORECASE)
 _MAX_TEXT = -(-MAX_INPUT_BYTES // 3) * 4
@@ -64,7 +64,7 @@ class Inputs:
         Raises:
             RefusedError: 404 if there is none, or it is not theirs.
         """
-        if not _ID.fullmatch(image_id):
+        if not ID.fullmatch(image_id):
             raise _missing()
         row = await self._gallery.find(image_id, principal=principal.name)
         return await self._taken(row)
@@ -91,7 +91,7 @@ class Inputs:
             RefusedError: 404 if there is none, or it is not theirs; 422 if it is no
                 picture.
         """
-        if _ID.fullmatch(path):
+        if ID.fullmatch(path):
             return await self.stored(path, principal)
         if own := _OWN_PATH.fullmatch(path):
             row = await self._gallery.find_digest(own[2], principal=principal.name)

@@ -27,6 +27,8 @@ from gaia_core.server.problems import Problem
 from gaia_core.server.waiting import ClientGoneError, while_connected
 
 MEDIA_TYPE = "text/event-stream"
+HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""What goes with events: nothing on their way may keep them, or hold them back."""
 PING = 15.0
 """Seconds of silence after which a comment says that the server is still there."""
 PAUSE = 0.1
@@ -131,9 +133,7 @@ class LiveAnswer(Response):
             write_progress: Writes how far it is.
             write_problem: Writes why it failed.
         """
-        super().__init__(
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        super().__init__(headers=HEADERS)
         del self.headers["content-length"]
         self._work = work
         self._route = route

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import attrs
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from gaia_core.errors import StorageError
 from gaia_core.images import SUFFIXES
 from gaia_core.responses import StoredImage
 from gaia_core.server.site import Site
@@ -102,6 +103,18 @@ async def picture_response(
         data = await site.gaia.storage.read(image.id)
         start = _Start(data=data, length=len(data))
     return PictureResponse(start, image.path, image.media_type, headers)
+
+
+async def stored_images(ids: Iterable[str], site: Site) -> list[StoredImage | None]:
+    """Look pictures up; None in the place of each that is gone or damaged."""
+
+    async def look_up(image_id: str) -> StoredImage | None:
+        try:
+            return await site.gaia.storage.get(image_id)
+        except StorageError:
+            return None
+
+    return list(await asyncio.gather(*map(look_up, ids)))
 
 
 async def bytes_of(image: StoredImage, site: Site) -> bytes:

@@ -23,14 +23,15 @@ from gaia_core.ledger import (
 )
 from gaia_core.observability import get_logger
 from gaia_core.requests import Request as CoreRequest
+from gaia_core.server import live
 from gaia_core.server.access import Maker, Principal, Reader
 from gaia_core.server.answers import Writer, number
 from gaia_core.server.asking import KEY_HEADER, check_options, key_of, request_of
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import TEXTS, RefusedError, code_of
-from gaia_core.server.routes.operations import ID, stored_images
 from gaia_core.server.runner import ROUTE
 from gaia_core.server.schemas.answers import EVENTS, PROBLEMS
+from gaia_core.server.schemas.base import ID
 from gaia_core.server.schemas.batches import (
     BatchesOut,
     BatchIn,
@@ -185,7 +186,7 @@ async def cancel(
     responses={
         200: {
             "description": "What happens, as server-sent events.",
-            "content": {"text/event-stream": EVENTS},
+            "content": {live.MEDIA_TYPE: EVENTS},
         },
         204: {"description": "The reader has everything: it need not come back."},
         **PROBLEMS,
@@ -203,8 +204,8 @@ async def events(
     writer = Writer.to(request, site, principal)
     return StreamingResponse(
         _told(batch_id, after, writer),
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        media_type="text/event-stream",
+        headers=live.HEADERS,
+        media_type=live.MEDIA_TYPE,
     )
 
 
@@ -328,7 +329,6 @@ def _written(found: Batch, writer: Writer) -> dict[str, Any]:
 
 
 async def _item(one: Operation, writer: Writer) -> dict[str, Any]:
-    images = await stored_images(one.image_ids, writer.site)
     answer = one.answer or {}
     code = _code_of(one.error_type)
     return {
@@ -339,7 +339,7 @@ async def _item(one: Operation, writer: Writer) -> dict[str, Any]:
         "provider": one.provider,
         "model": one.model,
         "cost_usd": number(one.cost_usd),
-        "images": [writer.stored(image) for image in images if image is not None],
+        "images": await writer.all_stored(one.image_ids),
         "text": answer.get("prompt") or answer.get("description"),
         "error_code": code,
         "error": _text_of(code),

@@ -178,7 +178,7 @@ async def _served(
     response = await serve(order, writer.site, progress=progress)
     request.state.gaia_operation = response.operation_id
     content = await writer.answer(response, with_bytes=with_bytes)
-    return content, dict(headers_of(response))
+    return content, headers_of(response)
 
 
 def _watched(

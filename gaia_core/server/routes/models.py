@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import attrs
-from fastapi import APIRouter, HTTPException, Query, Request, Response, Security, status
+from fastapi import APIRouter, HTTPException, Request, Response, Security, status
 
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo, Price, ProviderInfo, Work
@@ -14,6 +14,7 @@ from gaia_core.server.answers import number, reason
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError
 from gaia_core.server.schemas.answers import PROBLEMS, ModelsOut
+from gaia_core.server.schemas.base import Name
 from gaia_core.server.site import SiteDep
 from gaia_core.server.waiting import while_connected
 
@@ -21,8 +22,6 @@ routes = APIRouter(route_class=GaiaRoute, tags=["models"])
 
 Known = Annotated[Principal, Security(authorised)]
 """A caller the server lets in, whatever else they may do."""
-
-_Words = Annotated[str | None, Query(min_length=1, max_length=255)]
 
 
 @routes.get(
@@ -38,8 +37,8 @@ async def models(  # noqa: PLR0913  what may be asked
     principal: Known,
     *,
     capability: Capability | None = None,
-    provider: _Words = None,
-    search: _Words = None,
+    provider: Name | None = None,
+    search: Name | None = None,
     refresh: bool = False,
 ) -> Response:
     """List the models; ``search`` and ``refresh`` ask the vendors, for makers only."""

@@ -1,27 +1,20 @@
 """What became of a request."""
 
-import asyncio
-import re
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response, status
 
-from gaia_core.errors import StorageError
 from gaia_core.ledger import Operation, OperationState
 from gaia_core.replays import restored
-from gaia_core.responses import StoredImage
 from gaia_core.server.access import Reader
 from gaia_core.server.answers import Writer, attempt, number
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError, problem_of
 from gaia_core.server.schemas.answers import PROBLEMS, OperationOut, OperationsOut
-from gaia_core.server.site import Site, SiteDep
+from gaia_core.server.schemas.base import ID
+from gaia_core.server.site import SiteDep
 
 routes = APIRouter(route_class=GaiaRoute, tags=["operations"])
-
-ID = re.compile(r"[0-9a-f]{32}")
-"""What names an operation or a picture."""
 
 
 @routes.get(
@@ -63,20 +56,7 @@ async def operation(
     return write_json(await _written(found, Writer.to(request, site, principal)))
 
 
-async def stored_images(ids: Iterable[str], site: Site) -> list[StoredImage | None]:
-    """Look pictures up; None in the place of each that is gone or damaged."""
-
-    async def look_up(image_id: str) -> StoredImage | None:
-        try:
-            return await site.gaia.storage.get(image_id)
-        except StorageError:
-            return None
-
-    return list(await asyncio.gather(*map(look_up, ids)))
-
-
 async def _written(one: Operation, writer: Writer) -> dict[str, Any]:
-    images = await stored_images(one.image_ids, writer.site)
     answer = one.answer or {}
     held = 0.0 if one.cost_usd is not None else number(one.reserved_usd)
     return {
@@ -94,7 +74,7 @@ async def _written(one: Operation, writer: Writer) -> dict[str, Any]:
         "cost_usd": number(one.cost_usd),
         "held_usd": held,
         "attempts": [attempt(tried) for tried in one.attempts],
-        "images": [writer.stored(image) for image in images if image is not None],
+        "images": await writer.all_stored(one.image_ids),
         "warnings": list(answer.get("warnings", ())),
         "prompt": answer.get("prompt"),
         "description": answer.get("description"),

@@ -16,19 +16,23 @@ from gaia_core.server.access import Principal, Reader, Scope
 from gaia_core.server.answers import Writer, number
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError
-from gaia_core.server.routes.operations import ID, stored_images
 from gaia_core.server.schemas.answers import (
     PROBLEMS,
     CampaignsOut,
     GalleryOut,
     UsageOut,
 )
-from gaia_core.server.serving import headers_of, is_known, picture_response
+from gaia_core.server.schemas.base import ID, Name
+from gaia_core.server.serving import (
+    headers_of,
+    is_known,
+    picture_response,
+    stored_images,
+)
 from gaia_core.server.site import Site, SiteDep
 
 routes = APIRouter(route_class=GaiaRoute, tags=["pictures"])
 
-_Words = Annotated[str | None, Query(min_length=1, max_length=255)]
 _PICTURE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The picture.",
@@ -121,8 +125,8 @@ async def gallery(  # noqa: PLR0913  what may be looked for
     site: SiteDep,
     principal: Reader,
     *,
-    campaign_id: _Words = None,
-    search: _Words = None,
+    campaign_id: Name | None = None,
+    search: Name | None = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     cursor: Annotated[str | None, Query(max_length=255)] = None,
 ) -> Response:
@@ -217,7 +221,7 @@ async def campaigns(site: SiteDep, principal: Reader) -> Response:
     },
 )
 async def usage(
-    site: SiteDep, principal: Reader, campaign_id: _Words = None
+    site: SiteDep, principal: Reader, campaign_id: Name | None = None
 ) -> Response:
     """Say what the caller has spent, by campaign, and how their budgets stand."""
     rows = await site.gaia.usage(["campaign"], principal=principal.name)

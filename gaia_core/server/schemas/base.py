@@ -1,8 +1,12 @@
 """What all shapes have in common."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+ID = re.compile(r"[0-9a-f]{32}")
+"""What names a picture, an operation or a batch."""
 
 
 class Taken(BaseModel):

@@ -80,7 +80,7 @@ async def extra_single_image(
     written = await answers.finished(
         response, task, writer, is_shown=body.show_extras_results
     )
-    return write_json(written, headers=dict(headers_of(response)))
+    return write_json(written, headers=headers_of(response))
 
 
 @routes.post("/rembg", responses={200: {"model": WebUiImageOut | None}})
@@ -94,7 +94,7 @@ async def rembg(
     response = await _images(task, request, site, principal)
     writer = Writer.to(request, site, principal)
     written = await answers.subject(response, task, writer, is_mask=body.return_mask)
-    return write_json(written, headers=dict(headers_of(response)))
+    return write_json(written, headers=headers_of(response))
 
 
 @routes.post("/sdapi/v1/interrogate", responses={200: {"model": WebUiCaptionOut}})
@@ -240,7 +240,7 @@ async def _drawn(
     response = await _images(task, request, site, principal)
     writer = Writer.to(request, site, principal)
     written = await answers.drawn(response, task, body, writer)
-    return write_json(written, headers=dict(headers_of(response)))
+    return write_json(written, headers=headers_of(response))
 
 
 async def _images(

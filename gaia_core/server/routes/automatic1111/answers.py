@@ -14,7 +14,7 @@ from gaia_core.metadata import Description, parameters, software_version
 from gaia_core.requests import GenerateRequest
 from gaia_core.responses import ImageResponse, Response, StoredImage
 from gaia_core.server import masks
-from gaia_core.server.answers import Writer, attempt, number, quoted_base64
+from gaia_core.server.answers import Writer, ours_of, quoted_base64
 from gaia_core.server.routes.automatic1111.work import Task
 from gaia_core.server.schemas.automatic1111 import DrawingIn
 from gaia_core.server.watched import Job
@@ -74,18 +74,7 @@ async def subject(
 
 def gaia(response: Response, task: Task) -> dict[str, Any]:
     """Write what the web UI has no fields for."""
-    return {
-        "operation_id": response.operation_id,
-        "provider": response.provider,
-        "model": response.model,
-        "cost_usd": number(response.cost_usd),
-        "attempts": [attempt(one) for one in response.attempts],
-        "warnings": [
-            *response.warnings,
-            *(f"{name} ignored" for name in task.ignored),
-        ],
-        "is_reused": response.is_reused,
-    }
+    return ours_of(response, (f"{name} ignored" for name in task.ignored))
 
 
 def progress(job: Job | None, count: int, *, is_shown: bool) -> dict[str, Any]:

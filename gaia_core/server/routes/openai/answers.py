@@ -8,11 +8,11 @@ from typing import Any
 import attrs
 import orjson
 
-from gaia_core.catalog import ModelInfo, Quality
+from gaia_core.catalog import Quality
 from gaia_core.errors import InvalidImageError
 from gaia_core.images import Image
 from gaia_core.responses import ImageResponse, StoredImage
-from gaia_core.server.answers import Writer, attempt, number, quoted_base64
+from gaia_core.server.answers import Writer, ours_of, quoted_base64
 from gaia_core.server.conversion import converted, format_of, is_opaque
 from gaia_core.server.routes.openai.work import Job, is_edit
 
@@ -130,23 +130,12 @@ class Answers:
         return quoted_base64(data)
 
     def _quality(self, response: ImageResponse) -> str | None:
-        card = self._card(response)
+        card = self.job.names.card(response.provider, response.model)
         return None if card is None else _QUALITIES[card.quality]
-
-    def _card(self, response: ImageResponse) -> ModelInfo | None:
-        return self.job.names.card(response.provider, response.model)
 
     def _ours(self, response: ImageResponse) -> dict[str, Any]:
         """Write what OpenAI has no fields for."""
-        return {
-            "operation_id": response.operation_id,
-            "provider": response.provider,
-            "model": response.model,
-            "cost_usd": number(response.cost_usd),
-            "attempts": [attempt(one) for one in response.attempts],
-            "warnings": [*response.warnings, *self.job.warnings],
-            "is_reused": response.is_reused,
-        }
+        return ours_of(response, self.job.warnings)
 
     @property
     def _kind(self) -> str:
