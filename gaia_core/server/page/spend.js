@@ -42,7 +42,8 @@ function warn(budgets) {
 }
 
 function shareOf({ spent_usd: spent, held_usd: held, limit_usd: limit }) {
-  return limit > 0 ? (spent + held) / limit : 1;
+  // 0.04 / 0.05 is a little less than 0.8 in binary.
+  return limit > 0 ? Number(((spent + held) / limit).toFixed(9)) : 1;
 }
 
 function stateOf(budget) {

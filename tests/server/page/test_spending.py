@@ -67,6 +67,7 @@ async def test_a_budget_has_a_bar(open_page: OpenPage) -> None:
 async def test_a_budget_near_its_limit(open_page: OpenPage) -> None:
     """It is marked, said once, and then it is used up; more is refused in words."""
     async with open_page(painter(), **budgets(total_usd="0.05")) as page:
+        await expect(line(page)).to_contain_text("$0 of $0.05")
         await make(page)
         await expect(line(page).locator(".near")).to_contain_text("$0.01 left")
         toast = page.locator(".toast")
