@@ -26,6 +26,7 @@ __all__ = [
     "authorised",
     "nobody_asked",
     "principal_of",
+    "unknown_caller",
 ]
 
 
@@ -87,6 +88,13 @@ async def nobody_asked() -> Principal:
     return OWNER
 
 
+def unknown_caller() -> HTTPException:
+    """Make what is raised where nobody knows the caller."""
+    return HTTPException(
+        status.HTTP_401_UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}
+    )
+
+
 async def authorised(request: Request, scopes: SecurityScopes) -> Principal:
     """
     Give the caller, if they may do what the route needs.
@@ -96,9 +104,7 @@ async def authorised(request: Request, scopes: SecurityScopes) -> Principal:
     """
     principal: Principal | None = getattr(request.state, "gaia_principal", None)
     if principal is None:
-        raise HTTPException(
-            status.HTTP_401_UNAUTHORIZED, headers={"WWW-Authenticate": "Bearer"}
-        )
+        raise unknown_caller()
     if not all(map(principal.may, scopes.scopes)):
         raise HTTPException(status.HTTP_403_FORBIDDEN)
     return principal

@@ -64,19 +64,20 @@ def create_app(gaia: Gaia, *, auth: Auth | None = None) -> FastAPI:
         auth: As for `router`; None: as the settings say.
     """
     site = Site(gaia=gaia)
+    asked = auth or _auth_for(site.settings)
     app = FastAPI(
         title="Gaia images",
         version="1",
         openapi_url=None,
         redirect_slashes=False,
-        middleware=_middleware(site),
+        middleware=_middleware(site, asked),
         exception_handlers={
             HTTPException: _answer_outside,
             RequestValidationError: _answer_outside,
         },
     )
     app.state.gaia_site = site
-    app.include_router(_router(site, auth or _auth_for(site.settings)))
+    app.include_router(_router(site, asked))
     add_description(app)
     return app
 
@@ -126,8 +127,12 @@ def _auth_for(settings: ServerSettings) -> Auth:
     return bearer_or_owner if is_open else bearer
 
 
-def _middleware(site: Site) -> list[Middleware]:
-    found = [Middleware(Gate, site=site, respond=_respond)]
+def _middleware(site: Site, auth: Auth) -> list[Middleware]:
+    # A host's own may need what FastAPI gives to dependencies alone.
+    is_ours = auth is bearer or auth is bearer_or_owner
+    first_asked = auth if is_ours else None
+    gate = Middleware(Gate, site=site, respond=_respond, first_asked=first_asked)
+    found = [gate]
     if origins := site.settings.allowed_origins:
         cors = Middleware(
             CORSMiddleware,

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
-from fastapi import Response
+from fastapi import Request, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gaia_core.observability import get_logger
+from gaia_core.server.access import Auth, unknown_caller
 from gaia_core.server.dialects import problem_in
 from gaia_core.server.guards import name_of, names_of
 from gaia_core.server.intakes import size_of_body
@@ -51,11 +52,14 @@ class Gate:
         app: What serves the requests.
         site: The server.
         respond: How a problem is answered.
+        first_asked: What names the caller before a large body is read, as the route
+            would after it; None: nothing does.
     """
 
     app: ASGIApp
     site: Site
     respond: Respond
+    first_asked: Auth | None = None
     _names: frozenset[str] | None = attrs.field(init=False)
     _known: set[bytes] = attrs.field(factory=set, init=False)
 
@@ -82,6 +86,8 @@ class Gate:
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         size = size_of_body(scope)
         try:
+            if size:
+                await self._know(scope)
             with self.site.traffic.request(size), server_span(scope) as note_status:
                 await self.app(scope, receive, answer.send_safely)
                 note_status(answer.status)
@@ -91,6 +97,15 @@ class Gate:
             if not answer.status:
                 response = self.respond(scope, problem)
                 await response(scope, receive, answer.send_safely)
+
+    async def _know(self, scope: Scope) -> None:
+        """Refuse a stranger's large body, for which others would have no room."""
+        if self.first_asked is None:
+            return
+        request = Request(scope)
+        request.state.gaia_site = self.site
+        if await self.first_asked(request) is None:
+            raise unknown_caller()
 
     def _refusal(self, scope: Scope) -> RefusedError | None:
         if self.site.traffic.closing.is_set():

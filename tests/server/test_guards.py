@@ -11,6 +11,7 @@ import pytest
 from gaia_core.requests import GenerateRequest
 from gaia_core.server import guards, intakes, traffic
 from gaia_core.server.intakes import FORM_BODY, JSON_BODY, SMALL_BODY
+from gaia_core.server.keys import bearer
 from gaia_core.settings import ServerSettings
 from gaia_core.testing import FakeProvider
 from tests.server.conftest import OpenClient
@@ -236,6 +237,27 @@ async def _status_of(
     writer.close()
     await writer.wait_closed()
     return status
+
+
+@pytest.mark.parametrize(
+    "header", ["Content-Length: 20000000", "Transfer-Encoding: chunked"]
+)
+async def test_no_large_body_of_a_stranger_is_read(
+    open_client: OpenClient, header: str
+) -> None:
+    """Who has no key is refused before the body, and takes nobody's room with it."""
+    head = f"POST {MAKE} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n"
+    kind = "Content-Type: application/json\r\n\r\n"
+
+    async with open_client(auth=bearer) as client:
+        url = client.base_url
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write((head + kind).encode())
+        async with asyncio.timeout(10):
+            said = await reader.readline()
+        writer.close()
+
+    assert b" 401 " in said
 
 
 async def test_bodies_are_counted_as_they_come(open_client: OpenClient) -> None:
