@@ -102,12 +102,15 @@ class Site:
 
     async def __aenter__(self) -> Self:
         """Open what is not open yet: a host may have opened its `Gaia` itself."""
-        if not self.gaia.is_open:
-            await self._exits.enter_async_context(self.gaia)
-        await self.gaia.ready()
-        await self.links.open(self.access)
-        await self._exits.enter_async_context(self.inputs)
-        await self._exits.enter_async_context(self.runner)
+        async with AsyncExitStack() as opened:
+            if not self.gaia.is_open:
+                await opened.enter_async_context(self.gaia)
+            await self.gaia.ready()
+            await self.links.open(self.access)
+            await opened.enter_async_context(self.inputs)
+            await opened.enter_async_context(self.runner)
+            # An error up to here has closed what was opened.
+            self._exits = opened.pop_all()
         return self
 
     async def __aexit__(

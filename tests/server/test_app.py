@@ -11,10 +11,12 @@ import schemathesis
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from gaia_core import Gaia
+from gaia_core import Gaia, SettingsError, server
+from gaia_core.ledger import MemoryLedger
 from gaia_core.server import create_app, nobody_asked, router
 from gaia_core.server.app import _auth_for
 from gaia_core.server.keys import bearer, bearer_or_owner
+from gaia_core.server.site import Site
 from gaia_core.settings import ServerSettings
 from gaia_core.testing import FakeProvider, capture_events
 from tests.server.conftest import OpenClient, serving, settings_in
@@ -235,3 +237,29 @@ async def test_a_host_that_says_nobody_is_asked_for_a_key(tmp_path: Path) -> Non
         answer = await client.get("/api/images/models")
 
     assert answer.status_code == 401
+
+
+async def test_what_cannot_be_opened_leaves_nothing_open(tmp_path: Path) -> None:
+    """A ledger without a book of keys is refused, and the Gaia is closed again."""
+    gaia = Gaia.open(
+        settings_in(tmp_path),
+        plugins=[FakeProvider()],
+        ledger=MemoryLedger(),
+        discover=False,
+    )
+
+    with pytest.raises(SettingsError, match="knows no pictures or keys"):
+        async with Site(gaia=gaia):
+            pytest.fail("It must not be opened.")
+
+    assert not gaia.is_open
+
+
+def test_every_module_has_its_place_in_the_tour() -> None:
+    """Whoever opens the package reads where each module belongs."""
+    named = set(re.findall(r"(?<!`)`(\w+)`", server.__doc__ or ""))
+    folder = Path(server.__file__).parent
+    modules = {entry.stem for entry in folder.glob("[a-z]*.py")}
+    folders = {entry.name for entry in folder.glob("[a-z]*") if entry.is_dir()}
+
+    assert named == modules | folders
