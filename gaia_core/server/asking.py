@@ -257,7 +257,7 @@ async def picture_of(
     """
     place = _only_place(given, field)
     value, inputs = getattr(given, place), site.inputs
-    try:
+    with naming(field + place):
         match place:
             case "image_id":
                 return await inputs.stored(value, principal)
@@ -267,12 +267,27 @@ async def picture_of(
                 return await inputs.on_disk(value, principal)
             case _:
                 return await inputs.encoded(value)
+
+
+@contextmanager
+def naming(field: str) -> Iterator[None]:
+    """
+    Say which field a picture is refused in, unless it was said already.
+
+    Args:
+        field: The field, as the client wrote it.
+
+    Raises:
+        RefusedError: Instead of one without details, and of `InvalidImageError`.
+    """
+    try:
+        yield
     except InvalidImageError:
-        raise _picture_refused(_REFUSED, "invalid_image", field + place) from None
+        raise _picture_refused(_REFUSED, "invalid_image", field) from None
     except RefusedError as error:
         if error.details or error.status_code >= status.HTTP_500_INTERNAL_SERVER_ERROR:
             raise
-        raise _picture_refused(error.status_code, error.code, field + place) from None
+        raise _picture_refused(error.status_code, error.code, field) from None
 
 
 def _places_of(given: PictureIn) -> list[str]:

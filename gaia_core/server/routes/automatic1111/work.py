@@ -9,7 +9,6 @@ from typing import Any, cast
 import attrs
 from fastapi import Request as HttpRequest
 
-from gaia_core.errors import InvalidImageError
 from gaia_core.images import Image
 from gaia_core.requests import (
     MAX_NUM_IMAGES,
@@ -20,9 +19,16 @@ from gaia_core.requests import (
 )
 from gaia_core.server import masks
 from gaia_core.server.access import Principal
-from gaia_core.server.asking import Order, key_of, order_of, own_fields, picture_of
+from gaia_core.server.asking import (
+    Order,
+    key_of,
+    naming,
+    order_of,
+    own_fields,
+    picture_of,
+)
 from gaia_core.server.model_names import AUTO, Addressed, names_of
-from gaia_core.server.problems import TEXTS, RefusedError
+from gaia_core.server.problems import RefusedError
 from gaia_core.server.schemas.automatic1111 import (
     DrawingIn,
     ExtraIn,
@@ -295,16 +301,13 @@ async def _masked(
     with called({"mask.image_base64": "mask"}):
         given = PictureIn(image_base64=body.mask)
         mask = await picture_of(given, site=site, principal=principal, field="mask.")
-    try:
+    with naming("mask"):
         white = await asyncio.to_thread(
             masks.from_brightness,
             mask,
             (image.width, image.height),
             is_inverted=bool(body.inpainting_mask_invert),
         )
-    except InvalidImageError:
-        details = [("mask", TEXTS["invalid_image"])]
-        raise RefusedError(422, "invalid_image", details=details) from None
     with own_fields():
         return attrs.evolve(order, request=attrs.evolve(request, mask_image=white))
 

@@ -9,18 +9,17 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 
-from gaia_core.errors import InvalidImageError
 from gaia_core.images import Image
 from gaia_core.requests import MAX_REFERENCE_IMAGES
+from gaia_core.server.asking import naming
+from gaia_core.server.decoding import MAX_INPUT_BYTES
 from gaia_core.server.inputs import Inputs
+from gaia_core.server.intakes import MOST_PARTS
 from gaia_core.server.problems import TEXTS, RefusedError
 from gaia_core.server.schemas.openai import EditsIn
 
 MOST_FILES = MAX_REFERENCE_IMAGES + 2
 """The picture, those to imitate, and the mask."""
-MAX_FILE_BYTES = 20_000_000
-"""Largest file taken."""
-_MOST_FIELDS = 64
 _MAX_FIELD_BYTES = 65_536
 _IMAGES = ("image", "image[]")
 _MASK = "mask"
@@ -55,7 +54,7 @@ async def read_edit(request: Request, inputs: Inputs) -> EditForm:
         raise RefusedError(415, "not_form")
     async with request.form(
         max_files=MOST_FILES,
-        max_fields=_MOST_FIELDS,
+        max_fields=MOST_PARTS,
         max_part_size=_MAX_FIELD_BYTES,
     ) as form:
         files = _files(form)
@@ -134,19 +133,10 @@ def _texts(form: FormData) -> Iterator[tuple[str, str]]:
 
 
 async def _picture(file: UploadFile, field: str, inputs: Inputs) -> Image:
-    if (file.size or 0) > MAX_FILE_BYTES:
+    if (file.size or 0) > MAX_INPUT_BYTES:
         raise RefusedError(413, "too_large", details=[(field, TEXTS["too_large"])])
-    try:
+    with naming(field):
         return await inputs.uploaded(await file.read())
-    except InvalidImageError:
-        pass
-    except RefusedError as error:
-        if error.details or error.status_code >= 500:  # noqa: PLR2004  not theirs
-            raise
-        details = [(field, TEXTS[error.code])]
-        raise RefusedError(error.status_code, error.code, details=details) from None
-    details = [(field, TEXTS["invalid_image"])]
-    raise RefusedError(422, "invalid_image", details=details)
 
 
 def _says_where(body: EditsIn) -> bool:
