@@ -1,5 +1,6 @@
 """What a client is answered with: the owner's fields, and ours beside them."""
 
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
@@ -21,6 +22,13 @@ from gaia_core.responses import (
 from gaia_core.server.access import Principal
 from gaia_core.server.serving import bytes_of, stored_images
 from gaia_core.server.site import Site
+
+_CAUSE = re.compile(
+    r"(failed(?: [0-9]+ times)?) \(.*\)(?=; served by )"
+    r"|(an answer was lost) \(.*\)\Z",
+    re.DOTALL,
+)
+"""The words of an error in what the core says of a fallback; they stay here."""
 
 
 def base_url_of(request: Request, site: Site) -> str:
@@ -122,7 +130,7 @@ class Writer:
             "operation_id": response.operation_id,
             "cost_usd": number(response.cost_usd),
             "attempts": [attempt(one) for one in response.attempts],
-            "warnings": list(response.warnings),
+            "warnings": warnings_in(response.warnings),
             "is_reused": response.is_reused,
         }
 
@@ -185,7 +193,7 @@ def ours_of(response: Response, ignored: Iterable[str] = ()) -> dict[str, Any]:
         "model": response.model,
         "cost_usd": number(response.cost_usd),
         "attempts": [attempt(one) for one in response.attempts],
-        "warnings": [*response.warnings, *ignored],
+        "warnings": [*warnings_in(response.warnings), *ignored],
         "is_reused": response.is_reused,
     }
 
@@ -199,6 +207,18 @@ def attempt(one: Attempt) -> dict[str, Any]:
         "duration_ms": round(one.duration_ms, 1),
         "cost_usd": number(one.cost_usd),
     }
+
+
+def warnings_in(warnings: Iterable[str]) -> list[str]:
+    """
+    Write warnings without the words of the errors that led to them.
+
+    >>> warnings_in(["rw/flux failed 2 times (401 (key k-1)); served by tiles"])
+    ['rw/flux failed 2 times; served by tiles']
+    >>> warnings_in(["rw may have been paid twice: an answer was lost (no route)"])
+    ['rw may have been paid twice: an answer was lost']
+    """
+    return [_CAUSE.sub(r"\1\2", one) for one in warnings]
 
 
 def reason(text: str) -> str:

@@ -343,7 +343,7 @@ async def test_a_fallback_is_told(open_client: OpenClient) -> None:
     assert answer["provider"] == "up"
     assert [one["provider"] for one in other["attempts"]][-1] == "up"
     assert other["attempts"][0]["outcome"] == "rejected_auth"
-    assert other["warnings"]
+    assert other["warnings"] == ["down/down failed; served by up/up"]
 
 
 # -- who asks -----------------------------------------------------------------------

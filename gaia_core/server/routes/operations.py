@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Request, Response, status
 from gaia_core.ledger import Operation, OperationState
 from gaia_core.replays import restored
 from gaia_core.server.access import Reader
-from gaia_core.server.answers import Writer, attempt, number
+from gaia_core.server.answers import Writer, attempt, number, warnings_in
 from gaia_core.server.dialects import GaiaRoute, write_json
 from gaia_core.server.problems import RefusedError, problem_of
 from gaia_core.server.schemas.answers import PROBLEMS, OperationOut, OperationsOut
@@ -75,7 +75,7 @@ async def _written(one: Operation, writer: Writer) -> dict[str, Any]:
         "held_usd": held,
         "attempts": [attempt(tried) for tried in one.attempts],
         "images": await writer.all_stored(one.image_ids),
-        "warnings": list(answer.get("warnings", ())),
+        "warnings": warnings_in(answer.get("warnings", ())),
         "prompt": answer.get("prompt"),
         "description": answer.get("description"),
         "failure": _failure(one),
