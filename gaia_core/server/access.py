@@ -34,6 +34,17 @@ def _scopes(words: Iterable[Scope | str]) -> frozenset[Scope]:
     return frozenset(map(Scope, words))
 
 
+def _check_name(_: object, __: object, name: str) -> None:
+    if "\0" in name or any(map(_is_half, name)):
+        message = f"The name of a principal holds characters that are no text: {name!a}"
+        raise ValueError(message)
+
+
+def _is_half(letter: str) -> bool:
+    """Tell half of a character, as UTF-16 has them, from a whole one."""
+    return "\ud800" <= letter <= "\udfff"
+
+
 @attrs.frozen(kw_only=True)
 class Principal:
     """
@@ -43,9 +54,13 @@ class Principal:
         name: Whose pictures, keys, limits and batches they are. Empty: whoever has
             this machine; what the command line makes is theirs as well.
         scopes: What they may do.
+
+    Raises:
+        ValueError: If no database keeps the name as it is: replaced, it could be
+            somebody else's.
     """
 
-    name: str = ""
+    name: str = attrs.field(default="", validator=_check_name)
     scopes: frozenset[Scope] = attrs.field(default=frozenset(Scope), converter=_scopes)
 
     def may(self, scope: Scope | str) -> bool:

@@ -261,6 +261,15 @@ def test_what_names_nobody_is_an_error_of_the_host(who: object) -> None:
         principal_of(who)
 
 
+@pytest.mark.parametrize("name", ["anna\0", "\0", "an\ud800na"], ids=ascii)
+def test_a_name_no_database_keeps_is_nobodys(name: str) -> None:
+    """What would be replaced on its way in could become another's name."""
+    with pytest.raises(ValueError, match="no text"):
+        principal_of(name)
+    with pytest.raises(ValueError, match="no text"):
+        Principal(name=name)
+
+
 def test_scopes_are_known_words() -> None:
     """A scope that does not exist is refused, not ignored."""
     with pytest.raises(ValueError, match="admin"):
