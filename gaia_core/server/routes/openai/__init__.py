@@ -12,7 +12,7 @@ from gaia_core.server.dialects import write_json
 from gaia_core.server.model_names import AUTO, DRAWING, names_of
 from gaia_core.server.problems import RefusedError
 from gaia_core.server.routes.openai.answers import Answers
-from gaia_core.server.routes.openai.envelope import REQUEST_ID, OpenAIRoute
+from gaia_core.server.routes.openai.dialect import REQUEST_ID, OpenAIRoute
 from gaia_core.server.routes.openai.forms import described_form, read_edit
 from gaia_core.server.routes.openai.streaming import stream
 from gaia_core.server.routes.openai.work import Job, job_of, response_to

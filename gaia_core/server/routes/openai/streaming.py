@@ -12,7 +12,7 @@ from gaia_core.responses import ImageResponse
 from gaia_core.server.live import LiveAnswer, event
 from gaia_core.server.problems import Problem
 from gaia_core.server.routes.openai.answers import Answers
-from gaia_core.server.routes.openai.envelope import envelope
+from gaia_core.server.routes.openai.dialect import envelope
 from gaia_core.server.routes.openai.work import response_to
 from gaia_core.server.waiting import while_connected
 
