@@ -8,6 +8,7 @@ out looks elsewhere.
 
 import asyncio
 import errno
+import gc
 import logging
 import math
 import os
@@ -41,6 +42,8 @@ LAST_SECONDS = 4.5
 """How long what remains may take after that; then the process ends."""
 MOST_CONNECTIONS = 2_000
 """Most connections at a time."""
+COLLECT_AFTER = 10_000
+"""How many more objects there must be until Python looks for cycles among the new."""
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _FIRST_CODE = 128
@@ -152,7 +155,8 @@ async def _serve(
                 server = _Server(config, ending, site.traffic)
                 listening = _where(listener, settings.server)
                 server.announce = lambda: tell(listening)
-                await server.serve([listener])
+                with _rare_collections():
+                    await server.serve([listener])
                 site.gaia.closing_grace = ending.left
         except asyncio.CancelledError:
             # Asked to stop before it ever listened: there is nothing to wait for.
@@ -168,6 +172,24 @@ async def _opened(settings: Settings) -> AsyncIterator[FastAPI]:
     async with site.gaia, app.router.lifespan_context(app):
         await check_keys(site)
         yield app
+
+
+@contextmanager
+def _rare_collections() -> Iterator[None]:
+    """
+    Look for cycles of garbage less often, and never among what was there before.
+
+    By default it takes a fifth of the time of small requests, and finds little.
+    """
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 @attrs.define(eq=False)
