@@ -347,10 +347,11 @@ async def test_who_reads_nothing_is_hung_up_on(target: Attack) -> None:
     async with target() as server, server.connect() as (_, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(_request("GET /openapi.json HTTP/1.1") * 400)
-        while not writer.transport.is_closing():
-            # Only a write that fails tells that nobody is there any more.
-            writer.write(b"\r\n")
-            await asyncio.sleep(0.02)
+        async with asyncio.timeout(PATIENCE):
+            while not writer.transport.is_closing():
+                # Only a write that fails tells that nobody is there any more.
+                writer.write(b"\r\n")
+                await asyncio.sleep(0.02)
 
 
 async def test_many_idle_connections_stop_nobody(target: Attack) -> None:
