@@ -271,6 +271,21 @@ async def test_impatient_client(open_client: OpenClient) -> None:
     assert response.data[0].b64_json
 
 
+async def test_a_restart_forgets_no_first_try(open_client: OpenClient) -> None:
+    """What a client sends again to a server that was started anew is the same."""
+    before = FakeProvider(price_usd="0.02")
+    after = FakeProvider(price_usd="0.02")
+    again = {"x-stainless-retry-count": "1"}
+
+    async with open_client(before) as http, client_of(http) as client:
+        first = await generate(client)
+    async with open_client(after) as http, client_of(http) as client:
+        second = await generate(client, extra_headers=again)
+
+    assert second.data[0].b64_json == first.data[0].b64_json
+    assert (len(before.charges), len(after.charges)) == (1, 0)
+
+
 async def test_key_of_ones_own(open_client: OpenClient) -> None:
     """An ``Idempotency-Key`` gives the same picture once, and says so."""
     provider = FakeProvider()

@@ -93,7 +93,7 @@ async def job_of(  # noqa: PLR0913  a form has two kinds of files beside its fie
     request = await _request(plain, site, principal, pictures, mask)
     key, first_try = key_of(http), None
     if key is None:
-        first_try = site.resends.known(http, request, principal)
+        first_try = await site.resends.known(http, request, principal, site.gaia.ledger)
         key = None if first_try is None else first_try.key
     order = Order(request=request, choices=choices_of(plain, principal, key=key))
     return Job(
