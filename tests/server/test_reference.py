@@ -1,5 +1,9 @@
 """The page about HTTP says what the server does, completely."""
 
+import ast
+import importlib
+import inspect
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +14,9 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from gaia_core import errors, server
 from gaia_core.server.access import Scope
-from gaia_core.server.problems import TEXTS
+from gaia_core.server.problems import TEXTS, code_of
 from gaia_core.server.routes import OPEN, PROTECTED, PUBLIC
 from gaia_core.server.schemas import answers, images
 
@@ -77,3 +82,40 @@ def test_every_problem_is_there_with_its_words() -> None:
 def test_every_scope_is_there() -> None:
     """What a key opens is said for every scope."""
     assert set(map(str, Scope)) <= ROWS.keys()
+
+
+def _value(node: ast.expr, module: ModuleType) -> Any:
+    """Look a constant up; None: only a function knows it."""
+    if isinstance(node, ast.Attribute):
+        return getattr(_value(node.value, module), node.attr, None)
+    if isinstance(node, ast.Name):
+        return getattr(module, node.id, None)
+    return node.value if isinstance(node, ast.Constant) else None
+
+
+def _refusals(module: ModuleType) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(ast.parse(inspect.getsource(module))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "RefusedError":
+            status, code = (_value(one, module) for one in node.args[:2])
+            if status is not None and code is not None:
+                yield code, status
+
+
+def _statuses() -> Iterator[tuple[str, int]]:
+    """Find the statuses of every code: those of the core's errors, and our own."""
+    for _, kind in inspect.getmembers(errors, inspect.isclass):
+        if issubclass(kind, errors.GaiaError) and kind is not errors.GaiaError:
+            yield code_of(kind), kind.http_status
+    for found in pkgutil.walk_packages(server.__path__, f"{server.__name__}."):
+        yield from _refusals(importlib.import_module(found.name))
+
+
+def test_every_problem_is_there_with_its_statuses() -> None:
+    """The table says which statuses a code comes with."""
+    sent: dict[str, set[int]] = {}
+    for code, status in _statuses():
+        sent.setdefault(code, set()).add(status)
+
+    told = {code: set(map(int, ROWS[code][0].split(", "))) for code in sent}
+
+    assert told == sent
