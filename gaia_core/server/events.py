@@ -9,7 +9,7 @@ itself. So nothing is kept for it, and nothing is lost to it.
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 
@@ -135,8 +135,8 @@ class Feeds:
             feed.wake()
         for task in looking:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        if looking:
+            await asyncio.wait(looking)
 
     async def _behind(
         self, batch_id: str, feed: _Feed, after: int

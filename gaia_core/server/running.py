@@ -198,7 +198,9 @@ class _Ending:
     Notes that the process is to end, and sees to it that it does.
 
     Attributes:
+        is_asked: Whether somebody asked for the end.
         ends: Until when what was sent is waited for, on the monotonic clock.
+        server: What stops then; None: it has not begun.
     """
 
     is_asked: bool = False
