@@ -75,9 +75,14 @@ Auth: TypeAlias = Callable[..., Any | Awaitable[Any]]
 """
 A FastAPI dependency that names the caller: a `Principal`, a name, or None.
 
-None is nobody: they get 401. An `HTTPException` of its own keeps its status and its
-headers; the body is Gaia's, as for every error, so its words go nowhere.
+A name may make pictures and see its own. None is nobody: they get 401. An
+`HTTPException` of its own keeps its status and its headers; the body is Gaia's, as
+for every error, so its words go nowhere.
 """
+
+
+_OF_A_NAME = frozenset({Scope.MAKE, Scope.READ})
+"""What a user may do of whom a host says no more than the name."""
 
 
 def principal_of(who: object) -> Principal | None:
@@ -90,7 +95,7 @@ def principal_of(who: object) -> Principal | None:
     if who is None or isinstance(who, Principal):
         return who
     if isinstance(who, str) and who:
-        return Principal(name=who, scopes=frozenset(Scope) - {Scope.ON_BEHALF})
+        return Principal(name=who, scopes=_OF_A_NAME)
     message = (
         "auth must give a Principal, a name that is not empty, or None, not "
         f"{type(who).__name__}: return the user's id as a str."

@@ -240,12 +240,12 @@ async def test_a_refusal_says_what_to_do(open_client: OpenClient) -> None:
 
 
 def test_a_name_is_a_principal() -> None:
-    """A host's dependency may give a name: it may do all but act for others."""
+    """A host's dependency may give a name: it may make pictures and see its own."""
     found = principal_of("anna")
 
     assert found is not None
     assert found.name == "anna"
-    assert found.scopes == frozenset(Scope) - {Scope.ON_BEHALF}
+    assert found.scopes == {Scope.MAKE, Scope.READ}
 
 
 @pytest.mark.parametrize("who", [OWNER, Principal(name="anna", scopes=["read"]), None])
