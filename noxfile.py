@@ -28,6 +28,9 @@ REMOTE = ["./plugins/gaia-gemini", "./plugins/gaia-parasail", "./plugins/gaia-ru
 # Their dependencies are gigabytes, and the type checker does not look into them.
 UNINSTALLED_FOR_TYPING = {"gaia-flux"}
 
+# They need what only the extra `server` installs: a session of their own has it.
+OF_SERVER = ("tests/server", "tests/cli/test_serve.py", "gaia_core/server")
+
 # Most tests wait for sockets, disks and other processes.
 PARALLEL = ("-n", "4", "--dist", "loadfile")
 
@@ -84,7 +87,7 @@ def tests(session: nox.Session) -> None:
         _test_core(session)
     finally:
         session.run("coverage", "combine")
-        session.run("coverage", "report")
+        session.run("coverage", "report", "--omit=*/gaia_core/server/*")
 
 
 @nox.session
@@ -96,7 +99,7 @@ def server(session: nox.Session) -> None:
         env=ENVIRONMENT,
     )
     session.run(
-        *("pytest", "tests/server", "gaia_core/server"),
+        *("pytest", *OF_SERVER),
         *PARALLEL,
         *session.posargs,
         env=ENVIRONMENT,
@@ -117,8 +120,7 @@ def _test_core(session: nox.Session) -> None:
     # coverage starts pytest, not the other way round.
     session.run(
         *("coverage", "run", "-m", "pytest", "tests", "gaia_core"),
-        # They need what only the extra installs: a session of their own has it.
-        *("--ignore=tests/server", "--ignore=gaia_core/server"),
+        *(f"--ignore={path}" for path in OF_SERVER),
         *PARALLEL,
         *session.posargs,
         env=ENVIRONMENT,
