@@ -94,7 +94,7 @@ def tests(session: nox.Session) -> None:
 def server(session: nox.Session) -> None:
     """Run the tests of the server, its front doors and its page in a browser."""
     session.install(
-        *(".[server]", "./plugins/gaia-offline"),
+        *(".[server]", "./plugins/gaia-offline", "./plugins/gaia-runware"),
         *("--group", "tests", "--group", "server"),
         env=ENVIRONMENT,
     )

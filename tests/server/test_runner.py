@@ -32,7 +32,8 @@ async def test_a_batch_goes_on_after_a_restart(
     open_client: OpenClient, tmp_path: Path
 ) -> None:
     """A server that stops puts a batch down; the next one takes it up."""
-    first, second = HeldProvider(), FakeProvider()
+    # What is free may be called off half-way, and made anew.
+    first, second = HeldProvider(price_usd="0.04"), FakeProvider(price_usd="0.04")
     async with open_client(first) as client:
         taken = await post(client, prompts(6), max_concurrent=2)
         await first.called(2)
