@@ -26,6 +26,8 @@ export function mountCampaign() {
   };
   field.addEventListener("input", debounced(500, keep));
   field.addEventListener("change", keep);
+  // Ctrl+Enter makes a picture without leaving the field, so no change comes first.
+  field.addEventListener("keydown", (event) => event.key === "Enter" && keep());
   field.addEventListener("focus", suggest, { once: true });
   on("gaia:made", () => field.addEventListener("focus", suggest, { once: true }));
 }

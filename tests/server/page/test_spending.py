@@ -79,6 +79,19 @@ async def test_a_budget_near_its_limit(open_page: OpenPage) -> None:
         await expect(page.locator(".job.failed")).to_contain_text("budget")
 
 
+async def test_a_campaign_counts_as_soon_as_it_is_written(open_page: OpenPage) -> None:
+    """Ctrl+Enter from its own field makes the picture under it, not the one before."""
+    provider = painter()
+    async with open_page(provider) as page:
+        await form(page).get_by_label("What should it show?").fill("a keep")
+        await page.get_by_role("combobox", name="Campaign").fill("Ravenloft")
+        await page.keyboard.press("Control+Enter")
+        await expect(page.locator(".answer")).to_be_visible()
+
+    (request,) = provider.requests
+    assert request.campaign_id == "Ravenloft"
+
+
 async def test_a_campaign_has_its_own(open_page: OpenPage) -> None:
     """The budget of the campaign that was chosen is the one that is shown."""
     async with open_page(painter(), **budgets(campaign_usd="0.04")) as page:
