@@ -18,6 +18,7 @@ if _typing.TYPE_CHECKING:
         Health,
         HealthLevel,
         ModelInfo,
+        ModelState,
         Price,
         ProviderInfo,
         Quality,
@@ -119,6 +120,7 @@ __all__ = [
     "Lora",
     "ModelError",
     "ModelInfo",
+    "ModelState",
     "NoCapableProviderError",
     "Operation",
     "OperationInProgressError",
@@ -161,7 +163,9 @@ __all__ = [
 
 _HOMES = {
     "capabilities": "Capability",
-    "catalog": "FREE Health HealthLevel ModelInfo Price ProviderInfo Quality Speed",
+    "catalog": (
+        "FREE Health HealthLevel ModelInfo ModelState Price ProviderInfo Quality Speed"
+    ),
     "choices": "Delivery",
     "context": "CallContext",
     "engine": "Gaia",

@@ -193,6 +193,27 @@ _is_whole = attrs.validators.instance_of(int)
 
 
 @attrs.frozen(kw_only=True)
+class ModelState:
+    """
+    How a model is at this moment.
+
+    >>> ModelState(word="on disk").unavailable is None
+    True
+
+    Attributes:
+        word: In a word or two, as ``gaia models`` shows it: ``loaded``, ``absent``.
+        unavailable: Why it cannot be asked now and what to do about it, or None.
+        details: More to know, by name; values that can be written as JSON.
+    """
+
+    word: str = attrs.field(validator=_is_text)
+    unavailable: str | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_is_text)
+    )
+    details: Mapping[str, Any] = attrs.field(factory=dict)
+
+
+@attrs.frozen(kw_only=True)
 class ModelInfo:
     """
     The card of one model.
@@ -226,6 +247,9 @@ class ModelInfo:
             answers take hours.
         max_batch_size: Most requests in one call of ``gaia_generate_many``; 1: one by
             one, through ``gaia_generate``; None: as many as its provider takes.
+        state: Tells how the model is now, where that may change: whether its files
+            are there, whether it is loaded. Asked at every plan and every listing, so
+            it must be cheap; cards that differ in nothing else are equal.
     """
 
     id: str = attrs.field(validator=_is_text)
@@ -259,6 +283,9 @@ class ModelInfo:
     is_batch_only: bool = False
     max_batch_size: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(_is_whole)
+    )
+    state: Callable[[], ModelState] | None = attrs.field(
+        default=None, repr=False, eq=False
     )
 
     def answers_to(self, name: str) -> bool:
@@ -371,8 +398,10 @@ class Health:
         level: The highest level that was reached.
         is_healthy: Whether the level asked for was reached.
         reason: Why not, in a sentence; None when healthy.
+        notes: More to know, one sentence each.
     """
 
     level: HealthLevel
     is_healthy: bool
     reason: str | None = None
+    notes: tuple[str, ...] = attrs.field(default=(), converter=_tuple)
