@@ -14,6 +14,7 @@ from gaia_core.errors import (
     OutcomeUnknownError,
     ProviderError,
 )
+from gaia_core.fitting import ignored_fields
 from gaia_core.ledger import Failure, OperationState
 from gaia_core.observability import mask
 from gaia_core.reliability import classify, cost_in_all, lost_attempt
@@ -27,7 +28,7 @@ from gaia_core.responses import (
     StoredImage,
 )
 from gaia_core.results import ImageResult, PromptResult
-from gaia_core.selection import Candidate, ignored_fields
+from gaia_core.selection import Candidate
 
 _TRY_ANEW = frozenset({OutcomeClass.REJECTED_BUSY, OutcomeClass.REJECTED_AUTH})
 

@@ -1,8 +1,9 @@
 """
 Rank who can serve a request, and say why everybody else was passed over.
 
-`select` is a pure function: it asks no provider, reads no clock and no setting.
-What it needs to know comes in as values, what it decides goes out as a `Plan`.
+`select` is a pure function: it reads no clock and no setting, and of the providers it
+asks no more than what a model's card offers to tell (`suits`, `state`). What it needs
+to know comes in as values, what it decides goes out as a `Plan`.
 """
 
 import itertools
@@ -15,19 +16,10 @@ import attrs
 
 from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo, ProviderInfo, estimate
-from gaia_core.requests import GenerateRequest, Request, UpscaleRequest
+from gaia_core.fitting import reject_fields, reject_size
+from gaia_core.requests import Request
 from gaia_core.settings import Policy
-
-DECISIVE_FIELDS = ("reference_images", "loras")
-"""A model that does not support one of these is passed over when it is set."""
-OPTIONAL_FIELDS = (
-    "negative_prompt",
-    "seed",
-    "guidance_scale",
-    "num_inference_steps",
-    "strength",
-)
-"""A model that does not support one of these serves anyway, with a warning."""
+from gaia_core.states import reason_against
 
 
 @attrs.frozen(kw_only=True)
@@ -255,20 +247,6 @@ def select(
     )
 
 
-def ignored_fields(request: Request, model: ModelInfo) -> tuple[str, ...]:
-    """
-    Name the fields a model leaves unheeded although the request sets them.
-
-    Decisive fields are no matter here: `select` passes such a model over.
-    """
-    return tuple(
-        name
-        for name in OPTIONAL_FIELDS
-        if getattr(request, name, None) is not None
-        and name not in model.supported_fields
-    )
-
-
 # -- providers ----------------------------------------------------------------------
 
 
@@ -331,15 +309,18 @@ def _candidates_of(
 ) -> list[Candidate]:
     """Give the provider's best model for the request, then its substitutes."""
     fitting = [
-        model
-        for model in offer.models
-        if _reject_model(request, model, preferences) is None
+        model for model in offer.models if not _misfit(request, model, preferences)
     ]
-    if not fitting:
+    ready = [model for model in fitting if reason_against(model) is None]
+    if not ready and request.model is None:
         return []
-    model = min(fitting, key=_within_provider(request, preferences))
+    order = _within_provider(request, preferences)
+    model = min(ready or fitting, key=order, default=None)
+    if model is None:
+        return []
     best = _candidate(offer, model, request)
-    return [best, *_substitutes(offer, best, request, preferences)]
+    substitutes = _substitutes(offer, best, request, preferences)
+    return [best, *substitutes] if ready else substitutes
 
 
 def _candidate(offer: Offer, model: ModelInfo, request: Request) -> Candidate:
@@ -374,7 +355,16 @@ def _substitutes(
 def _reject_model(
     request: Request, model: ModelInfo, preferences: Preferences
 ) -> str | None:
-    """Say why one model is passed over, or None."""
+    """
+    Say why one model is passed over, or None.
+
+    How it is now comes last: nobody need fetch a model that would not do anyway.
+    """
+    return _misfit(request, model, preferences) or reason_against(model)
+
+
+def _misfit(request: Request, model: ModelInfo, preferences: Preferences) -> str | None:
+    """Say why one model could not serve a request however it is now, or None."""
     if request.model is not None and not model.answers_to(request.model):
         return f"the request names model {request.model}"
     if model.kind != "image":
@@ -387,44 +377,10 @@ def _reject_model(
             "`gaia batch`"
         )
     return (
-        _reject_size(request, model)
-        or _reject_fields(request, model)
+        reject_size(request, model)
+        or reject_fields(request, model)
         or _reject_price(request, model, preferences)
     )
-
-
-def _reject_size(request: Request, model: ModelInfo) -> str | None:
-    width, height = _output_size(request)
-    if width > model.max_width or height > model.max_height:
-        return (
-            f"makes at most {model.max_width}x{model.max_height}, not {width}x{height}"
-        )
-    if isinstance(request, GenerateRequest) and request.num_images > model.max_images:
-        return f"makes at most {model.max_images} per request, not {request.num_images}"
-    if (
-        isinstance(request, UpscaleRequest)
-        and request.upscale_factor not in model.upscale_factors
-    ):
-        factors = ", ".join(str(factor) for factor in sorted(model.upscale_factors))
-        return f"enlarges by {factors}, not by {request.upscale_factor}"
-    return None
-
-
-def _output_size(request: Request) -> tuple[int, int]:
-    if isinstance(request, GenerateRequest):
-        return request.width, request.height
-    image = getattr(request, "image", None)
-    if image is None:
-        return 0, 0
-    factor = request.upscale_factor if isinstance(request, UpscaleRequest) else 1
-    return image.width * factor, image.height * factor
-
-
-def _reject_fields(request: Request, model: ModelInfo) -> str | None:
-    for name in DECISIVE_FIELDS:
-        if getattr(request, name, ()) and name not in model.supported_fields:
-            return f"does not support {name}"
-    return None
 
 
 def _reject_price(

@@ -39,6 +39,8 @@ LAYERS = (
     "settings",
     "plugins",
     "calls",
+    "states",
+    "fitting",
     "selection",
     "choices",
     "offers",

@@ -24,14 +24,8 @@ from gaia_core import (
     Speed,
     UpscaleRequest,
 )
-from gaia_core.selection import (
-    OPTIONAL_FIELDS,
-    Offer,
-    Plan,
-    Preferences,
-    ignored_fields,
-    select,
-)
+from gaia_core.fitting import OPTIONAL_FIELDS, ignored_fields
+from gaia_core.selection import Offer, Plan, Preferences, select
 from gaia_core.testing import png
 
 DRAGON = GenerateRequest(prompt="a red dragon", width=512, height=512)

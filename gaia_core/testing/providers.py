@@ -19,6 +19,7 @@ from gaia_core.catalog import (
 )
 from gaia_core.context import CallContext
 from gaia_core.errors import ProviderError
+from gaia_core.fitting import DECISIVE_FIELDS, OPTIONAL_FIELDS
 from gaia_core.hookspecs import hookimpl
 from gaia_core.requests import (
     MAX_NUM_IMAGES,
@@ -36,7 +37,6 @@ from gaia_core.results import (
     ImageResult,
     PromptResult,
 )
-from gaia_core.selection import DECISIVE_FIELDS, OPTIONAL_FIELDS
 from gaia_core.testing import drawing
 
 T = TypeVar("T")

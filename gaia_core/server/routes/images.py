@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from gaia_core.context import Progress, ignore_progress
-from gaia_core.selection import Candidate, Plan, ignored_fields
+from gaia_core.fitting import ignored_fields
+from gaia_core.selection import Candidate, Plan
 from gaia_core.server import live
 from gaia_core.server.access import Maker, Principal
 from gaia_core.server.answers import Writer, headers_of, number, reason

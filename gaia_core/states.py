@@ -1,0 +1,51 @@
+"""Ask a model's card how the model is now; whatever it does, an answer comes out."""
+
+from gaia_core.catalog import ModelInfo, ModelState
+from gaia_core.errors import GaiaError
+from gaia_core.observability import get_logger, mask
+
+_told: set[tuple[str, str, str]] = set()
+"""Which failures are in the log already: a plan is made many times a second."""
+_MOST_TOLD = 1_000
+
+
+def state_of(model: ModelInfo) -> ModelState | None:
+    """
+    Ask a card how its model is now.
+
+    Never raises: a model whose state cannot be told counts as unavailable, and the
+    reason says so.
+
+    Returns:
+        The state, or None where the card has nothing to tell.
+    """
+    if model.state is None:
+        return None
+    try:
+        state = model.state()
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may raise anything
+        return _unknown(model, _words_of(error))
+    if not isinstance(state, ModelState):
+        return _unknown(model, f"it gave {type(state).__name__}, not ModelState")
+    return state
+
+
+def reason_against(model: ModelInfo) -> str | None:
+    """Say why a model cannot be asked now, as its card tells it, or None."""
+    state = state_of(model)
+    return None if state is None else state.unavailable
+
+
+def _unknown(model: ModelInfo, words: str) -> ModelState:
+    failure = (model.provider, model.id, words)
+    if failure not in _told and len(_told) < _MOST_TOLD:
+        _told.add(failure)
+        get_logger(provider=model.provider).warning(
+            "gaia.model_state_failed", model=model.id, reason=words
+        )
+    return ModelState(word="unknown", unavailable=f"its state is not known: {words}")
+
+
+def _words_of(error: BaseException) -> str:
+    """Name a foreign error by its type only: its words may hold a key."""
+    return mask(str(error)) if isinstance(error, GaiaError) else type(error).__name__
