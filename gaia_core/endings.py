@@ -81,7 +81,7 @@ def warnings_of(
         for lost in [lost_attempt(attempts)]
         if lost is not None
     )
-    gone = _stand_ins(request, candidate)
+    gone = _stand_ins(request, candidate, attempts)
     short = _shortfalls(request, result)
     return (*failed, *twice, *gone, *ignored, *short, *map(str, result.warnings))
 
@@ -164,10 +164,18 @@ def _may_try_anew(error: GaiaError) -> bool:
     return not isinstance(error, ValueError)
 
 
-def _stand_ins(request: Request, candidate: Candidate) -> Iterator[str]:
-    """Say that the model asked for is gone, and which one served."""
+def _stand_ins(
+    request: Request, candidate: Candidate, attempts: Sequence[Attempt]
+) -> Iterator[str]:
+    """Say that the model asked for is gone, or away, and which one served."""
     if request.model in candidate.model.retired:
         yield f"{request.model} is gone: {candidate.model.id} stands in for it"
+    if candidate.is_substitute and not any(
+        one.provider == candidate.provider
+        for one in attempts
+        if one.model != candidate.model.id
+    ):
+        yield f"{request.model} cannot be asked now; served by {candidate.name}"
 
 
 def _shortfalls(request: Request, result: Result) -> Iterator[str]:

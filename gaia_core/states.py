@@ -43,7 +43,7 @@ def _unknown(model: ModelInfo, words: str) -> ModelState:
         get_logger(provider=model.provider).warning(
             "gaia.model_state_failed", model=model.id, reason=words
         )
-    return ModelState(word="unknown", unavailable=f"its state is not known: {words}")
+    return ModelState(word="unknown", unavailable=f"telling its state failed: {words}")
 
 
 def _words_of(error: BaseException) -> str:

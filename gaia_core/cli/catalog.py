@@ -3,12 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import click
 
 from gaia_core.capabilities import Capability
-from gaia_core.catalog import ModelInfo, Price, ProviderInfo
+from gaia_core.catalog import ModelInfo, ModelState, Price, ProviderInfo
 from gaia_core.cli.failures import ExitCode
 from gaia_core.cli.findings import UnknownPrice, unknown_prices
 from gaia_core.cli.options import json_option
@@ -16,6 +16,7 @@ from gaia_core.cli.phrases import ADVICE_WITHOUT_PROVIDERS, show_amount
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import clean, print_table
 from gaia_core.cli.writing import print_json, say, sentence
+from gaia_core.states import state_of
 
 if TYPE_CHECKING:
     from gaia_core.showroom import Showroom
@@ -38,6 +39,49 @@ class Listing(NamedTuple):
     num_failures: int
     unused_prices: tuple[str, ...]
     errors: Mapping[str, str]
+
+
+class ModelRow(NamedTuple):
+    """
+    One line of ``gaia models``.
+
+    Attributes:
+        model: The model's card.
+        unavailable: Why its provider, or else the model itself, cannot be asked now.
+        state: How the model is now; None: its card has nothing to tell.
+    """
+
+    model: ModelInfo
+    unavailable: str | None
+    state: ModelState | None
+
+    @classmethod
+    def of(cls, model: ModelInfo, reason: str | None) -> Self:
+        """Ask a model how it is; the provider's own reason goes first."""
+        state = state_of(model)
+        own = state.unavailable if state else None
+        return cls(model=model, unavailable=reason or own, state=state)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be asked now."""
+        return self.model.kind == "image" and not self.unavailable
+
+    def cells(self) -> tuple[str, ...]:
+        """Give what the table shows; one that cannot be asked says both."""
+        model, word = self.model, self.state.word if self.state else "ready"
+        if self.unavailable:
+            word = f"{word}: {self.unavailable}" if self.state else self.unavailable
+        elif model.kind != "image":
+            word = f"makes {model.kind}, not pictures"
+        return (
+            model.id,
+            model.provider,
+            _list(model.capabilities),
+            show_price(model.price),
+            str(model.quality),
+            word,
+        )
 
 
 _UNITS = {
@@ -87,19 +131,17 @@ def models(  # noqa: PLR0913  one for each option
     infos = listing.infos
     wanted = pick_models(listing.models, capability=capability, provider=provider)
     reasons = {info.name: info.unavailable for info in infos}
-    ready = [
-        one for one in wanted if one.kind == "image" and not reasons.get(one.provider)
-    ]
-    shown = wanted if is_complete else ready
+    rows = [ModelRow.of(one, reasons.get(one.provider)) for one in wanted]
+    shown = [one for one in rows if is_complete or one.is_ready]
     if is_json:
         from gaia_core.cli.shapes import shape_model  # noqa: PLC0415 - only for JSON
 
-        rows = [shape_model(one, reasons.get(one.provider)) for one in shown]
-        print_json({"models": rows, "errors": listing.errors})
+        shapes = [shape_model(one.model, one.unavailable, one.state) for one in shown]
+        print_json({"models": shapes, "errors": listing.errors})
     else:
         print_table(
             ("Model", "Provider", "Capabilities", "Price", "Quality", "State"),
-            [_model_row(one, reasons.get(one.provider)) for one in shown],
+            [one.cells() for one in shown],
         )
     _hint(listing, hidden=len(wanted) - len(shown))
     is_empty = search is not None and not listing.models
@@ -201,18 +243,6 @@ def show_price(price: Price | None) -> str:
         if (amount := getattr(price, field))
     ]
     return " + ".join(parts) or "free"
-
-
-def _model_row(model: ModelInfo, unavailable: str | None) -> tuple[str, ...]:
-    other = None if model.kind == "image" else f"makes {model.kind}, not pictures"
-    return (
-        model.id,
-        model.provider,
-        _list(model.capabilities),
-        show_price(model.price),
-        str(model.quality),
-        unavailable or other or "ready",
-    )
 
 
 def _provider_row(info: ProviderInfo, num_models: int) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from gaia_core.cli.writing import gaia_version, print_json, print_line
 if TYPE_CHECKING:
     from gaia_core.settings import Settings
 
+_INDENT = " " * 4
 LONGEST_CHECK = 30.0
 """How long all health checks together may take, in seconds."""
 
@@ -159,8 +160,10 @@ def _print(findings: Sequence[Finding], *, can_generate: bool) -> None:
         ("ok" if one.is_ok else "no", one.topic, clean(one.name), clean(one.detail))
         for one in findings
     ]
-    for line in plain_lines(rows):
+    for line, finding in zip(plain_lines(rows), findings, strict=True):
         print_line(line)
+        for note in finding.notes:
+            print_line(f"{_INDENT}{clean(note)}")
     print_line()
     print_line(
         "Pictures can be made." if can_generate else "No picture can be made yet."

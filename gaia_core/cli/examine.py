@@ -18,6 +18,7 @@ from gaia_core.cli.usage import total
 from gaia_core.errors import LedgerError
 from gaia_core.ledger import Ledger, OperationState
 from gaia_core.secrets import shown
+from gaia_core.states import reason_against
 
 if TYPE_CHECKING:
     from gaia_core.plugins import PluginFailure, Plugins
@@ -152,11 +153,14 @@ def _examine_provider(
 ) -> Finding:
     reason = unavailable or (health.reason if health else None)
     is_ok = unavailable is None and (health is None or health.is_healthy)
-    if is_ok:
-        level = health.level.value if health else "configured"
-        return Finding(topic="provider", name=name, detail=level)
-    detail = reason or "is not healthy"
-    return Finding(topic="provider", name=name, is_ok=False, detail=detail)
+    level = health.level.value if health else "configured"
+    return Finding(
+        topic="provider",
+        name=name,
+        is_ok=is_ok,
+        detail=level if is_ok else reason or "is not healthy",
+        notes=health.notes if health else (),
+    )
 
 
 def examine_prices(settings: "Settings", models: Sequence[ModelInfo]) -> list[Finding]:
@@ -194,16 +198,19 @@ def _examine_capability(
     reasons: Mapping[str, str | None],
     health: Mapping[str, Health],
 ) -> Finding:
-    able = _unique(
-        model.provider
+    fitting = [
+        model
         for model in models
         if capability in model.capabilities and model.kind == "image"
-    )
-    ready = [
+    ]
+    able = _unique(model.provider for model in fitting)
+    working = [
         name
         for name in able
         if not reasons.get(name) and (name not in health or health[name].is_healthy)
     ]
+    at_hand = {one.provider for one in fitting if reason_against(one) is None}
+    ready = [name for name in working if name in at_hand]
     if ready:
         names = ", ".join(ready)
         return Finding(topic="capability", name=capability.value, detail=names)
@@ -212,12 +219,15 @@ def _examine_capability(
         name=capability.value,
         is_ok=False,
         detail="nobody serves it",
-        next_step=_advice(capability, able),
+        next_step=_advice(capability, able, working),
     )
 
 
-def _advice(capability: Capability, able: Sequence[str]) -> str:
+def _advice(capability: Capability, able: Sequence[str], working: Sequence[str]) -> str:
     """Advise to mend what is installed, or to install what is not."""
+    if working:
+        names = " or ".join(working)
+        return f"`gaia models --all` says what keeps the models of {names}"
     if able:
         return f"see to {' or '.join(able)} above"
     if capability in SERVED_BY_EMBEDDED:

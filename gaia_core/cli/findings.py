@@ -27,6 +27,7 @@ class Finding:
         is_ok: Whether it works.
         detail: What was found.
         next_step: What to do about it, or None.
+        notes: More to know about it, one sentence each.
     """
 
     topic: str
@@ -34,6 +35,7 @@ class Finding:
     is_ok: bool = True
     detail: str
     next_step: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def next_steps(findings: Iterable[Finding]) -> list[str]:

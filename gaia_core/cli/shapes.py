@@ -5,13 +5,15 @@ Amounts are numbers in US dollars; None becomes ``null``. Fields may be added;
 those that are here keep their name and their meaning.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
-from gaia_core.catalog import ModelInfo, Price, ProviderInfo
+from gaia_core.catalog import ModelInfo, ModelState, Price, ProviderInfo
 from gaia_core.responses import (
     Attempt,
     DescriptionResponse,
@@ -105,8 +107,10 @@ def shape_price(price: Price | None) -> dict[str, Any] | None:
     return shape
 
 
-def shape_model(model: ModelInfo, unavailable: str | None) -> dict[str, Any]:
-    """Shape a model's card, and why its provider cannot work now."""
+def shape_model(
+    model: ModelInfo, unavailable: str | None, state: ModelState | None = None
+) -> dict[str, Any]:
+    """Shape a model's card, how it is now, and why it cannot be asked, if so."""
     return {
         "id": model.id,
         "name": model.name,
@@ -124,7 +128,27 @@ def shape_model(model: ModelInfo, unavailable: str | None) -> dict[str, Any]:
         "creator": model.creator,
         "aliases": list(model.aliases),
         "unavailable": unavailable,
+        "state": None if state is None else state.word,
+        "details": {} if state is None else plain(state.details),
     }
+
+
+def plain(value: Any) -> Any:
+    """
+    Make a plugin's value one that JSON has; what it has not becomes text.
+
+    >>> plain({"needs": Decimal("0.5"), "files": ("a", None)})
+    {'needs': '0.5', 'files': ['a', None]}
+    """
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence | AbstractSet) and not isinstance(value, bytes):
+        return [plain(item) for item in value]
+    return str(value)
 
 
 def shape_provider(info: ProviderInfo, num_models: int) -> dict[str, Any]:

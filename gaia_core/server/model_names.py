@@ -9,6 +9,7 @@ from gaia_core.capabilities import Capability
 from gaia_core.catalog import ModelInfo
 from gaia_core.engine import Gaia
 from gaia_core.server.problems import RefusedError
+from gaia_core.states import reason_against
 
 AUTO = "auto"
 """The name that leaves the choice to the policy."""
@@ -96,7 +97,8 @@ class ModelNames:
     def _usable(self) -> Iterator[ModelInfo]:
         for model in self.models:
             is_listed = model.kind == "image" and not model.is_batch_only
-            if is_listed and model.provider not in self.unavailable:
+            is_there = model.provider not in self.unavailable
+            if is_listed and is_there and reason_against(model) is None:
                 yield model
 
 

@@ -89,6 +89,7 @@ def test_findings_as_json(gaia: Gaia, install: Install) -> None:
         "detail": "nobody serves it",
         "next_step": "pip install ./plugins/gaia-offline, "
         "in a copy of Gaia's repository",
+        "notes": [],
     }
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Query, Request, Response, status
 
 from gaia_core.catalog import Health, HealthLevel, ProviderInfo
+from gaia_core.observability import mask
 from gaia_core.reliability import StandardReliability
 from gaia_core.server.access import Principal, Scope
 from gaia_core.server.answers import reason as without_words
@@ -204,6 +205,8 @@ async def _asked(
         is_healthy = found.is_healthy and looked["status"] == "healthy"
         written["status"] = "healthy" if is_healthy else "unhealthy"
         written["reason"] = _reason_of(found, looked) if is_known else None
+    if is_known:
+        written["notes"] = [mask(str(note)) for note in found.notes]
     return write_json(
         written, headers={"Cache-Control": f"private, max-age={left:.0f}"}
     )
@@ -234,6 +237,7 @@ def _written(  # noqa: PLR0913  the owner's fields
         "connected": connected,
         "available_models": available_models,
         "timestamp": _now(),
+        "notes": [],
         "breakers": breakers or {},
     }
 

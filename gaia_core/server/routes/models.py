@@ -17,6 +17,7 @@ from gaia_core.server.schemas.answers import PROBLEMS, ModelsOut
 from gaia_core.server.schemas.base import Name
 from gaia_core.server.site import SiteDep
 from gaia_core.server.waiting import while_connected
+from gaia_core.states import reason_against
 
 routes = APIRouter(route_class=GaiaRoute, tags=["models"])
 
@@ -122,7 +123,10 @@ def _unavailable(model: ModelInfo, card: ProviderInfo | None) -> str | None:
         return reason(card.unavailable)
     if model.kind != "image":
         return f"makes {model.kind}, not pictures"
-    return "answers in batches only, within hours" if model.is_batch_only else None
+    if model.is_batch_only:
+        return "answers in batches only, within hours"
+    why = reason_against(model)
+    return None if why is None else reason(why)
 
 
 def _provider(card: ProviderInfo) -> dict[str, Any]:

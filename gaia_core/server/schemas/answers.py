@@ -208,7 +208,8 @@ class ModelOut(Given):
     Attributes:
         type: Its first capability, or what else it makes.
         estimated_cost: What one picture of 1024x1024 costs, in US dollars.
-        unavailable: Why its provider cannot work now, or null.
+        unavailable: Why its provider, or the model itself, cannot be asked now, or
+            null.
         price: The parts of its price in US dollars that are not zero; null: unknown.
     """
 

@@ -32,6 +32,8 @@ class ProviderHealthOut(Given):
         configured: Whether it could work as it is set up.
         connected: Whether it answers, as far as is known.
         available_models: How many models it lists.
+        notes: What else it says of itself when it is asked with a level; only known
+            callers are told.
         breakers: Capability to its circuit breaker; only known callers are told.
     """
 
@@ -43,6 +45,7 @@ class ProviderHealthOut(Given):
     connected: bool
     available_models: int
     timestamp: str
+    notes: list[str] = Field(default_factory=list)
     breakers: dict[str, BreakerOut] = Field(default_factory=dict)
 
 
