@@ -11,13 +11,14 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import diffusers
 import torch
 import transformers
 from safetensors.torch import save_file
 
+from gaia_flux.tiny_layouts import original_layout
 from gaia_flux.tiny_words import (
     CLIP_LENGTH,
     clip_tokenizer,
@@ -29,6 +30,7 @@ from gaia_flux.tiny_words import (
 )
 
 _WIDTH: Final = 32
+_SECOND_WIDTH: Final = 16
 _LATENT_CHANNELS: Final = 4
 _FLUX_CHANNELS: Final = 4 * _LATENT_CHANNELS
 _FLUX_MASK_CHANNELS: Final = 256
@@ -55,6 +57,26 @@ def build(family: str, folder: Path, *, seed: int = 0) -> Path:
         pipeline = builder()
     pipeline.save_pretrained(folder)
     return folder
+
+
+def build_single_file(
+    family: Literal["sdxl", "sd15"], path: Path, *, seed: int = 0
+) -> tuple[Path, Path]:
+    """
+    Write a tiny checkpoint in the original layout, and the folder of its configuration.
+
+    The folder is the whole model, so that both ways of loading can be compared.
+
+    Returns:
+        The file, and the folder, which lies beside it.
+
+    """
+    folder = build(family, path.with_suffix(""), seed=seed)
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(
+        folder, local_files_only=True
+    )
+    save_file(original_layout(pipeline), path)
+    return path, folder
 
 
 def build_lora(family: str, path: Path, *, seed: int = 0) -> Path:
@@ -242,16 +264,18 @@ def _sd15() -> Any:
 
 def _sdxl() -> Any:
     text_encoder_2 = transformers.CLIPTextModelWithProjection(
-        _clip_config(hidden_act="gelu", projection_dim=_WIDTH)
+        _clip_config(
+            hidden_size=_SECOND_WIDTH, projection_dim=_SECOND_WIDTH, hidden_act="gelu"
+        )
     )
     return diffusers.StableDiffusionXLPipeline(
         unet=_unet(
             attention_head_dim=(1, 2),
-            cross_attention_dim=2 * _WIDTH,
+            cross_attention_dim=_WIDTH + _SECOND_WIDTH,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=8,
-            projection_class_embeddings_input_dim=6 * 8 + _WIDTH,
+            projection_class_embeddings_input_dim=6 * 8 + _SECOND_WIDTH,
             **_SDXL_BLOCKS,
         ),
         vae=_vae(scaling_factor=0.13025),
