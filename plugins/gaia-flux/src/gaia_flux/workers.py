@@ -93,19 +93,17 @@ def worker_of(setup: Setup, *, studio: MakeStudio | None = None) -> Worker:
     Args:
         setup: Says whether the worker has a process of its own, and batches.
         studio: Makes what draws in a thread; None: the real one.
-
-    Raises:
-        ValueError: If this system cannot do what is asked for.
     """
-    from gaia_flux.batching import Batcher  # noqa: PLC0415 - it imports this module
-    from gaia_flux.isolation import ProcessWorker  # noqa: PLC0415 - so does this
-
     worker: Worker
     if setup.is_isolated:
+        from gaia_flux.isolation import ProcessWorker  # noqa: PLC0415  it imports us
+
         worker = ProcessWorker(setup=setup)
     else:
         worker = ThreadWorker(setup=setup, studio=studio or studio_of)
     if setup.has_batching:
+        from gaia_flux.batching import Batcher  # noqa: PLC0415  it imports us
+
         worker = Batcher(worker=worker, window=setup.batch_window)
     return worker
 
