@@ -23,10 +23,15 @@ ROOMS = sorted(
 )
 CODE = ["gaia_core", "tests", "benchmarks", "conftest.py", "noxfile.py"]
 
+BENCHED = ["gaia-offline", "gaia-flux"]
 REMOTE = ["./plugins/gaia-gemini", "./plugins/gaia-parasail", "./plugins/gaia-runware"]
 
 # Their dependencies are gigabytes, and the type checker does not look into them.
 UNINSTALLED_FOR_TYPING = {"gaia-flux"}
+
+# What goes in first, on its own: this version is a build for CPUs on the registry we
+# use, and any other, which a resolver may prefer, brings gigabytes for GPUs along.
+FIRST = {"gaia-flux": ["torch==2.13.0"]}
 
 # They need what only the extra `server` installs: a session of their own has it.
 OF_SERVER = ("tests/server", "tests/cli/test_serve.py", "gaia_core/server")
@@ -49,6 +54,12 @@ ENVIRONMENT = {
 def _room(name: str) -> dict[str, Any]:
     """Read the ``pyproject.toml`` of a plugin."""
     return nox.project.load_toml(f"plugins/{name}/pyproject.toml")
+
+
+def _install_first(session: nox.Session, *rooms: str) -> None:
+    """Install what would come in another build beside everything else."""
+    for package in (one for room in rooms for one in FIRST.get(room, ())):
+        session.install(package, env=ENVIRONMENT)
 
 
 def _groups(name: str) -> list[str]:
@@ -131,6 +142,7 @@ def _test_core(session: nox.Session) -> None:
 @nox.parametrize("room", ROOMS, ids=ROOMS)
 def plugin(session: nox.Session, room: str) -> None:
     """Run one plugin's tests with only the core beside it."""
+    _install_first(session, room)
     session.install(".", f"./plugins/{room}", *_groups(room), env=ENVIRONMENT)
     # `--pyargs` finds the doctests in the installed files: a file left out of
     # the wheel fails here.
@@ -169,9 +181,12 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measure start-up, calls, providers, server, ledger, batches, PNG files."""
+    """Measure start-up, calls, providers, server, ledger, batches, local models."""
+    rooms = [room for room in BENCHED if room in ROOMS]
+    _install_first(session, *rooms)
     session.install(
-        *(".[server]", "./plugins/gaia-offline", *REMOTE, "--group", "bench"),
+        *(".[server]", *(f"./plugins/{room}" for room in rooms), *REMOTE),
+        *("--group", "bench"),
         env=ENVIRONMENT,
     )
     environment = {**ENVIRONMENT, "GAIA_BENCH_LITELLM": _litellm(session)}

@@ -14,6 +14,7 @@ import attrs
 from gaia_core.answers import Result, blame, checked
 from gaia_core.bundles import ONE
 from gaia_core.calls import answer_of, words_of
+from gaia_core.capabilities import HOOK_OF
 from gaia_core.choices import Delivery
 from gaia_core.context import CallContext, Progress, ignore_progress
 from gaia_core.errors import (
@@ -25,7 +26,6 @@ from gaia_core.errors import (
     ProviderTimeoutError,
     TaskRunningError,
 )
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.ledger import BatchState, Operation
 from gaia_core.lookups import can_look_up, is_definite, reference_of
 from gaia_core.observability import get_logger

@@ -22,3 +22,16 @@ class Capability(StrEnum):
     BACKGROUND_REMOVAL = "background-removal"
     PROMPT_ENHANCEMENT = "prompt-enhancement"
     IMAGE_DESCRIPTION = "image-description"
+
+
+HOOK_OF = {
+    Capability.TEXT_TO_IMAGE: "gaia_generate",
+    Capability.IMAGE_TO_IMAGE: "gaia_generate",
+    Capability.INPAINTING: "gaia_generate",
+    Capability.OUTPAINTING: "gaia_generate",
+    Capability.UPSCALING: "gaia_upscale",
+    Capability.BACKGROUND_REMOVAL: "gaia_remove_background",
+    Capability.PROMPT_ENHANCEMENT: "gaia_enhance_prompt",
+    Capability.IMAGE_DESCRIPTION: "gaia_describe_image",
+}
+"""The hook that does the work of each capability."""

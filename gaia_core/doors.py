@@ -19,6 +19,7 @@ import attrs
 from gaia_core.bookings import key_of, operation_of, settled_as, timed
 from gaia_core.cache import ResultCache
 from gaia_core.calls import words_of
+from gaia_core.capabilities import HOOK_OF
 from gaia_core.choices import (
     Choices,
     Delivery,
@@ -39,7 +40,6 @@ from gaia_core.errors import (
     RequestLimitError,
 )
 from gaia_core.flights import Flights
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.ledger import IdempotencyKey, Operation
 from gaia_core.limits import RequestLimits
 from gaia_core.observability import get_logger

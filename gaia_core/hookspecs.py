@@ -48,9 +48,9 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from gaia_core.capabilities import Capability
-
 if TYPE_CHECKING:
+    import click
+
     from gaia_core.catalog import Health, HealthLevel, ModelInfo, ProviderInfo
     from gaia_core.context import CallContext
     from gaia_core.requests import (
@@ -68,23 +68,11 @@ PROJECT_NAME = "gaia"
 ENTRY_POINT_GROUP = "gaia"
 """The entry-point group plugins are found in."""
 
-HOOK_OF = {
-    Capability.TEXT_TO_IMAGE: "gaia_generate",
-    Capability.IMAGE_TO_IMAGE: "gaia_generate",
-    Capability.INPAINTING: "gaia_generate",
-    Capability.OUTPAINTING: "gaia_generate",
-    Capability.UPSCALING: "gaia_upscale",
-    Capability.BACKGROUND_REMOVAL: "gaia_remove_background",
-    Capability.PROMPT_ENHANCEMENT: "gaia_enhance_prompt",
-    Capability.IMAGE_DESCRIPTION: "gaia_describe_image",
-}
-"""The hook that does the work of each capability."""
-
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 """Marks a function as the implementation of a hook."""
 
-# -- who are you ------------------------------------------------------------------
+# -- who are you, and at the door -------------------------------------------------
 
 
 @hookspec(firstresult=True)
@@ -131,7 +119,6 @@ def gaia_list_models(  # type: ignore[empty-body]
                     name="Hello",
                     provider="hello",
                     capabilities={Capability.TEXT_TO_IMAGE},
-                    supported_fields={"seed"},
                     price=Price(per_image=0.01),
                 )
             ]
@@ -149,9 +136,6 @@ def gaia_list_models(  # type: ignore[empty-body]
         ProviderError: If the vendor cannot be asked; only with ``refresh`` or
             ``search``.
     """
-
-
-# -- at the door ------------------------------------------------------------------
 
 
 @hookspec(firstresult=True)
@@ -471,30 +455,45 @@ def gaia_cancel(  # type: ignore[empty-body]
 
 
 @hookspec
+def gaia_commands() -> "Sequence[click.Command]":  # type: ignore[empty-body]
+    """
+    Give commands of your own for the ``gaia`` command.
+
+    Called for ``gaia --help``, and when somebody asks for a command that Gaia does
+    not have: cheap, no network, no SDK import. The provider has its settings and was
+    not started. Gaia's own names go first, then those of the higher rank::
+
+        @hookimpl
+        def gaia_commands(self) -> Sequence[click.Command]:
+            @click.command("hello", help="Say which colour it is.")
+            def hello() -> None:
+                click.echo(self.colour)
+
+            return [hello]
+    """
+
+
+@hookspec
 def gaia_start() -> "Awaitable[None]":  # type: ignore[empty-body]
     """
-    Get ready.
+    Get ready, when a `Gaia` is opened.
 
     ::
 
         @hookimpl
         async def gaia_start(self) -> None:
             self.pool = Pool(size=self.pool_size)
-
-    Called when a `Gaia` is opened.
     """
 
 
 @hookspec
 def gaia_stop() -> "Awaitable[None]":  # type: ignore[empty-body]
     """
-    Let go of everything.
+    Let go of everything, when a `Gaia` is closed; the last to start goes first.
 
     ::
 
         @hookimpl
         async def gaia_stop(self) -> None:
             await self.pool.close()
-
-    Called when a `Gaia` is closed, in reverse order.
     """

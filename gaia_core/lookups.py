@@ -10,10 +10,9 @@ import attrs
 
 from gaia_core.answers import Result, checked
 from gaia_core.calls import answer_of, words_of
-from gaia_core.capabilities import Capability
+from gaia_core.capabilities import HOOK_OF, Capability
 from gaia_core.context import CallContext
 from gaia_core.errors import OutcomeClass
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.plugins import Provider
 from gaia_core.reliability import classify
 from gaia_core.responses import Attempt

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from gaia_core.calls import answer_of, words_of
+from gaia_core.capabilities import HOOK_OF
 from gaia_core.catalog import ModelInfo, ProviderInfo
 from gaia_core.errors import PluginError
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.observability import get_logger
 from gaia_core.requests import MAX_NUM_IMAGES, MAX_SIDE
 from gaia_core.selection import Offer, RankedOffers

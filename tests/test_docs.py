@@ -208,7 +208,7 @@ def test_hooks_are_documented(hook: Any) -> None:
 @hooks
 def test_hooks_show_an_example(hook: Any) -> None:
     """Every hook's docstring holds examples of implementations that compile."""
-    blocks = re.findall(r"::\n\n((?: {4,}.*\n|\n)+)", inspect.cleandoc(hook.__doc__))
+    blocks = re.findall(r"::\n\n((?: {4,}.*\n|\n)+)", f"{inspect.getdoc(hook)}\n")
     examples = [textwrap.dedent(block) for block in blocks if "@hookimpl" in block]
 
     assert examples

@@ -16,6 +16,7 @@ from gaia_core import (
     Image,
     Lora,
     ModelInfo,
+    ModelState,
     Policy,
     Price,
     ProviderInfo,
@@ -432,6 +433,95 @@ def test_siblings_say_how_to_get_them() -> None:
     plan = select(DRAGON, [_offer("p", _model("a"), _model("b"))])
 
     assert plan.reasons == {"p/b": "another model of p comes first; name it to get it"}
+
+
+# -- how a model is now ------------------------------------------------------------
+
+
+def _absent() -> ModelState:
+    return ModelState(word="absent", unavailable="is not here: fetch it")
+
+
+def test_a_model_that_cannot_be_asked_is_passed_over() -> None:
+    """The provider's next model serves; the reason is what the state says."""
+    plan = select(DRAGON, [_offer("p", _model("a", state=_absent), _model("b"))])
+
+    assert _names(plan) == ["p/b"]
+    assert plan.reasons == {"p/a": "is not here: fetch it"}
+
+
+def test_a_named_model_that_cannot_be_asked_is_passed_over() -> None:
+    """Nobody serves in its place unasked."""
+    named = attrs.evolve(DRAGON, model="a")
+
+    plan = select(named, [_offer("p", _model("a", state=_absent), _model("b"))])
+
+    assert plan.best is None
+    assert plan.reasons == {
+        "p/a": "is not here: fetch it",
+        "p/b": "the request names model a",
+    }
+
+
+def test_a_fallback_stands_in_for_a_model_that_cannot_be_asked() -> None:
+    """What the settings configure for it serves, as a substitute."""
+    named = attrs.evolve(DRAGON, model="a")
+    models = [_model("a", state=_absent), _model("b"), _model("c", state=_absent)]
+
+    plan = select(named, [_offer("p", *models, fallback_models=("c", "b"))])
+
+    assert _names(plan) == ["p/b"]
+    assert plan.candidates[0].is_substitute
+    assert plan.reasons["p/a"] == "is not here: fetch it"
+
+
+def test_a_model_that_would_not_do_says_so_first() -> None:
+    """Nobody is told to fetch a model that cannot make the picture anyway."""
+    small = _model("a", max_width=256, max_height=256, state=_absent)
+
+    plan = select(DRAGON, [_offer("p", small)])
+
+    assert plan.reasons == {"p/a": "makes at most 256x256, not 512x512"}
+
+
+def test_the_state_is_asked_at_every_plan() -> None:
+    """A model that arrives meanwhile serves the next request."""
+    states = [_absent(), ModelState(word="on disk")]
+    model = _model("a", state=lambda: states[0])
+
+    before = select(DRAGON, [_offer("p", model)]).best
+    del states[0]
+    after = select(DRAGON, [_offer("p", model)]).best
+
+    assert before is None
+    assert after is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(None, "it gave NoneType, not ModelState"), (KeyError("sk-canary"), "KeyError")],
+    ids=["nothing", "raises"],
+)
+def test_a_state_that_fails_is_contained(answer: object, words: str) -> None:
+    """Such a model counts as one that cannot be asked; the others serve."""
+
+    def state() -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    plan = select(DRAGON, [_offer("p", _model("a", state=state), _model("b"))])
+
+    assert _names(plan) == ["p/b"]
+    assert plan.reasons == {"p/a": f"telling its state failed: {words}"}
+
+
+def test_cards_are_equal_whatever_tells_their_state() -> None:
+    """A provider may list them anew with every call."""
+    assert _model("a", state=_absent) == _model(
+        "a", state=lambda: ModelState(word="loaded")
+    )
+    assert "state" not in repr(_model("a", state=_absent))
 
 
 # -- ignored fields ----------------------------------------------------------------

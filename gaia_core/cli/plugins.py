@@ -5,8 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from gaia_core.cli.additions import Additions, find_additions
 from gaia_core.cli.options import json_option
 from gaia_core.cli.phrases import ADVICE_WITHOUT_PROVIDERS
+from gaia_core.cli.root import ALIASES, COMMANDS
 from gaia_core.cli.sessions import Session
 from gaia_core.cli.tables import print_table
 from gaia_core.cli.writing import print_json, print_line, say, sentence
@@ -34,16 +36,17 @@ def plugins(context: click.Context, *, is_json: bool) -> None:
         return
     session: Session = context.obj
     found = session.plugins()
+    added = find_additions(found, [*COMMANDS, *ALIASES])
     if is_json:
         print_json(
             {
-                "plugins": [shape_plugin(one) for one in found.installed],
+                "plugins": [shape_plugin(one, added) for one in found.installed],
                 "failures": [shape_failure(one) for one in found.failures],
             }
         )
         return
     rows = [
-        *(_plugin_row(one) for one in found.installed if one.status != "failed"),
+        *(_plugin_row(one, added) for one in found.installed if one.status != "failed"),
         *map(_failure_row, found.failures),
     ]
     print_table(("Plugin", "Distribution", "Kind", "Instances", "State"), rows)
@@ -75,8 +78,8 @@ def new(
         print_line(str(file))
 
 
-def shape_plugin(plugin: "InstalledPlugin") -> dict[str, Any]:
-    """Shape an installed plugin."""
+def shape_plugin(plugin: "InstalledPlugin", added: Additions) -> dict[str, Any]:
+    """Shape an installed plugin, with the commands it adds."""
     seconds = plugin.import_seconds
     return {
         "plugin": plugin.plugin,
@@ -85,6 +88,8 @@ def shape_plugin(plugin: "InstalledPlugin") -> dict[str, Any]:
         "instances": list(plugin.instances),
         "status": plugin.status,
         "load_ms": None if seconds is None else round(seconds * 1_000, 1),
+        "commands": added.names_of(plugin.plugin),
+        "remarks": added.remarks_on(plugin.plugin),
     }
 
 
@@ -97,13 +102,13 @@ def shape_failure(failure: "PluginFailure") -> dict[str, Any]:
     }
 
 
-def _plugin_row(plugin: "InstalledPlugin") -> tuple[str, ...]:
+def _plugin_row(plugin: "InstalledPlugin", added: Additions) -> tuple[str, ...]:
     return (
         plugin.plugin,
         plugin.distribution,
         plugin.kind,
         ", ".join(plugin.instances),
-        plugin.status,
+        "; ".join([plugin.status, *added.remarks_on(plugin.plugin)]),
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from gaia_core.cli.writing import (
     print_line,
     say,
 )
+
+if TYPE_CHECKING:
+    from gaia_core.cli.additions import Additions
 
 COMMANDS = {
     "generate": "gaia_core.cli.generate:generate",
@@ -39,6 +42,8 @@ COMMANDS = {
 }
 """Every command and where it is defined, in the order ``--help`` shows them."""
 
+_KEY = "gaia.additions"
+"""What the context remembers the commands of plugins under."""
 ALIASES = {"rmbg": "remove-background"}
 """Other words a command answers to."""
 
@@ -46,15 +51,17 @@ ALIASES = {"rmbg": "remove-background"}
 class RootGroup(click.Group):
     """Imports a command when it is asked for; turns errors into exit codes."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
-        """Name the commands in the order of their use."""
-        return list(COMMANDS)
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of their use, those of plugins last."""
+        return [*COMMANDS, *sorted(_additions_for_help(ctx).commands)]
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """Import a command, by its name or its alias."""
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command, by its name or its alias; a plugin may have another."""
         target = COMMANDS.get(ALIASES.get(cmd_name, cmd_name))
         if target is None:
-            return None
+            is_tolerant = ctx.resilient_parsing or _KEY in ctx.meta
+            added = _additions_for_help(ctx) if is_tolerant else _additions(ctx)
+            return added.commands.get(cmd_name)
         module, _, name = target.partition(":")
         command: click.Command = getattr(import_module(module), name)
         return command
@@ -66,7 +73,7 @@ class RootGroup(click.Group):
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            raise _with_advice(error, args[0]) from None
+            raise _with_advice(error, args[0], _additions_for_help(ctx)) from None
 
     def main(
         self,
@@ -128,6 +135,7 @@ class RootGroup(click.Group):
     "--config",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
+    is_eager=True,  # for the help, which names the commands of plugins
     help="Read the settings from this file.",
 )
 @click.option(
@@ -135,6 +143,7 @@ class RootGroup(click.Group):
     "settings",
     multiple=True,
     metavar="KEY=VALUE",
+    is_eager=True,  # as above
     help="Override a setting: providers.runware.priority=50. May be repeated.",
 )
 @click.option(
@@ -149,19 +158,20 @@ class RootGroup(click.Group):
     help="Show the version and exit.",
 )
 @click.pass_context
-def main(
-    context: click.Context,
-    config: Path | None,
-    settings: tuple[str, ...],
-    *,
-    is_verbose: bool,
-) -> None:
+def main(context: click.Context, **_options: Any) -> None:
     """Make, edit, enlarge and cut out pictures through any provider."""
-    session = context.ensure_object(Session)
-    session.config = config
-    session.overrides = dict(split_setting(text) for text in settings)
-    session.is_verbose = is_verbose
-    session.start_logging()
+    _session_of(context).start_logging()
+
+
+def _session_of(context: click.Context) -> Session:
+    """Put the global options, as far as they are read, into the session."""
+    session, options = context.ensure_object(Session), context.params
+    session.config = options.get("config")
+    session.overrides = dict(
+        split_setting(text) for text in options.get("settings") or ()
+    )
+    session.is_verbose = bool(options.get("is_verbose"))
+    return session
 
 
 def _show_version(context: click.Context, *, is_wanted: bool) -> None:
@@ -170,12 +180,37 @@ def _show_version(context: click.Context, *, is_wanted: bool) -> None:
         context.exit()
 
 
-def _with_advice(error: click.UsageError, word: str) -> click.UsageError:
+def _additions(context: click.Context) -> "Additions":
+    """Load the plugins for the commands they add, once."""
+    if _KEY not in context.meta:
+        from gaia_core.cli.additions import find_additions  # noqa: PLC0415 - rarely needed
+
+        plugins = _session_of(context).plugins()
+        context.meta[_KEY] = find_additions(plugins, [*COMMANDS, *ALIASES])
+    added: Additions = context.meta[_KEY]
+    return added
+
+
+def _additions_for_help(context: click.Context) -> "Additions":
+    """Find what plugins add; settings that cannot be read must not keep the help."""
+    try:
+        return _additions(context)
+    except (Exception, SystemExit):  # noqa: BLE001 - the command itself will say it
+        from gaia_core.cli.additions import Additions  # noqa: PLC0415 - as above
+
+        return context.meta.setdefault(_KEY, Additions())
+
+
+def _with_advice(
+    error: click.UsageError, word: str, added: "Additions"
+) -> click.UsageError:
     """Name the commands that a misspelt word comes near to."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for a slip of the pen
 
-    near = get_close_matches(word, [*COMMANDS, *ALIASES], n=1)
+    near = get_close_matches(word, [*COMMANDS, *ALIASES, *added.commands], n=1)
     advice = f" Did you mean '{near[0]}'?" if near else ""
+    if not near and added.num_failures:
+        advice = " A plugin could not be loaded: `gaia plugins` says why."
     return click.UsageError(f"There is no command '{word}'.{advice}", error.ctx)
 
 

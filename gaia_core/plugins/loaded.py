@@ -198,7 +198,8 @@ class Provider:
             message = f"{self.name} has no hook {hook_name}."
             raise PluginError(message)
         answer = self._calls[hook_name](**arguments)
-        return answer[0] if isinstance(answer, list) else answer
+        # pluggy leaves an answer of None out.
+        return next(iter(answer), None) if isinstance(answer, list) else answer
 
     def describe(self) -> list[SettingRow]:
         """

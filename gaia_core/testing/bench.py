@@ -12,11 +12,10 @@ from typing import Any, Self
 import attrs
 import pytest
 
-from gaia_core.capabilities import Capability
+from gaia_core.capabilities import HOOK_OF, Capability
 from gaia_core.catalog import ModelInfo, ProviderInfo
 from gaia_core.context import CallContext
 from gaia_core.errors import ProviderError
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.images import Image
 from gaia_core.offers import gather_offers
 from gaia_core.plugins import Plugins, Provider, load_plugins

@@ -308,3 +308,86 @@ def test_a_model_found_before_can_be_asked_for(
 
     assert found.exit_code == 0
     assert unknown.exit_code == 4
+
+
+# -- how a model is now --------------------------------------------------------------
+
+STATES = """
+    import attrs
+    from pathlib import Path
+    from gaia_core import Capability, ModelInfo, ModelState
+    from gaia_core.testing import FakeProvider
+
+    def fail():
+        raise OSError("/secret/place")
+
+    def card(name, state):
+        return ModelInfo(
+            id=name,
+            name=name,
+            provider="studio",
+            capabilities={Capability.TEXT_TO_IMAGE},
+            state=state,
+        )
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        models: tuple = (
+            card(
+                "here",
+                lambda: ModelState(
+                    word="on disk", details={"bytes": 12, "path": Path("a")}
+                ),
+            ),
+            card("gone", lambda: ModelState(word="absent", unavailable="run `x pull`")),
+            card("odd", fail),
+            card("silent", None),
+        )
+"""
+
+
+def test_the_state_of_a_model_is_shown(gaia: Gaia, install: Install) -> None:
+    """The word stands in the table; who cannot be asked is counted."""
+    install(source=STATES)
+
+    result = gaia("models")
+
+    assert _first_words(result.stdout) == ["here", "silent"]
+    assert "on disk" in result.stdout
+    assert "2 models more cannot be asked now" in result.stderr
+
+
+def test_a_model_that_cannot_be_asked_says_why(gaia: Gaia, install: Install) -> None:
+    """``--all`` shows the word and the reason, without the words of an exception."""
+    install(source=STATES)
+
+    result = gaia("models", "--all")
+
+    assert "absent: run `x pull`" in result.stdout
+    assert "unknown: telling its state failed: OSError" in result.stdout
+    assert "/secret" not in result.output
+
+
+def test_states_as_json(gaia: Gaia, install: Install) -> None:
+    """A program gets word, details and reason of each model."""
+    install(source=STATES)
+
+    models = json.loads(gaia("models", "--all", "--json").stdout)["models"]
+
+    keys = ("state", "details", "unavailable")
+    found = {one["id"]: tuple(one[key] for key in keys) for one in models}
+    assert found == {
+        "here": ("on disk", {"bytes": 12, "path": "a"}, None),
+        "gone": ("absent", {}, "run `x pull`"),
+        "odd": ("unknown", {}, "telling its state failed: OSError"),
+        "silent": (None, {}, None),
+    }
+
+
+def test_a_dry_run_says_what_keeps_a_named_model(gaia: Gaia, install: Install) -> None:
+    """The reason is the model's own sentence, and nobody is asked."""
+    install(source=STATES)
+
+    result = gaia("generate", "a dragon", "-p", "studio", "-m", "gone", "--dry-run")
+
+    assert "run `x pull`" in result.output

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
+from gaia_core.capabilities import HOOK_OF
 from gaia_core.catalog import CONTRACT
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.requests import MIN_SIDE, UPSCALE_FACTORS
 from gaia_core.testing.bench import Bench, imported_by, secrets_of
 from gaia_core.testing.conformance.fixtures import Conformance

@@ -9,9 +9,9 @@ from typing import ClassVar
 import attrs
 
 from gaia_core.answers import blame, checked
+from gaia_core.capabilities import HOOK_OF
 from gaia_core.engine import Gaia
 from gaia_core.errors import GaiaError, InvalidImageError, OutcomeClass
-from gaia_core.hookspecs import HOOK_OF
 from gaia_core.ledger import MemoryLedger, Operation
 from gaia_core.lookups import Lookup
 from gaia_core.reliability import EgressLimits, StandardReliability, classify
