@@ -518,9 +518,9 @@ def test_a_state_that_fails_is_contained(answer: object, words: str) -> None:
 
 def test_cards_are_equal_whatever_tells_their_state() -> None:
     """A provider may list them anew with every call."""
-    assert _model("a", state=_absent) == _model(
-        "a", state=lambda: ModelState(word="loaded")
-    )
+    loaded = ModelState(word="loaded")
+
+    assert _model("a", state=_absent) == _model("a", state=lambda: loaded)
     assert "state" not in repr(_model("a", state=_absent))
 
 

@@ -158,7 +158,7 @@ class RootGroup(click.Group):
     help="Show the version and exit.",
 )
 @click.pass_context
-def main(context: click.Context, **_options: Any) -> None:
+def main(context: click.Context, /, **_options: Any) -> None:
     """Make, edit, enlarge and cut out pictures through any provider."""
     _session_of(context).start_logging()
 
@@ -198,7 +198,8 @@ def _additions_for_help(context: click.Context) -> "Additions":
     except (Exception, SystemExit):  # noqa: BLE001 - the command itself will say it
         from gaia_core.cli.additions import Additions  # noqa: PLC0415 - as above
 
-        return context.meta.setdefault(_KEY, Additions())
+        none = context.meta[_KEY] = Additions()
+        return none
 
 
 def _with_advice(

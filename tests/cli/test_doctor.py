@@ -288,3 +288,61 @@ def test_a_price_that_is_used_is_well(
     assert "not used" not in result.stdout
     assert listed.stderr == ""
     assert "$0.5/" in listed.stdout
+
+
+NOTED = """
+    import attrs
+    from gaia_core import Capability, Health, ModelInfo, ModelState, hookimpl
+    from gaia_core.testing import FakeProvider
+
+    @attrs.define(eq=False, kw_only=True)
+    class Plugin(FakeProvider):
+        models: tuple = (
+            ModelInfo(
+                id="big",
+                name="Big",
+                provider="studio",
+                capabilities={Capability.TEXT_TO_IMAGE},
+                state=lambda: ModelState(word="absent", unavailable="run `x pull`"),
+            ),
+        )
+
+        @hookimpl
+        async def gaia_check_health(self, level):
+            notes = ["There are 8 GB.", "Big needs \\x1b[31m12 GB."]
+            return Health(level=level, is_healthy=True, notes=notes)
+"""
+
+
+def test_notes_stand_below_the_provider(gaia: Gaia, install: Install) -> None:
+    """What a provider says beside its health is one line each, without escapes."""
+    install(source=NOTED)
+
+    lines = gaia("doctor").stdout.splitlines()
+
+    (place,) = [i for i, line in enumerate(lines) if line.split()[1:2] == ["provider"]]
+    assert lines[place + 1] == "    There are 8 GB."
+    assert lines[place + 2].startswith("    Big needs ")
+    assert "\x1b" not in lines[place + 2]
+
+
+def test_notes_as_json(gaia: Gaia, install: Install) -> None:
+    """They belong to the finding about the provider."""
+    install(source=NOTED)
+
+    found = _findings(gaia("doctor", "--json"))
+
+    assert found["provider", "studio"]["notes"][0] == "There are 8 GB."
+
+
+def test_a_provider_without_a_model_at_hand_serves_nobody(
+    gaia: Gaia, install: Install
+) -> None:
+    """No picture can be made yet, and the next step says where the reason is."""
+    install(source=NOTED)
+
+    result = gaia("doctor")
+
+    assert result.exit_code == 1
+    assert "No picture can be made yet." in result.stdout
+    assert "`gaia models --all` says what keeps the models of studio" in result.stdout

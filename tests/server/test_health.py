@@ -45,6 +45,7 @@ class CheckedProvider(FakeProvider):
             level=level if is_healthy else self.reaches,
             is_healthy=is_healthy,
             reason=None if is_healthy else self.words,
+            notes=["There are 8 GB."],
         )
 
 
@@ -238,6 +239,31 @@ async def test_asking_says_how_far_it_came(
     assert found["level"] == (level if status == "healthy" else reaches)
     assert found["connected"] is (found["level"] in WORKING)
     assert "secret" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("headers", "level", "notes"),
+    [
+        (MONITOR, "authorised", ["There are 8 GB."]),
+        (READER, "configured", ["There are 8 GB."]),
+        ({}, "configured", []),
+        (MONITOR, None, []),
+    ],
+    ids=["asked", "configured", "nobody", "not asked"],
+)
+async def test_notes_are_for_known_callers(
+    open_client: OpenClient,
+    headers: dict[str, str],
+    level: str | None,
+    notes: list[str],
+) -> None:
+    """What a provider says beside its health is told to those who see reasons."""
+    params = {} if level is None else {"level": level}
+    async with open_client(CheckedProvider(), auth=by_name) as client:
+        answer = await client.get("/api/health/fake", params=params, headers=headers)
+
+    ProviderHealthOut.model_validate(answer.json())
+    assert answer.json()["notes"] == notes
 
 
 @pytest.mark.parametrize("level", sorted(WORKING))

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gaia_core import Capability, ModelInfo, Price
+import attrs
+
+from gaia_core import Capability, ModelInfo, ModelState, Price
 from gaia_core.hookspecs import hookimpl
 from gaia_core.server import Principal, Scope
 from gaia_core.server.schemas.answers import ModelsOut
@@ -104,6 +106,31 @@ async def test_who_cannot_work_is_listed_with_the_reason(
         "broken": "listing its models failed",
     }
     assert answer.json()["models"][0]["unavailable"] == "DOWN_KEY is not set"
+
+
+def _absent() -> ModelState:
+    return ModelState(word="absent", unavailable="run `studio pull`")
+
+
+async def test_a_model_that_is_not_there_is_listed_with_the_reason(
+    open_client: OpenClient,
+) -> None:
+    """The page shows it; a plan passes it over; other programs' lists leave it out."""
+    away = attrs.evolve(INK, state=_absent)
+    studio = FakeProvider(name="studio", models=[away, ZOOM])
+    async with open_client(studio) as client:
+        listed = (await client.get("/api/images/models")).json()
+        asked = {"prompt": "a dragon", "model": "ink"}
+        plan = (await client.post("/api/images/plan", json=asked)).json()
+        openai = (await client.get("/v1/models")).json()
+
+    assert [one["unavailable"] for one in listed["models"]] == [
+        "run `studio pull`",
+        None,
+    ]
+    assert plan["can_be_served"] is False
+    assert "run `studio pull`" in str(plan["rejections"])
+    assert "ink@1" not in {one["id"] for one in openai["data"]}
 
 
 async def test_asking_the_vendors_is_for_makers(open_client: OpenClient) -> None:
