@@ -129,7 +129,7 @@ class Squares:
         elif word in _ERRORS:
             raise _ERRORS[word](rest)
         elif word == "key":
-            raise ValueError(os.environ.get(rest, "nothing"))
+            raise LookupError(os.environ.get(rest, "nothing"))
 
 
 _ERRORS: Mapping[str, type[Exception]] = {

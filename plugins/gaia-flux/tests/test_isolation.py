@@ -25,9 +25,7 @@ PATIENCE = 30.0
 
 
 def _new_worker(patience: float = PATIENCE) -> ProcessWorker:
-    return ProcessWorker(
-        setup=Setup(device="cpu"), command=PROGRAM, patience=patience
-    )
+    return ProcessWorker(setup=Setup(device="cpu"), command=PROGRAM, patience=patience)
 
 
 @pytest.fixture(name="worker")
@@ -240,18 +238,19 @@ def test_one_process_serves_one_event_loop_after_another() -> None:
 @pytest.mark.parametrize(
     ("prompt", "kind", "words"),
     [
-        pytest.param("refuse it", ValueError, "^it$", id="refused"),
-        pytest.param("damaged a file", WeightsError, "^a file$", id="weights"),
-        pytest.param("lost all", RuntimeError, "^LostError: all$", id="unknown"),
+        pytest.param("refuse it", ValueError, "it", id="refused"),
+        pytest.param("damaged a file", WeightsError, "a file", id="weights"),
+        pytest.param("lost all", RuntimeError, "LostError: all", id="unknown"),
     ],
 )
 async def test_errors_cross_the_border(
     worker: ProcessWorker, prompt: str, kind: type[Exception], words: str
 ) -> None:
     """An error there is the same error here, and brings its lines for the log."""
-    with pytest.raises(kind, match=words) as caught:
+    with pytest.raises(kind) as caught:
         await worker.draw([job(prompt)], ignore)
 
+    assert str(caught.value) == words
     assert "_misbehave" in "".join(caught.value.__notes__)
     assert (await worker.draw([job()], ignore))[0].pictures
 
@@ -273,7 +272,9 @@ async def test_what_it_prints_goes_to_the_log(worker: ProcessWorker) -> None:
         await worker.draw([job("chatter step 3 of 4\n" + "x" * 2000)], ignore)
         await worker.close()
 
-    lines = [one["line"] for one in events if one["event"] == "gaia.flux_worker_printed"]
+    lines = [
+        one["line"] for one in events if one["event"] == "gaia.flux_worker_printed"
+    ]
     assert lines == ["step 3 of 4", "x" * 500]
 
 
@@ -295,8 +296,10 @@ async def test_keys_stay_here(
     """What reads other people's models sees no key of the host."""
     monkeypatch.setenv("RUNWARE_API_KEY", "rw-secret")
 
-    with pytest.raises(ValueError, match="^nothing$"):
+    with pytest.raises(LookupError) as caught:
         await worker.draw([job("key RUNWARE_API_KEY")], ignore)
+
+    assert str(caught.value) == "nothing"
 
 
 def test_environment_is_chosen() -> None:

@@ -28,7 +28,7 @@ _END = 2.0
 """Seconds one that has hung up gets to end by itself, which tells how it did."""
 _MAX_LINES = 200
 _MAX_LINE = 500
-_LAST_LINES = 20
+_LAST_LINES = 40
 _CARRIED = re.compile(
     "PATH|HOME|USER|LOGNAME|SHELL|TZ|TMPDIR|TEMP|TMP|LANG|LANGUAGE|"
     "LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|VIRTUAL_ENV|CC|CXX|HF_HOME|HF_HUB_CACHE|"
@@ -66,13 +66,19 @@ class _Printed:
     """What a process prints: the first lines go to the log, the last are kept."""
 
     last: deque[str] = attrs.field(factory=lambda: deque(maxlen=_LAST_LINES))
+    _rest: bytes = b""
     _count: int = 0
 
-    def take(self, data: bytes) -> None:
-        """Take what it printed."""
-        for line in data.decode(errors="replace").splitlines():
+    def take(self, data: bytes, *, is_end: bool = False) -> None:
+        """Take what it printed; half a line waits for its other half."""
+        data = self._rest + data
+        if is_end or len(data) > _READ:
+            lines, self._rest = data.splitlines(), b""
+        else:
+            *lines, self._rest = data.replace(b"\r", b"\n").split(b"\n")
+        for line in lines:
             if line.strip():
-                self._take(line[:_MAX_LINE])
+                self._take(line[:_MAX_LINE].decode(errors="replace"))
 
     def _take(self, line: str) -> None:
         self.last.append(line)
@@ -215,6 +221,7 @@ class Process:
             os.killpg(self.popen.pid, signal.SIGKILL)
         status = self.popen.wait()
         self._read_printed()
+        self._printed.take(b"", is_end=True)
         self._selector.close()
         self.channel.close()
         if self.popen.stdout is not None:
