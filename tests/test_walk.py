@@ -28,6 +28,7 @@ from gaia_core import (
     InvalidImageError,
     ModelError,
     ModelInfo,
+    ModelState,
     NoCapableProviderError,
     OutcomeClass,
     OutcomeUnknownError,
@@ -410,6 +411,31 @@ async def test_substitute_model_serves_for_a_missing_one(open_gaia: OpenGaia) ->
     assert [call.request.model for call in provider.calls] == ["old", "new"]
     assert response.model == "new"
     assert any("served by first/new" in warning for warning in response.warnings)
+
+
+async def test_substitute_model_serves_for_one_that_is_away(
+    open_gaia: OpenGaia,
+) -> None:
+    """A model whose state says so is not asked at all; a warning tells who served."""
+    away = ModelState(word="absent", unavailable="fetch it")
+    models = [
+        ModelInfo(
+            id=id_,
+            name=id_,
+            provider="first",
+            capabilities=set(Capability),
+            state=state,
+        )
+        for id_, state in (("old", lambda: away), ("new", None))
+    ]
+    provider = _provider(models=models)
+    section = ProviderSettings(name="first", fallback_models=("new",))
+
+    async with open_gaia(provider, providers={"first": section}) as gaia:
+        response = await gaia.generate(attrs.evolve(DRAGON, model="old"))
+
+    assert [call.request.model for call in provider.calls] == ["new"]
+    assert "old cannot be asked now; served by first/new" in response.warnings
 
 
 async def test_substitute_model_is_not_asked_of_a_busy_provider(
