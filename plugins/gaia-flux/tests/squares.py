@@ -53,8 +53,8 @@ class Squares:
 
     A prompt of two words, the second one a path, waits: ``wait FILE`` reports until
     the file is there. ``hang`` reports no more, ``kill`` dies, ``junk`` talks
-    nonsense to the parent, ``chatter`` prints, ``refuse``, ``damaged`` and ``lost``
-    raise, ``key NAME`` raises what a variable of the environment holds.
+    nonsense to the parent, ``chatter`` prints, ``refuse``, ``damaged``, ``lost`` and
+    ``CUDA`` raise, ``key NAME`` raises what a variable of the environment holds.
 
     Attributes:
         setup: What it was made from.
@@ -127,7 +127,7 @@ class Squares:
         elif word == "chatter":
             print(rest or "chatter", flush=True)  # noqa: T201  that is the point
         elif word in _ERRORS:
-            raise _ERRORS[word](rest)
+            raise _ERRORS[word](rest if word != "CUDA" else one.prompt)
         elif word == "key":
             raise LookupError(os.environ.get(rest, "nothing"))
 
@@ -136,6 +136,7 @@ _ERRORS: Mapping[str, type[Exception]] = {
     "refuse": ValueError,
     "damaged": WeightsError,
     "lost": LostError,
+    "CUDA": RuntimeError,
 }
 
 

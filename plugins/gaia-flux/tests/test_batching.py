@@ -46,7 +46,7 @@ async def _begun(batcher: Batcher, prompt: str, **changes: Any) -> Any:
     """Ask for a job and wait for its first report."""
     has_begun = threading.Event()
 
-    def report(fraction: float, preview: Preview | None = None) -> None:
+    def report(*_: object) -> None:
         has_begun.set()
 
     task = asyncio.create_task(batcher.draw([job(prompt, **changes)], report))
@@ -291,7 +291,7 @@ async def test_job_alone_has_its_previews(batcher: Batcher) -> None:
 async def test_report_that_raises_ends_only_its_own_job(batcher: Batcher) -> None:
     """A caller's fault is that caller's."""
 
-    def broken(fraction: float, preview: Preview | None = None) -> None:
+    def broken(*_: object) -> None:
         message = "broken"
         raise LookupError(message)
 

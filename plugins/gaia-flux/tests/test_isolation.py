@@ -60,7 +60,7 @@ async def _begun(worker: ProcessWorker, prompt: str) -> "asyncio.Task[object]":
     """Start a job and wait for its first report."""
     has_begun = threading.Event()
 
-    def report(fraction: float, preview: Preview | None = None) -> None:
+    def report(*_: object) -> None:
         has_begun.set()
 
     task = asyncio.create_task(worker.draw([job(prompt)], report))
@@ -255,10 +255,32 @@ async def test_errors_cross_the_border(
     assert (await worker.draw([job()], ignore))[0].pictures
 
 
+@pytest.mark.parametrize(
+    ("words", "is_lost"),
+    [
+        pytest.param("CUDA error: an illegal memory access", True, id="access"),
+        pytest.param("CUDA out of memory. Tried to allocate 2 GiB", False, id="memory"),
+    ],
+)
+async def test_process_that_lost_its_device_is_replaced(
+    worker: ProcessWorker, words: str, is_lost: bool
+) -> None:
+    """What the driver has given up would fail for ever: the next job has another."""
+    before = await _id(worker)
+
+    with pytest.raises(RuntimeError) as caught:
+        await worker.draw([job(words)], ignore)
+    (drawn,) = await worker.draw([job()], ignore)
+
+    assert str(caught.value) == words
+    assert drawn.pictures
+    assert (await _id(worker) != before) is is_lost
+
+
 async def test_error_of_a_report_is_the_callers(worker: ProcessWorker) -> None:
     """A report that raises stops the job there, and is raised here."""
 
-    def report(fraction: float, preview: Preview | None = None) -> None:
+    def report(fraction: float, _: Preview | None) -> None:
         message = f"at {fraction}"
         raise LookupError(message)
 
@@ -321,7 +343,7 @@ async def test_program_that_is_not_there_is_a_sentence() -> None:
     """A process that cannot be started is an error with the reason."""
     worker = ProcessWorker(setup=Setup(device="cpu"), command=("/nowhere/python",))
 
-    with pytest.raises(WorkerDiedError, match="cannot be started.*No such file"):
+    with pytest.raises(WorkerDiedError, match=r"cannot be started.*No such file"):
         await worker.draw([job()], ignore)
     await worker.close()
 
@@ -360,7 +382,7 @@ async def test_process_ends_with_its_parent(tmp_path: Path) -> None:
     """A host that is killed leaves nobody behind, not even in the midst of a step."""
     squares = Path(__file__).with_name("squares.py")
     (tmp_path / "plugins_squares.py").symlink_to(squares)
-    host = subprocess.Popen(
+    host = subprocess.Popen(  # noqa: ASYNC220  asyncio's would not outlive a kill
         [sys.executable, "-c", _HOST, *PROGRAM],
         cwd=tmp_path,
         stdout=subprocess.PIPE,

@@ -174,10 +174,10 @@ def test_errors_arrive_as_what_they_were(
     error: Exception, kind: type[Exception], words: str
 ) -> None:
     """An error has its class and its words on the other side, and brings its lines."""
-    try:
+    with pytest.raises(type(error)) as caught:
         raise error
-    except Exception as caught:  # noqa: BLE001  its lines are wanted
-        frame = _through(Frame(kind="failed", value=record_of_error(caught)))
+    record = record_of_error(caught.value)
+    frame = _through(Frame(kind="failed", value=record))
 
     arrived = error_of(frame.value)
 

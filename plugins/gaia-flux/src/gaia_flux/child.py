@@ -8,11 +8,14 @@ parent are heard while a step computes.
 
 import faulthandler
 import os
+import re
 import selectors
 import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -34,6 +37,12 @@ from gaia_flux.workers import MakeStudio, StudioLike, Watch, studio_of
 _LOOK = 2.0
 """Seconds between two looks whether the parent is still there."""
 _READ = 2**18
+_BROKEN = 70
+"""Status of a process that ends because its device is of no more use to it."""
+_OUT_OF_MEMORY_FIRST = "500"
+_LOST = re.compile(
+    "(CUDA|HIP)( driver)? error:|CUDNN_STATUS_INTERNAL|device-side assert"
+)
 
 
 def main(arguments: Sequence[str], *, studio: MakeStudio = studio_of) -> int:
@@ -49,6 +58,9 @@ def main(arguments: Sequence[str], *, studio: MakeStudio = studio_of) -> int:
     """
     # A crash inside the driver leaves its lines for the log.
     faulthandler.enable()
+    # Where the system runs out of memory, this process is to go and not the host.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_FIRST)
     descriptor, parent = map(int, arguments)
     # What this process starts in its turn must not keep the line open.
     os.set_inheritable(descriptor, False)  # noqa: FBT003  its signature
@@ -126,7 +138,11 @@ class _Desk:
             value = self._do(frame, watch)
             self._say("done", frame.number, value)
         except Exception as error:  # noqa: BLE001  whatever it is, the parent has to know
-            self._say("failed", frame.number, record_of_error(error))
+            is_last = _is_device_lost(error)
+            record = record_of_error(error)
+            self._say("failed", frame.number, record, is_last=is_last)
+            if is_last:
+                os._exit(_BROKEN)
 
     def _do(self, frame: Frame, watch: Watch) -> Any:
         watch.report = self._reporter(frame.number)
@@ -163,11 +179,27 @@ class _Desk:
 
         return report
 
-    def _say(self, kind: str, number: int, value: Any) -> None:
+    def _say(
+        self, kind: str, number: int, value: Any, *, is_last: bool = False
+    ) -> None:
         loaded = () if self._studio is None else self._studio.loaded()
-        content = {"loaded": loaded, "content": value}
+        content = {"loaded": loaded, "is_last": is_last, "content": value}
         for piece in encoded(Frame(kind=kind, number=number, value=content)):
             self.channel.sendall(piece)
+
+
+def _is_device_lost(error: BaseException | None) -> bool:
+    """
+    Tell whether the driver has given this process up.
+
+    After an illegal access every further call fails with the same words, until the
+    process is another one. A lack of memory is no such error.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and _LOST.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _to_nobody(fraction: float, preview: Preview | None = None) -> None:

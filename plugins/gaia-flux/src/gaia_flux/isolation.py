@@ -23,8 +23,11 @@ from gaia_flux.setups import Setup
 from gaia_flux.wire import Frame, FrameError, encoded, error_of, record_of, value_of
 from gaia_flux.workers import StudioLike, ThreadWorker, Watch, WorkerDiedError
 
-COMMAND = (sys.executable, "-P", "-m", "gaia_flux.child")
-"""Without the current directory in its path: a ``torch.py`` there is not imported."""
+COMMAND = (sys.executable, "-P", "-u", "-m", "gaia_flux.child")
+"""
+Without the current directory in its path: a ``torch.py`` there is not imported. What
+it prints is not held back, or a crash would take it along.
+"""
 PATIENCE = 30.0
 """Seconds a process has to react to a stop; one step of a large picture is shorter."""
 _LONGEST_PAUSE = 30.0
@@ -151,6 +154,8 @@ class RemoteStudio:
             self._bury(process, error)
             raise WorkerDiedError(process.end) from error
         self._deaths = 0
+        if process.is_last:
+            self._bury(process, None)
         if talk.stopped is not None:
             raise talk.stopped
         if frame.kind == "failed":

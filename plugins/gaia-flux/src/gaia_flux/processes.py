@@ -46,10 +46,12 @@ class Said:
 
     Attributes:
         loaded: The models in its memory.
+        is_last: Whether it ends now by itself, since its device is lost.
         content: What the frame is about.
     """
 
     loaded: tuple[str, ...]
+    is_last: bool
     content: Any
 
 
@@ -97,12 +99,14 @@ class Process:
 
     Attributes:
         loaded: The models it had in memory when it last spoke.
+        is_last: Whether it said that it ends by itself.
         end: How it ended, in a sentence.
     """
 
     popen: subprocess.Popen[bytes]
     channel: socket.socket
     loaded: tuple[str, ...] = attrs.field(default=(), init=False)
+    is_last: bool = attrs.field(default=False, init=False)
     end: str = attrs.field(default="", init=False)
     _decoder: Decoder = attrs.field(factory=Decoder, init=False)
     _printed: _Printed = attrs.field(factory=_Printed, init=False)
@@ -122,7 +126,7 @@ class Process:
         with theirs:
             try:
                 popen = _popen(command, theirs.fileno())
-            except OSError as error:
+            except (OSError, ValueError) as error:  # the latter on Windows
                 ours.close()
                 message = f"The worker's process cannot be started: {error}."
                 raise WorkerDiedError(message) from error
@@ -164,8 +168,8 @@ class Process:
 
     def kill(self, cause: Exception | None) -> None:
         """End it with all it started, and write down how it ended."""
-        has_hung_up = isinstance(cause, ConnectionError)
-        self._wait(_END if has_hung_up else 0)
+        is_ending = self.is_last or isinstance(cause, ConnectionError)
+        self._wait(_END if is_ending else 0)
         status = self._let_go()
         self.end = _end(status, cause)
         get_logger(provider="flux").warning(
@@ -197,7 +201,7 @@ class Process:
             raise ConnectionResetError(message)
         for frame in self._decoder.feed(data):
             said = value_of(Said, frame.value)
-            self.loaded = said.loaded
+            self.loaded, self.is_last = said.loaded, said.is_last
             yield attrs.evolve(frame, value=said.content)
 
     def _read_printed(self) -> bool:
