@@ -8,10 +8,11 @@ the prompt have it misbehave: see `Squares`.
 import hashlib
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from gaia_flux.weights import WeightsError
 
 PROGRAM = (sys.executable, "-P", __file__)
 PATIENCE = 30.0
+LONG = 4 * PATIENCE
 
 
 class LostError(Exception):
@@ -54,7 +56,8 @@ class Squares:
     A prompt of two words, the second one a path, waits: ``wait FILE`` reports until
     the file is there. ``hang`` reports no more, ``kill`` dies, ``junk`` talks
     nonsense to the parent, ``chatter`` prints, ``refuse``, ``damaged``, ``lost`` and
-    ``CUDA`` raise, ``key NAME`` raises what a variable of the environment holds.
+    ``driver`` raise, ``key NAME`` raises what a variable of the environment holds,
+    ``spawn FILE`` starts a helper and writes down its number.
 
     Attributes:
         setup: What it was made from.
@@ -109,34 +112,65 @@ class Squares:
 
     def _misbehave(self, one: Job, report: Report) -> None:
         word, _, rest = one.prompt.partition(" ")
-        if word == "wait":
-            until = time.monotonic() + PATIENCE
-            while not Path(rest).exists() and time.monotonic() < until:
-                report(0.5, None)
-                time.sleep(0.005)
-        elif word == "hang":
+        if word in _ERRORS:
+            raise _ERRORS[word](rest)
+        if word in _DEEDS:
             report(0.5, None)
-            time.sleep(PATIENCE)
-        elif word == "kill":
-            os.kill(os.getpid(), signal.Signals[rest or "SIGKILL"])
-        elif word == "exit":
-            os._exit(int(rest))
-        elif word == "junk":
-            os.write(int(sys.argv[1]), b"Hello? Is anybody there?")
-            time.sleep(PATIENCE)
-        elif word == "chatter":
-            print(rest or "chatter", flush=True)  # noqa: T201  that is the point
-        elif word in _ERRORS:
-            raise _ERRORS[word](rest if word != "CUDA" else one.prompt)
-        elif word == "key":
-            raise LookupError(os.environ.get(rest, "nothing"))
+            _DEEDS[word](rest, report)
 
 
+def _wait(path: str, report: Report) -> None:
+    until = time.monotonic() + PATIENCE
+    while not Path(path).exists() and time.monotonic() < until:
+        report(0.5, None)
+        time.sleep(0.005)
+
+
+def _hang(_: str, __: Report) -> None:
+    time.sleep(LONG)
+
+
+def _kill(name: str, _: Report) -> None:
+    os.kill(os.getpid(), signal.Signals[name or "SIGKILL"])
+
+
+def _exit(status: str, _: Report) -> None:
+    os._exit(int(status))
+
+
+def _junk(_: str, __: Report) -> None:
+    os.write(int(sys.argv[1]), b"Hello? Is anybody there?")
+    time.sleep(LONG)
+
+
+def _chatter(words: str, _: Report) -> None:
+    print(words, flush=True)  # noqa: T201  that is the point
+
+
+def _spawn(path: str, _: Report) -> None:
+    program = (sys.executable, "-c", f"import time; time.sleep({LONG})")
+    Path(path).write_text(str(subprocess.Popen(program).pid))
+
+
+def _show(name: str, _: Report) -> None:
+    raise LookupError(os.environ.get(name, "nothing"))
+
+
+_DEEDS: Mapping[str, Callable[[str, Report], None]] = {
+    "wait": _wait,
+    "hang": _hang,
+    "kill": _kill,
+    "exit": _exit,
+    "junk": _junk,
+    "chatter": _chatter,
+    "spawn": _spawn,
+    "key": _show,
+}
 _ERRORS: Mapping[str, type[Exception]] = {
     "refuse": ValueError,
     "damaged": WeightsError,
     "lost": LostError,
-    "CUDA": RuntimeError,
+    "driver": RuntimeError,
 }
 
 

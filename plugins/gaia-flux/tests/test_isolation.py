@@ -269,7 +269,7 @@ async def test_process_that_lost_its_device_is_replaced(
     before = await _id(worker)
 
     with pytest.raises(RuntimeError) as caught:
-        await worker.draw([job(words)], ignore)
+        await worker.draw([job(f"driver {words}")], ignore)
     (drawn,) = await worker.draw([job()], ignore)
 
     assert str(caught.value) == words
@@ -363,36 +363,58 @@ async def test_deaths_in_a_row_are_answered_with_patience(
     assert loop.time() - before >= 0.5
 
 
+async def test_helpers_end_with_the_process(
+    worker: ProcessWorker, tmp_path: Path
+) -> None:
+    """What the process has started, such as compilers, is not left behind."""
+    await worker.draw([job(f"spawn {tmp_path / 'helper'}")], ignore)
+    helper = int((tmp_path / "helper").read_text())
+    assert _is_alive(helper)
+
+    with pytest.raises(WorkerDiedError):
+        await worker.draw([job("kill")], ignore)
+
+    await _until(lambda: not _is_alive(helper))
+
+
 _HOST = """
-import asyncio, sys
+import asyncio, os, sys, time
 from gaia_flux.isolation import ProcessWorker
 from gaia_flux.setups import Setup
 from plugins_squares import job
 
 async def main():
-    worker = ProcessWorker(setup=Setup(device="cpu"), command=tuple(sys.argv[1:]))
+    worker = ProcessWorker(setup=Setup(device="cpu"), command=tuple(sys.argv[2:]))
     print((await worker.figures())["process"], flush=True)
+    heir = os.fork() if sys.argv[1] == "heir" else os.getpid()
+    if not heir:
+        time.sleep(120)
+        os._exit(0)
+    print(heir, flush=True)
     await worker.draw([job("hang")], lambda *_: print("begun", flush=True))
 
 asyncio.run(main())
 """
 
 
-async def test_process_ends_with_its_parent(tmp_path: Path) -> None:
-    """A host that is killed leaves nobody behind, not even in the midst of a step."""
+@pytest.mark.parametrize("kind", ["alone", "heir"])
+async def test_process_ends_with_its_parent(tmp_path: Path, kind: str) -> None:
+    """A killed host leaves nobody behind, even if another has inherited its socket."""
     squares = Path(__file__).with_name("squares.py")
     (tmp_path / "plugins_squares.py").symlink_to(squares)
     host = subprocess.Popen(  # noqa: ASYNC220  asyncio's would not outlive a kill
-        [sys.executable, "-c", _HOST, *PROGRAM],
+        [sys.executable, "-c", _HOST, kind, *PROGRAM],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
     )
     with host:
         assert host.stdout is not None
-        process = int(await asyncio.to_thread(host.stdout.readline))
-        assert await asyncio.to_thread(host.stdout.readline) == "begun\n"
+        lines = [await asyncio.to_thread(host.stdout.readline) for _ in range(3)]
+        process, heir = map(int, lines[:2])
+        assert lines[2] == "begun\n"
         assert _is_alive(process)
         host.kill()
-
-    await _until(lambda: not _is_alive(process))
+        await _until(lambda: not _is_alive(process))
+        if kind == "heir":
+            os.kill(heir, signal.SIGKILL)

@@ -34,7 +34,7 @@ from gaia_flux.wire import (
 )
 from gaia_flux.workers import MakeStudio, StudioLike, Watch, studio_of
 
-_LOOK = 2.0
+_LOOK = 1.0
 """Seconds between two looks whether the parent is still there."""
 _READ = 2**18
 _BROKEN = 70

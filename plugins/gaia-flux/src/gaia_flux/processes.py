@@ -276,13 +276,13 @@ def _end(status: int, cause: Exception | None) -> str:
 
 
 def _signal(number: int) -> str:
-    hints = {
-        signal.SIGKILL: " (the system does that when memory runs out)",
-        signal.SIGSEGV: " (a crash in the driver or a library)",
-        signal.SIGABRT: " (a crash in the driver or a library)",
-    }
     try:
         name = signal.Signals(number).name
     except ValueError:
-        name = f"signal {number}"
-    return name + hints.get(number, "")
+        return f"signal {number}"
+    hints = {
+        "SIGKILL": " (the system does that when memory runs out)",
+        "SIGSEGV": " (a crash in the driver or a library)",
+        "SIGABRT": " (a crash in the driver or a library)",
+    }
+    return name + hints.get(name, "")
