@@ -97,7 +97,7 @@ async def test_jobs_that_come_meanwhile_are_gathered(
         pytest.param({"num_inference_steps": 5}, id="steps"),
         pytest.param({"guidance_scale": 2.0}, id="guidance"),
         pytest.param({"scheduler": "Euler"}, id="scheduler"),
-        pytest.param({"image": b"png"}, id="image"),
+        pytest.param({"negative_prompt": "red"}, id="negative-prompt"),
     ],
 )
 async def test_jobs_of_other_shapes_are_drawn_apart(
@@ -153,7 +153,8 @@ async def test_pictures_are_counted_not_jobs(batcher: Batcher, studio: Squares) 
     [
         pytest.param({"step_cache": "first-block"}, id="step-cache"),
         pytest.param({"capability": Capability.UPSCALING}, id="upscaling"),
-        pytest.param({"capability": Capability.INPAINTING}, id="inpainting"),
+        pytest.param({"capability": Capability.IMAGE_TO_IMAGE}, id="image-to-image"),
+        pytest.param({"reference_images": (b"png",)}, id="reference-images"),
     ],
 )
 async def test_some_jobs_never_share(

@@ -23,7 +23,6 @@ from gaia_flux.workers import Worker, WorkerDiedError
 MAX_PICTURES = 8
 MAX_PIXELS = 4 * 512 * 512
 """Of a whole batch; so pictures of 1024x1024 and more never share one."""
-_SHARED = frozenset({Capability.TEXT_TO_IMAGE, Capability.IMAGE_TO_IMAGE})
 _NOT_THE_BATCHS = (StoppedError, WeightsError, WorkerDiedError)
 """What jobs would meet alone just as well, or should not be risked again."""
 
@@ -212,12 +211,15 @@ def _can_share(jobs: Sequence[Job]) -> bool:
     """
     Tell whether jobs may be drawn together with others.
 
-    A step cache decides by the whole batch what to skip: a picture would depend on
-    its neighbours far more than by rounding.
+    Only such as start from noise share a call. A step cache decides by the whole
+    batch what to skip: a picture would depend on its neighbours by more than
+    rounding.
     """
-    if len(jobs) != 1 or jobs[0].capability not in _SHARED:
+    if len(jobs) != 1 or jobs[0].capability is not Capability.TEXT_TO_IMAGE:
         return False
-    return jobs[0].step_cache is None and len(jobs[0].seeds) < _room(jobs[0])
+    (job,) = jobs
+    is_plain = not (job.image or job.reference_images or job.step_cache)
+    return is_plain and len(job.seeds) < _room(job)
 
 
 def _room(job: Job) -> int:
@@ -226,7 +228,10 @@ def _room(job: Job) -> int:
 
 
 def _fit(one: _Entry, other: _Entry) -> bool:
-    return not one.is_alone and one.jobs[0].shape == other.jobs[0].shape
+    if one.is_alone or one.jobs[0].shape != other.jobs[0].shape:
+        return False
+    has_negative = [entry.jobs[0].negative_prompt is not None for entry in (one, other)]
+    return has_negative[0] == has_negative[1]
 
 
 def _report(
