@@ -11,6 +11,7 @@ from typing import Final
 
 import attrs
 import numpy as np
+from gaia_flux.jobs import Picture
 from PIL import Image, ImageOps
 
 _FEATHER: Final = 8
@@ -113,6 +114,31 @@ def _flattened(picture: Image.Image, background: tuple[int, int, int]) -> Image.
     return Image.alpha_composite(ground, layers).convert("RGB")
 
 
+def transparency(content: bytes) -> Image.Image | None:
+    """
+    Give what is opaque in an encoded picture; None where all of it is.
+
+    Raises:
+        PictureError: It cannot be read.
+
+    """
+    picture = _opened(content, "the image")
+    if not picture.has_transparency_data:
+        return None
+    return picture.convert("RGBA").getchannel("A")
+
+
+def picture_of(image: Image.Image, seed: int | None) -> Picture:
+    """Give the rows of a picture."""
+    return Picture(
+        pixels=image.tobytes(),
+        width=image.width,
+        height=image.height,
+        mode="RGBA" if image.mode == "RGBA" else "RGB",
+        seed=seed,
+    )
+
+
 def fitted(picture: Image.Image, width: int, height: int) -> Image.Image:
     """Scale a picture to cover a size, and cut off evenly what stands out."""
     if picture.size == (width, height):
@@ -183,7 +209,7 @@ def _extended(
 def _outside(
     margins: tuple[int, int, int, int], width: int, height: int, *, feather: int
 ) -> Image.Image:
-    """White outside, and within it falling to black over some pixels, where a margin is."""
+    """Give white for the margins, falling to black over some pixels inside."""
     left, right, top, bottom = margins
     across = _ramp(width, left, right, feather)
     down = _ramp(height, top, bottom, feather)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import attrs
 import torch
-
+from diffusers.utils.torch_utils import get_module_execution_device
 from gaia_flux.jobs import Preview
 
 COUNT: Final = 10
@@ -104,24 +104,14 @@ def _fitted(vae: Any) -> Any:
 def _patches(vae: Any, colours: Any) -> Any:
     """Encode one flat patch per colour, and average its latent as a pipeline has it."""
     patch = colours[:, :, None, None].expand(-1, -1, _PATCH, _PATCH)
-    parameter = next(vae.parameters())
+    # An offloaded autoencoder lies on another device than it computes on.
+    device, dtype = get_module_execution_device(vae), next(vae.parameters()).dtype
     found = []
     for colour in patch.split(1):
-        moved = colour.to(device=_device(vae), dtype=parameter.dtype)
-        latent = vae.encode(moved).latent_dist.mode()
+        latent = vae.encode(colour.to(device=device, dtype=dtype)).latent_dist.mode()
         found.append(_scaled(vae, latent).float().mean(dim=(2, 3)).cpu())
-    return torch.cat(found)
-
-
-def _device(vae: Any) -> Any:
-    from diffusers.hooks import group_offloading
-
-    # An offloaded autoencoder lies on another device than it computes on.
-    device = group_offloading._get_group_onload_device  # noqa: SLF001 - no public one
-    try:
-        return device(vae)
-    except ValueError:
-        return next(vae.parameters()).device
+    # The autoencoder of SDXL overflows in half precision; a preview may be grey then.
+    return torch.cat(found).nan_to_num(0.0, 0.0, 0.0)
 
 
 def _scaled(vae: Any, latent: Any) -> Any:

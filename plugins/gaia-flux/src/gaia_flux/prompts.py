@@ -41,9 +41,7 @@ class PromptCache:
         factory=OrderedDict, init=False, repr=False
     )
     _bytes: int = attrs.field(default=0, init=False)
-    _lock: threading.Lock = attrs.field(
-        factory=threading.Lock, init=False, repr=False
-    )
+    _lock: threading.Lock = attrs.field(factory=threading.Lock, init=False, repr=False)
 
     def of(
         self, pipeline: Any, words: Words, *, identity: str, device: Any

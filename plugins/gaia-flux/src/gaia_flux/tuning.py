@@ -15,6 +15,14 @@ from typing import Any, Final
 
 import attrs
 import torch
+from diffusers import (
+    FirstBlockCacheConfig,
+    MagCacheConfig,
+    QuantoConfig,
+    TaylorSeerCacheConfig,
+    TorchAoConfig,
+)
+from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS
 
 EXACT: Final[Mapping[str, str]] = {
     "vae-slicing": "the pictures of a batch are decoded one after the other",
@@ -71,14 +79,10 @@ class StepCache:
 
 
 def _first_block(_steps: int) -> Any:
-    from diffusers import FirstBlockCacheConfig
-
     return FirstBlockCacheConfig(threshold=0.08)
 
 
 def _taylorseer(_steps: int) -> Any:
-    from diffusers import TaylorSeerCacheConfig
-
     # The factors in single precision: in half they drift, and they are small.
     return TaylorSeerCacheConfig(
         cache_interval=4,
@@ -89,8 +93,6 @@ def _taylorseer(_steps: int) -> Any:
 
 
 def _magcache(steps: int) -> Any:
-    from diffusers.hooks.mag_cache import FLUX_MAG_RATIOS, MagCacheConfig
-
     return MagCacheConfig(mag_ratios=FLUX_MAG_RATIOS, num_inference_steps=steps)
 
 
@@ -221,7 +223,7 @@ def _is_cuda(device: str) -> bool:
 
 
 def _best_installed() -> str:
-    """Give FlashAttention 3 on the cards it is for; torch's own is as fast elsewhere."""
+    """Give FlashAttention 3 on the cards it is for, and torch's own elsewhere."""
     is_hopper = torch.cuda.get_device_capability() == (9, 0)
     has_flash_3 = importlib.util.find_spec("flash_attn_interface") is not None
     return "_flash_3" if is_hopper and has_flash_3 else "native"
@@ -365,13 +367,11 @@ def quantisation_config(name: str | None, family: Any) -> Any:
 
 def _int8(family: Any) -> Any:
     if importlib.util.find_spec("torchao") is not None:
-        from diffusers import TorchAoConfig
-        from torchao.quantization import Int8WeightOnlyConfig
+        # Late: torchao is optional, and slow to import.
+        from torchao.quantization import Int8WeightOnlyConfig  # noqa: PLC0415
 
         return TorchAoConfig(Int8WeightOnlyConfig())
     if importlib.util.find_spec("optimum") is not None:
-        from diffusers import QuantoConfig
-
         return QuantoConfig(weights_dtype="int8")
     message = (
         f"int8 for {family.name} needs torchao: `pip install torchao`, "
