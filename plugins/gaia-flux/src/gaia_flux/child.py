@@ -207,4 +207,6 @@ def _to_nobody(fraction: float, preview: Preview | None = None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    # The studio is closed. What torch would tidy up for two seconds more, the system
+    # takes back at once.
+    os._exit(main(sys.argv[1:]))
