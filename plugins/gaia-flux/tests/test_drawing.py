@@ -347,5 +347,5 @@ def test_a_lora_needs_peft_or_a_right_file(
     path.write_bytes(b"")
     wearing = job("flux1-dev", loras=(LoraFile(path=path),))
 
-    with pytest.raises(LoraError, match="pip install peft|not a .safetensors"):
+    with pytest.raises(LoraError, match=r"pip install peft|not a \.safetensors"):
         draw(residents["flux1-dev"], [wearing], ignore)

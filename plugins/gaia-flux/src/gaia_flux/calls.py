@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
-from gaia_flux.jobs import Job
 from PIL import Image
 
 from gaia_core import Capability
 from gaia_flux import inputs
 from gaia_flux.inputs import Canvas
+from gaia_flux.jobs import Job
 from gaia_flux.prompts import Words
 
 _T = TypeVar("_T")

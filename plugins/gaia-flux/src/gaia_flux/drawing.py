@@ -13,11 +13,11 @@ from typing import Any
 
 import attrs
 import torch
-from gaia_flux.jobs import Drawn, Job, Picture, Preview, Report
 
 from gaia_core import Capability
 from gaia_flux import inputs, loras, previews, tuning, upscaling
 from gaia_flux.calls import Call, call_of
+from gaia_flux.jobs import Drawn, Job, Picture, Preview, Report
 from gaia_flux.prompts import PromptCache, encode, joined
 from gaia_flux.schedulers import scheduler_of
 

@@ -1,8 +1,8 @@
 """
 Pictures in: decoded, made to fit the result, masked, extended; and put back after.
 
-A result of any size is drawn on a canvas of the next multiple its model can draw, and
-cut out of the middle. What the caller gave goes through the same canvas, so that a pixel
+A result of any size is drawn on a canvas of the next multiple its model draws, and is
+cut out of the middle. What the caller gave goes through the same canvas: a pixel
 of the result is the pixel of the input at the same place.
 """
 
@@ -11,8 +11,9 @@ from typing import Final
 
 import attrs
 import numpy as np
-from gaia_flux.jobs import Picture
 from PIL import Image, ImageOps
+
+from gaia_flux.jobs import Picture
 
 _FEATHER: Final = 8
 _BACKGROUND: Final = (255, 255, 255)

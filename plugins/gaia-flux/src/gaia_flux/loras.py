@@ -5,9 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from gaia_flux.jobs import LoraFile
-
 from gaia_flux import tuning
+from gaia_flux.jobs import LoraFile
 
 
 class LoraError(ValueError):

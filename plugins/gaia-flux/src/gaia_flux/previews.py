@@ -14,6 +14,7 @@ from typing import Any, Final
 import attrs
 import torch
 from diffusers.utils.torch_utils import get_module_execution_device
+
 from gaia_flux.jobs import Preview
 
 COUNT: Final = 10

@@ -13,12 +13,12 @@ from typing import Any, Final
 import attrs
 import numpy as np
 import torch
-from gaia_flux.jobs import Drawn, Job, Report
 from PIL import Image
 
 from gaia_core import Capability
 from gaia_flux import inputs
 from gaia_flux.inputs import Canvas
+from gaia_flux.jobs import Drawn, Job, Report
 from gaia_flux.prompts import PromptCache, Words
 from gaia_flux.schedulers import scheduler_of
 
