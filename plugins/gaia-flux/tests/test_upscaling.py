@@ -151,13 +151,13 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
 def test_spandrel_runs_a_real_architecture(tmp_path: Path) -> None:
     """A tiny Real-ESRGAN is read from its file and enlarges four times."""
     try:
-        from spandrel.architectures.ESRGAN import RRDBNet
+        from spandrel.architectures.ESRGAN import ESRGAN
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"spandrel cannot be imported: {error}")
     from safetensors.torch import save_file
 
     path = tmp_path / "tiny.safetensors"
-    save_file(RRDBNet(num_filters=8, num_blocks=1).state_dict(), path)
+    save_file(ESRGAN(num_filters=8, num_blocks=1).state_dict(), path)
 
     network = upscaling.load_network(path, device="cpu")
 

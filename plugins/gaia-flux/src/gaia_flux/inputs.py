@@ -7,7 +7,7 @@ of the result is the pixel of the input at the same place.
 """
 
 from io import BytesIO
-from typing import Final
+from typing import Any, Final
 
 import attrs
 import numpy as np
@@ -217,9 +217,7 @@ def _outside(
     return Image.fromarray(np.maximum(across[None, :], down[:, None]))
 
 
-def _ramp(
-    length: int, before: int, after: int, feather: int
-) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
+def _ramp(length: int, before: int, after: int, feather: int) -> Any:
     places = np.arange(length)
     white = np.zeros(length)
     if before:
@@ -229,8 +227,8 @@ def _ramp(
     return np.rint(white * 255).astype(np.uint8)
 
 
-def _falling(
-    depth: "np.ndarray[tuple[int], np.dtype[np.int64]]", feather: int
-) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """1 outside (negative depth), 0 from `feather` pixels inside on."""
-    return np.clip(1 - (depth + 1) / (feather + 1), 0, 1) if feather else depth < 0.0
+def _falling(depth: Any, feather: int) -> Any:
+    """Give 1 outside (negative depth), and 0 from `feather` pixels inside on."""
+    if not feather:
+        return depth < 0
+    return np.clip(1 - (depth + 1) / (feather + 1), 0, 1)

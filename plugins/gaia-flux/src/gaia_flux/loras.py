@@ -3,10 +3,14 @@
 import importlib.util
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
+
+from safetensors import SafetensorError
 
 from gaia_flux import tuning
 from gaia_flux.jobs import LoraFile
+
+_UNFIT: Final = (SafetensorError, ValueError, RuntimeError, KeyError, OSError)
 
 
 class LoraError(ValueError):
@@ -63,7 +67,7 @@ def _load(pipeline: Any, loras: Sequence[LoraFile]) -> None:
                 use_safetensors=True,
                 local_files_only=True,
             )
-        except (ValueError, RuntimeError, KeyError, OSError) as error:
+        except _UNFIT as error:
             message = f"{lora.path.name} does not fit this model: {error}"
             raise LoraError(message) from error
     pipeline.set_adapters(names, [lora.weight for lora in loras])

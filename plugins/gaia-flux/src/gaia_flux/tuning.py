@@ -183,7 +183,8 @@ def _has_room_for_fused(resident: Any) -> bool:
     """Only what the plan leaves over: a picture must not fail for a few per cent."""
     backbone = backbone_of(resident)
     size = sum(parameter.nbytes for parameter in backbone.parameters())
-    return int(resident.plan.budget) - int(resident.plan.needed) >= size * FUSED_SHARE
+    left = int(resident.plan.budget) - int(resident.plan.needed)
+    return left >= float(size) * FUSED_SHARE
 
 
 def choose_attention(

@@ -6,7 +6,6 @@ factor of its own. What comes out larger than asked for is scaled down.
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +13,7 @@ import attrs
 import numpy as np
 import torch
 from PIL import Image
+from safetensors import SafetensorError
 
 from gaia_core import Capability
 from gaia_flux import inputs
@@ -32,6 +32,7 @@ _MULTIPLE: Final = 64
 _DOUBLING: Final = 2
 _DEFAULT_GUIDANCE: Final = 9.0
 _NETWORK: Final = "upscaler"
+_DAMAGED: Final = (SafetensorError, RuntimeError, ValueError, KeyError, OSError)
 
 
 class UpscalerError(RuntimeError):
@@ -226,7 +227,7 @@ def load_network(path: Path, *, device: Any, dtype: Any = None) -> Any:
     spandrel = _spandrel()
     try:
         network = spandrel.ModelLoader(device="cpu").load_from_file(path)
-    except (RuntimeError, ValueError, KeyError, OSError) as error:
+    except (*_DAMAGED, spandrel.UnsupportedModelError) as error:
         message = f"{path.name} is not an upscaling network that spandrel knows"
         raise UpscalerError(message) from error
     is_half = dtype in {torch.float16, torch.bfloat16}
@@ -258,7 +259,7 @@ def _by_network(
 
 
 def tiled(
-    network: Callable[[Any], Any],
+    network: Any,
     picture: Image.Image,
     report: Report,
     *,
@@ -269,14 +270,14 @@ def tiled(
     Enlarge a picture tile by tile, blending the tiles where they overlap.
 
     Args:
-        network: Has a `scale`; see `load_network`.
+        network: A callable with a `scale`; see `load_network`.
         picture: An RGB picture.
         report: Called after each tile.
         tile: Side of a tile without its overlap.
         overlap: Pixels that are added on each side.
 
     """
-    scale = int(network.scale)  # type: ignore[attr-defined]
+    scale = int(network.scale)
     pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
     height, width = picture.height, picture.width
     total = torch.zeros(3, height * scale, width * scale)
