@@ -1,0 +1,139 @@
+"""Turn what goes wrong in a worker into the errors Gaia knows; nothing here is heavy."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from gaia_core import (
+    GaiaError,
+    ModelError,
+    ProviderError,
+    ProviderRequestError,
+    ProviderUnavailableError,
+)
+from gaia_flux.jobs import StoppedError
+from gaia_flux.weights import WeightsError
+from gaia_flux.workers import WorkerDiedError
+
+_OUT_OF_MEMORY = frozenset({"OutOfMemoryError", "MemoryError"})
+_OF_THE_MACHINE = frozenset({"TuningError", "UpscalerError"})
+"""
+What another request would meet as well: a setting, or a package that is missing.
+
+Their classes stand in modules that need torch, so they are told by name; from another
+process they come as the nearest class that is known here, the name before the words.
+"""
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """
+    Translate errors at the edge of this room.
+
+    Nothing here was paid by anybody, so nothing is in doubt: whatever cannot be drawn
+    here may be drawn elsewhere, unless the request itself is wrong.
+
+    Raises:
+        CancelledError: If the caller was cancelled.
+        ModelError: If the model cannot be used here: weights, memory, settings.
+        ProviderRequestError: If the request asks for what there is not.
+        ProviderUnavailableError: If the worker or its device failed.
+    """
+    try:
+        yield
+    except (GaiaError, asyncio.CancelledError):
+        raise
+    except StoppedError as error:
+        if _is_cancelled():
+            raise asyncio.CancelledError from error
+        message = "gaia-flux was closed before the picture was finished: ask again."
+        raise ProviderUnavailableError(message) from error
+    except Exception as error:
+        found = _translation(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _translation(error: Exception) -> ProviderError | None:
+    name = _name_of(error)
+    if name in _OUT_OF_MEMORY:
+        return ModelError(_out_of_memory(error))
+    if name in _OF_THE_MACHINE:
+        return ModelError(_sentence(error))
+    for kind, make in _TRANSLATIONS.items():
+        if isinstance(error, kind):
+            return make(error)
+    return None
+
+
+def _name_of(error: Exception) -> str:
+    """Give the name of an error's class, also of one from another process."""
+    before, colon, _ = str(error).partition(": ")
+    if colon and before.isidentifier() and before.endswith("Error"):
+        return before
+    return type(error).__name__
+
+
+def _sentence(error: Exception) -> str:
+    """Give an error's words as a sentence, and the type where it has none."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!")) else ".")
+
+
+def _out_of_memory(error: Exception) -> str:
+    """Keep the studio's own words, which say what was tried; torch's are a page."""
+    if type(error).__module__.partition(".")[0] != "torch" and str(error).strip():
+        return _sentence(error)
+    return (
+        "The device's memory does not suffice for this picture, not even with parts of "
+        "the model offloaded: ask for a smaller or for fewer pictures, set "
+        'quantisation = "int8", or take a smaller model.'
+    )
+
+
+def _weights(error: Exception) -> ProviderError:
+    return ModelError(_sentence(error))
+
+
+def _died(error: Exception) -> ProviderError:
+    message = f"{_sentence(error)} The next request starts another worker."
+    return ProviderUnavailableError(message, retry_after=1.0)
+
+
+def _refused(error: Exception) -> ProviderError:
+    return ProviderRequestError(_sentence(error))
+
+
+def _missing(error: Exception) -> ProviderError:
+    name = getattr(error, "name", None) or "a package"
+    message = f"gaia-flux lacks {name}: install gaia-flux again. {_sentence(error)}"
+    return ProviderUnavailableError(message)
+
+
+def _unreadable(error: Exception) -> ProviderError:
+    message = f"Files of the model cannot be read: {_sentence(error)} Pull it again."
+    return ModelError(message)
+
+
+def _device(error: Exception) -> ProviderError:
+    message = (
+        f"The device or a library failed: {_sentence(error)} Ask again; "
+        "`isolated = true` keeps such failures away from the host."
+    )
+    return ProviderUnavailableError(message)
+
+
+_TRANSLATIONS: dict[type[Exception], Callable[[Exception], ProviderError]] = {
+    WeightsError: _weights,
+    WorkerDiedError: _died,
+    ImportError: _missing,
+    OSError: _unreadable,
+    ValueError: _refused,
+    RuntimeError: _device,
+}
