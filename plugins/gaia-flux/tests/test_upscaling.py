@@ -151,6 +151,7 @@ def test_a_file_that_is_no_network_is_refused(tmp_path: Path) -> None:
 def test_spandrel_runs_a_real_architecture(tmp_path: Path) -> None:
     """A tiny Real-ESRGAN is read from its file and enlarges four times."""
     try:
+        import spandrel  # noqa: F401 - whole: a part alone may import where it fails
         from spandrel.architectures.ESRGAN import ESRGAN
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"spandrel cannot be imported: {error}")
