@@ -33,14 +33,14 @@ if find_spec("torch") is None or find_spec("diffusers") is None:
 import diffusers
 import torch
 import transformers
+from gaia_flux.models import ModelSpec, Source
+from gaia_flux.studio import Studio
 from torch.utils.flop_counter import FlopCounterMode
 
 from gaia_core import Capability
 from gaia_flux import tiny
 from gaia_flux.jobs import Job, Preview
-from gaia_flux.models import ModelSpec, Source
 from gaia_flux.setups import Setup
-from gaia_flux.studio import Studio
 from gaia_flux.tiny_words import clip_tokenizer, t5_tokenizer
 
 PROMPT = "a red dragon over a ruined keep, storm light, oil on canvas"
