@@ -1,4 +1,4 @@
-"""Turn what goes wrong in a worker into the errors Gaia knows; nothing here is heavy."""
+"""Turn what goes wrong in a worker into the errors Gaia knows; all of it is light."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -108,18 +109,17 @@ def generation(  # noqa: PLR0913  every one is a keyword
         ProviderRequestError: If an option is unknown or has no such value.
     """
     options = checked(request.options_for(NAME), family)
-    steps = _steps(request.num_inference_steps, spec, family)
     outpaint = request.outpaint
     return Job(
         id=task_id,
         model=spec.id,
         capability=request.capability,
         prompt=request.styled_prompt,
-        negative_prompt=_negative_prompt(request, family),
+        negative_prompt=_negative_prompt(request, family, options),
         width=request.width,
         height=request.height,
         seeds=seeds_of(request.seed, request.num_images),
-        num_inference_steps=steps,
+        num_inference_steps=_steps(request, spec, family),
         guidance_scale=_if_known("guidance_scale", request, family),
         strength=_if_known("strength", request, family),
         image=None if request.image is None else request.image.data,
@@ -170,12 +170,14 @@ def seeds_of(seed: int | None, count: int) -> tuple[int, ...]:
     return tuple((first + place) % (MAX_SEED + 1) for place in range(count))
 
 
-def _steps(asked: int | None, spec: ModelSpec, family: Family) -> int:
-    steps = asked or spec.default_steps or family.default_steps
+def _steps(request: GenerateRequest, spec: ModelSpec, family: Family) -> int:
+    usual = spec.default_steps or family.default_steps
+    asked = _if_known("num_inference_steps", request, family)
+    steps = usual if asked is None else int(asked)
     if steps > MAX_STEPS:
         message = (
             f"num_inference_steps is {steps}; {spec.id} takes at most {MAX_STEPS}, and "
-            f"{spec.default_steps or family.default_steps} are usual."
+            f"{usual} are usual."
         )
         raise ProviderRequestError(message)
     return steps
@@ -183,13 +185,15 @@ def _steps(asked: int | None, spec: ModelSpec, family: Family) -> int:
 
 def _if_known(name: str, request: GenerateRequest, family: Family) -> float | None:
     """Pass over what the model does not know: Gaia warns that it is ignored."""
-    value: float | None = getattr(request, name)
-    return value if name in family.fields else None
+    value: float | None = getattr(request, name) if name in family.fields else None
+    return value
 
 
-def _negative_prompt(request: GenerateRequest, family: Family) -> str | None:
-    # Where it needs true_cfg_scale as well, the worker says so.
-    is_known = family.has_negative_prompt or family.has_true_cfg
+def _negative_prompt(
+    request: GenerateRequest, family: Family, options: Mapping[str, Any]
+) -> str | None:
+    # Where it needs true_cfg_scale as well and there is none, the worker says so.
+    is_known = "negative_prompt" in family.fields or "true_cfg_scale" in options
     return request.negative_prompt if is_known else None
 
 
@@ -207,4 +211,3 @@ def _loras(
     return tuple(
         LoraFile(path=loras.path_of(lora.model), weight=lora.weight) for lora in wanted
     )
-

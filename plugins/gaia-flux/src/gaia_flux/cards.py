@@ -1,0 +1,196 @@
+"""The cards of the models: what each can do, costs, and how it is at this moment."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from gaia_core import ModelInfo, ModelState
+from gaia_flux import devices, memory, weights
+from gaia_flux.availability import libraries
+from gaia_flux.families import FAMILIES
+from gaia_flux.models import ModelSpec, card_of
+from gaia_flux.options import INEXACT_ATTENTIONS
+from gaia_flux.paces import Paces
+from gaia_flux.payloads import NAME, Loras
+from gaia_flux.setups import Setup
+
+_GB = 10**9
+_SIDE = 1024
+
+
+@attrs.define(eq=False, kw_only=True)
+class Cards:
+    """
+    Makes the cards, and tells how a model is.
+
+    Attributes:
+        setup: How the worker draws.
+        loras: The LoRAs that may be named.
+        usd_per_second: What a second of the device costs.
+        loaded: Tells which models are in memory.
+        paces: How fast the device is.
+    """
+
+    setup: Setup
+    loras: Loras
+    usd_per_second: Decimal
+    loaded: Callable[[], frozenset[str]]
+    paces: Paces
+    _details: dict[str, Mapping[str, Any]] = attrs.field(factory=dict, init=False)
+
+    def all(self, first: str | None = None) -> tuple[ModelInfo, ...]:
+        """Give every card: the first one, then what is on disk, the best before."""
+        cards = [self.card(spec) for spec in self.setup.models.values()]
+        return tuple(sorted(cards, key=partial(self._rank, first)))
+
+    def card(self, spec: ModelSpec) -> ModelInfo:
+        """Give the card of a model."""
+        family = FAMILIES[spec.family]
+        card = card_of(
+            spec,
+            provider=NAME,
+            state=partial(self.state, spec),
+            price=self.paces.price_of(spec, family, self.usd_per_second),
+            revision=self.revision(spec),
+        )
+        if self.loras:
+            return card
+        return attrs.evolve(card, supported_fields=card.supported_fields - {"loras"})
+
+    def state(self, spec: ModelSpec) -> ModelState:
+        """Tell how a model is; asked at every plan."""
+        if weights.locate(spec, home=self.setup.home) is None:
+            word, problem = "absent", absent(spec)
+        else:
+            word = "loaded" if spec.id in self.loaded() else "on disk"
+            problem = None
+        return ModelState(word=word, unavailable=problem, details=self.details(spec))
+
+    def details(self, spec: ModelSpec) -> Mapping[str, Any]:
+        """Tell what does not change while the program runs; worked out once."""
+        if spec.id not in self._details:
+            self._details[spec.id] = self._worked_out(spec)
+        return self._details[spec.id]
+
+    def is_here(self, spec: ModelSpec) -> bool:
+        """Tell whether a model's files are on this machine."""
+        return weights.locate(spec, home=self.setup.home) is not None
+
+    def notes(self) -> tuple[str, ...]:
+        """Say for a person how each model on this machine is loaded."""
+        here = [spec for spec in self.setup.models.values() if self.is_here(spec)]
+        if not here:
+            return ("No model is on this machine: run `gaia flux pull flux1-schnell`.",)
+        return tuple(f"{spec.id}: {self.details(spec)['plan']}" for spec in here)
+
+    def revision(self, spec: ModelSpec) -> str:
+        """
+        Name all that tells a model's pictures from others with the same request.
+
+        Kept answers of another revision are not used, so whatever changes pictures
+        is in it: weights, precision, opt-ins, the plan's memory, the libraries.
+        """
+        place = weights.locate(spec, home=self.setup.home)
+        parts = [_revision_of(spec, place)] if place is not None else []
+        parts += _changes(self.setup)
+        if self.loras:
+            parts.append(f"loras={_digest(self.loras.found().values())}")
+        return " ".join([*parts, libraries()])
+
+    def _rank(self, first: str | None, card: ModelInfo) -> tuple[bool, bool, int]:
+        spec = self.setup.models[card.id]
+        is_first = first is not None and card.answers_to(first)
+        return (not is_first, not self.is_here(spec), -card.quality.rank)
+
+    def _worked_out(self, spec: ModelSpec) -> Mapping[str, Any]:
+        family, setup = FAMILIES[spec.family], self.setup
+        need = memory.need_of(
+            family,
+            dtype=setup.dtype,
+            quantisation=setup.quantisation,
+            width=min(_SIDE, family.max_side),
+            height=min(_SIDE, family.max_side),
+            num_images=1,
+        )
+        return {
+            "family": family.name,
+            "dtype": setup.dtype,
+            "quantisation": setup.quantisation,
+            "estimated_bytes": _sum(need),
+            "plan": self._plan(need),
+            "opt_ins": [part for part in _changes(setup) if "=" in part],
+        }
+
+    def _plan(self, need: Any) -> str:
+        budget = budget_of(self.setup)
+        if budget is None:
+            return f"{_sum(need) / _GB:.1f} GB"
+        quantisation = self.setup.quantisation
+        return memory.plan_for(need, budget, quantisation=quantisation).describe()
+
+
+def absent(spec: ModelSpec) -> str:
+    """Say how to get a model that is not here."""
+    where = spec.source.path
+    if where is not None:
+        return f"{where} is not there: correct `path` in [providers.flux.models]"
+    return f"{spec.name} is not on this machine: run `gaia flux pull {spec.id}`"
+
+
+def budget_of(setup: Setup) -> int | None:
+    """Give the bytes that models may take, as far as that is known without torch."""
+    if setup.vram_gb is not None:
+        return int(setup.vram_gb * _GB)
+    return None if setup.device == "cpu" else devices.memory_of(setup.device)
+
+
+def _sum(need: Any) -> int:
+    parts = need.backbone, need.text_encoders, need.vae, need.activations
+    return int(sum(parts))
+
+
+def _changes(setup: Setup) -> list[str]:
+    """Name the settings that change pictures, where they are not the usual ones."""
+    attention = setup.attention if setup.attention in INEXACT_ATTENTIONS else None
+    named = {
+        "device": None if setup.device == "auto" else setup.device.partition(":")[0],
+        "dtype": None if setup.dtype == "auto" else setup.dtype,
+        "quantisation": setup.quantisation,
+        "step_cache": setup.step_cache,
+        "attention": attention,
+        "batching": "on" if setup.has_batching else None,
+        "compile": "on" if setup.is_compiled else None,
+        # Whether the VAE works in tiles, which blends their seams, follows from it.
+        "vram_gb": setup.vram_gb,
+    }
+    return [f"{name}={value}" for name, value in named.items() if value is not None]
+
+
+def _revision_of(spec: ModelSpec, place: weights.Place) -> str:
+    """Name what the weights are: a commit, or how the files look."""
+    if place.revision:
+        return place.revision
+    return _digest(_files(place.file or place.folder or spec.source.path))
+
+
+def _files(path: Path | None) -> Iterable[Path]:
+    if path is None:
+        return ()
+    return [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    """Tell files from others by name, size and time: reading them takes minutes."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            found = path.stat()
+        except OSError:
+            continue
+        digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:12]
