@@ -16,7 +16,7 @@ import attrs
 UNLIMITED: Final = 2**62
 """The budget where nothing limits it: on the CPU, unless the settings do."""
 
-GB: Final = 10**9
+GB: Final = 2**30  # as cards are sold, and as `vram_gb` counts
 
 TILE: Final = 512
 """Side of the pictures an autoencoder decodes at a time under tiling, at most."""
@@ -136,6 +136,15 @@ class MemoryPlan:
         return attrs.evolve(
             self, mode=mode, has_vae_tiling=has_vae_tiling, needed=needed
         )
+
+    def is_below(self, other: "MemoryPlan") -> bool:
+        """Whether less of the weights lies on the device than with another plan."""
+        modes = list(Mode)
+        return modes.index(self.mode) > modes.index(other.mode)
+
+    def lowered_to(self, mode: Mode) -> "MemoryPlan":
+        """Give the same plan in another mode."""
+        return self._changed(mode, self.has_vae_tiling)
 
     def describe(self) -> str:
         """Say it in words: where the weights lie, and how much of what it takes."""
