@@ -19,7 +19,6 @@ from gaia_flux.paces import Paces
 from gaia_flux.payloads import NAME, Loras
 from gaia_flux.setups import Setup
 
-_GB = 10**9
 _SIDE = 1024
 
 
@@ -109,29 +108,24 @@ class Cards:
 
     def _worked_out(self, spec: ModelSpec) -> Mapping[str, Any]:
         family, setup = FAMILIES[spec.family], self.setup
+        side, dtype = min(_SIDE, family.max_side), dtype_of(setup)
         need = memory.need_of(
             family,
-            dtype=setup.dtype,
+            dtype=dtype,
             quantisation=setup.quantisation,
-            width=min(_SIDE, family.max_side),
-            height=min(_SIDE, family.max_side),
+            width=side,
+            height=side,
             num_images=1,
         )
+        plan = partial(memory.plan_for, need, quantisation=setup.quantisation)
         return {
             "family": family.name,
-            "dtype": setup.dtype,
+            "dtype": dtype,
             "quantisation": setup.quantisation,
-            "estimated_bytes": _sum(need),
-            "plan": self._plan(need),
-            "opt_ins": [part for part in _changes(setup) if "=" in part],
+            "estimated_bytes": plan(memory.UNLIMITED).needed,
+            "plan": plan(budget_of(setup)).describe(),
+            "opt_ins": _opt_ins(setup),
         }
-
-    def _plan(self, need: Any) -> str:
-        budget = budget_of(self.setup)
-        if budget is None:
-            return f"{_sum(need) / _GB:.1f} GB"
-        quantisation = self.setup.quantisation
-        return memory.plan_for(need, budget, quantisation=quantisation).describe()
 
 
 def absent(spec: ModelSpec) -> str:
@@ -142,16 +136,25 @@ def absent(spec: ModelSpec) -> str:
     return f"{spec.name} is not on this machine: run `gaia flux pull {spec.id}`"
 
 
-def budget_of(setup: Setup) -> int | None:
+def budget_of(setup: Setup) -> int:
     """Give the bytes that models may take, as far as that is known without torch."""
     if setup.vram_gb is not None:
-        return int(setup.vram_gb * _GB)
-    return None if setup.device == "cpu" else devices.memory_of(setup.device)
+        return int(setup.vram_gb * memory.GB)
+    found = None if setup.device == "cpu" else devices.memory_of(setup.device)
+    return memory.UNLIMITED if found is None else found
 
 
-def _sum(need: Any) -> int:
-    parts = need.backbone, need.text_encoders, need.vae, need.activations
-    return int(sum(parts))
+def dtype_of(setup: Setup) -> str:
+    """Name the precision, as the worker chooses it where the settings do not."""
+    if setup.dtype != "auto":
+        return setup.dtype
+    return {"cpu": "float32", "mps": "float16"}.get(setup.device, "bfloat16")
+
+
+def _opt_ins(setup: Setup) -> list[str]:
+    """Name what was asked for although it changes pictures."""
+    named = ("quantisation", "step_cache", "attention", "batching")
+    return [part for part in _changes(setup) if part.partition("=")[0] in named]
 
 
 def _changes(setup: Setup) -> list[str]:

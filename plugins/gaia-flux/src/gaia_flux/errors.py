@@ -74,15 +74,21 @@ def _translation(error: Exception) -> ProviderError | None:
 
 def _name_of(error: Exception) -> str:
     """Give the name of an error's class, also of one from another process."""
-    before, colon, _ = str(error).partition(": ")
+    return _parts(error)[0] or type(error).__name__
+
+
+def _parts(error: Exception) -> tuple[str, str]:
+    """Take the name of a class off an error's words, where they begin with one."""
+    words = " ".join(str(error).split())
+    before, colon, after = words.partition(": ")
     if colon and before.isidentifier() and before.endswith("Error"):
-        return before
-    return type(error).__name__
+        return before, after
+    return "", words
 
 
 def _sentence(error: Exception) -> str:
     """Give an error's words as a sentence, and the type where it has none."""
-    words = " ".join(str(error).split()) or type(error).__name__
+    words = _parts(error)[1] or type(error).__name__
     return words[:1].upper() + words[1:] + ("" if words.endswith((".", "!")) else ".")
 
 

@@ -51,6 +51,7 @@ _AT_ONCE, _AT_ONCE_BATCHING = 2, 16
 """One is drawn while the one before is encoded; a batch has to come together."""
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 0.005, 0.020
 _MOST_THREADS = 256
+_GB = 10**9
 
 _optional = attrs.validators.optional
 _is_positive = attrs.validators.gt(0)
@@ -395,4 +396,10 @@ def _report(context: CallContext, fraction: float, preview: Preview | None) -> N
 
 def _told(figures: Mapping[str, Any]) -> tuple[str, ...]:
     """Say the worker's figures for a person."""
-    return tuple(f"{name}: {value}" for name, value in figures.items() if value)
+    notes = [f"device: {figures.get('device', 'not known yet')}"]
+    free, total = figures.get("free_bytes"), figures.get("total_bytes")
+    if free is not None and total is not None:
+        notes.append(f"memory: {free / _GB:.1f} of {total / _GB:.1f} GB are free")
+    loaded = figures.get("models") or {}
+    notes += [f"{model} is loaded: {plan}" for model, plan in loaded.items()]
+    return tuple(notes)

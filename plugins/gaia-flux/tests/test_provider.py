@@ -1,0 +1,484 @@
+"""The provider's settings, cards, states, prices and health."""
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gaia_core import (
+    FREE,
+    Capability,
+    GenerateRequest,
+    HealthLevel,
+    ModelError,
+    ModelInfo,
+    ProviderRequestError,
+    ProviderUnavailableError,
+    UpscaleRequest,
+)
+from gaia_core.capabilities import HOOK_OF
+from gaia_core.testing import context, png
+from gaia_core.testing.bench import imported_by
+from gaia_core.testing.contexts import capture_events
+from gaia_flux import FluxProvider, devices
+from gaia_flux.families import FAMILIES
+from gaia_flux.models import CATALOGUE
+
+Make = Callable[..., FluxProvider]
+_TINY = "tiny-flux1-schnell"
+
+
+@pytest.fixture(name="make")
+def _make(tiny_models: Mapping[str, Path], tmp_path: Path) -> Make:
+    """Give a maker of providers on the CPU that have the tiny models."""
+    models = {
+        f"tiny-{family}": {"family": family, "path": str(folder)}
+        for family, folder in tiny_models.items()
+    }
+    usual: dict[str, Any] = {
+        "device": "cpu",
+        "models": models,
+        "default_model": _TINY,
+        "home": tmp_path / "hub",
+        "threads": 1,
+    }
+    return lambda **settings: FluxProvider(**usual | settings)
+
+
+async def _cards(provider: FluxProvider) -> dict[str, ModelInfo]:
+    return {card.id: card for card in await provider.gaia_list_models()}
+
+
+def _request(**changes: Any) -> GenerateRequest:
+    facts = {"prompt": "a keep", "model": _TINY, "width": 64, "height": 64}
+    return GenerateRequest(**facts | changes)
+
+
+# -- settings -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"device": "gpu"},
+        {"device": "cuda:x"},
+        {"dtype": "int4"},
+        {"vram_gb": 0},
+        {"quantisation": "int4"},
+        {"step_cache": "tea"},
+        {"attention": "flash_hub"},
+        {"batch_window": 0.5},
+        {"threads": 0},
+        {"usd_per_gpu_second": Decimal(-1)},
+        {"default_model": "no such model"},
+        {"warm_up": ["no such model"]},
+        {"models": {"mine": {"family": "flux3", "path": "/mine"}}},
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
+    """A value that means nothing is refused when the provider is made."""
+    with pytest.raises(ValueError, match=r"."):
+        FluxProvider(**settings)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])
+def test_devices_are_taken(device: str) -> None:
+    """Every word for a device is a setting."""
+    assert FluxProvider(device=device).device == device
+
+
+def test_model_is_named_by_an_alias() -> None:
+    """Settings name models as requests do."""
+    spec = next(spec for spec in CATALOGUE if spec.aliases)
+
+    assert FluxProvider(default_model=spec.aliases[0], warm_up=[spec.id])
+
+
+# -- the card -------------------------------------------------------------------------
+
+
+def test_import_is_light() -> None:
+    """Importing the provider imports neither torch nor what builds on it."""
+    modules = imported_by("gaia_flux.provider")
+
+    heavy = {"torch", "diffusers", "transformers", "huggingface_hub", "PIL", "numpy"}
+    assert modules & heavy == set()
+
+
+def test_cpu_is_enough_when_it_is_asked_for(make: Make) -> None:
+    """With `device = "cpu"` nothing else is needed."""
+    info = make().gaia_provider_info()
+
+    assert info.unavailable is None
+    assert info.priority == 90
+    assert info.capabilities == {
+        capability for family in FAMILIES.values() for capability in family.pipelines
+    }
+
+
+def test_auto_never_takes_the_cpu(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an accelerator the sentence says what to do."""
+    monkeypatch.setattr(devices, "why_none", lambda _: "no CUDA device: buy one")
+
+    assert make(device="auto").gaia_provider_info().unavailable == (
+        "no CUDA device: buy one"
+    )
+
+
+def test_torch_for_the_processor_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card is of no use to a torch that was built without CUDA."""
+    monkeypatch.setattr(devices, "why_none", lambda _: None)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "2.13.0+cpu")
+
+    reason = make(device="cuda").gaia_provider_info().unavailable
+
+    assert reason is not None
+    assert "torch is built for the processor only" in reason
+
+
+def test_missing_packages_are_named(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is not installed is named, with the order in which to install it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+
+    reason = make().gaia_provider_info().unavailable
+
+    assert reason is not None
+    assert "torch, diffusers" in reason
+
+
+# -- models ---------------------------------------------------------------------------
+
+
+async def test_order_is_default_then_here_then_quality(make: Make) -> None:
+    """The default comes first, then what is on disk, the better before."""
+    cards = list((await _cards(make(default_model="tiny-sdxl"))).values())
+
+    here = [card.state is not None and card.state().word == "on disk" for card in cards]
+    assert cards[0].id == "tiny-sdxl"
+    assert here == sorted(here, reverse=True)
+    ranks = [card.quality.rank for card in cards[1 : sum(here)]]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+async def test_absent_model_says_how_to_get_it(make: Make) -> None:
+    """A model of the catalogue that was not pulled names the command."""
+    card = (await _cards(make()))["flux1-schnell"]
+
+    assert card.state is not None
+    state = card.state()
+    assert state.word == "absent"
+    assert state.unavailable is not None
+    assert "`gaia flux pull flux1-schnell`" in state.unavailable
+
+
+async def test_absent_folder_is_named(make: Make, tmp_path: Path) -> None:
+    """A model of one's own whose folder is gone names the folder."""
+    path = tmp_path / "gone"
+    own = {"mine": {"family": "sdxl", "path": str(path)}}
+    card = (await _cards(make(models=own, default_model=None)))["mine"]
+
+    assert card.state is not None
+    assert str(path) in str(card.state().unavailable)
+
+
+async def test_model_on_disk_tells_its_plan(make: Make) -> None:
+    """What is to be known about a model before it is loaded stands in its details."""
+    provider = make(vram_gb=10, quantisation="fp8", dtype="bfloat16")
+    card = (await _cards(provider))[_TINY]
+
+    assert card.state is not None
+    state = card.state()
+    assert (state.word, state.unavailable) == ("on disk", None)
+    assert state.details["family"] == "flux1-schnell"
+    assert state.details["dtype"] == "bfloat16"
+    assert state.details["quantisation"] == "fp8"
+    assert state.details["estimated_bytes"] > 10**10
+    assert "of 10.0 GB" in state.details["plan"]
+    assert state.details["opt_ins"] == ["quantisation=fp8"]
+
+
+async def test_model_is_loaded_once_it_drew(make: Make) -> None:
+    """The word changes with the first picture, and back when the host closes."""
+    provider = make()
+    card = (await _cards(provider))[_TINY]
+    assert card.state is not None
+
+    await provider.gaia_generate(_request(), context())
+    word = card.state().word
+    await provider.gaia_stop()
+
+    assert word == "loaded"
+    assert card.state().word == "on disk"
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_same"),
+    [
+        pytest.param({}, True, id="nothing"),
+        pytest.param({"isolated": True}, True, id="isolated"),
+        pytest.param({"previews": False}, True, id="previews"),
+        pytest.param({"attention": "native"}, True, id="exact attention"),
+        pytest.param({"attention": "sage"}, False, id="inexact attention"),
+        pytest.param({"dtype": "bfloat16"}, False, id="dtype"),
+        pytest.param({"quantisation": "int8"}, False, id="quantisation"),
+        pytest.param({"step_cache": "taylorseer"}, False, id="step cache"),
+        pytest.param({"batching": True}, False, id="batching"),
+        pytest.param({"compile": True}, False, id="compile"),
+        pytest.param({"vram_gb": 8}, False, id="memory"),
+        pytest.param({"device": "cuda"}, False, id="device"),
+    ],
+)
+async def test_revision_names_what_changes_pictures(
+    make: Make, settings: dict[str, Any], is_same: bool
+) -> None:
+    """Kept answers are used again only where pictures would be the same."""
+    usual = (await _cards(make()))[_TINY].revision
+    changed = (await _cards(make(**settings)))[_TINY].revision
+
+    assert (changed == usual) is is_same
+
+
+async def test_other_weights_have_another_revision(make: Make, tmp_path: Path) -> None:
+    """A file that was replaced is not taken for the one before."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own = {"mine": {"family": "flux1-dev", "path": str(folder)}}
+    weights = folder / "model.safetensors"
+    revisions = set()
+    for content in (b"one", b"three"):
+        weights.write_bytes(content)
+        cards = await _cards(make(models=own, default_model=None))
+        revisions.add(cards["mine"].revision)
+
+    assert len(revisions) == 2
+
+
+async def test_loras_are_on_offer_where_there_are_some(
+    make: Make, tmp_path: Path
+) -> None:
+    """Without a LoRA in the settings no model claims to take one."""
+    without = (await _cards(make()))[_TINY]
+    with_some = (await _cards(make(loras={"ink": tmp_path / "i.safetensors"})))[_TINY]
+
+    assert "loras" not in without.supported_fields
+    assert "loras" in with_some.supported_fields
+    assert without.revision != with_some.revision
+
+
+# -- prices ---------------------------------------------------------------------------
+
+
+async def test_pictures_are_free(make: Make) -> None:
+    """Nothing costs anything unless the settings say what the device does."""
+    assert all(card.price == FREE for card in (await _cards(make())).values())
+
+
+async def test_price_follows_what_was_measured(make: Make) -> None:
+    """A guess comes first; once a picture was drawn, its seconds count."""
+    provider = make(usd_per_gpu_second=Decimal("0.001"))
+    guess = (await _cards(provider))[_TINY].price
+
+    result = await provider.gaia_generate(_request(), context())
+    await provider.gaia_stop()
+    measured = (await _cards(provider))[_TINY].price
+
+    assert guess is not None
+    assert guess.per_step > 0
+    assert measured != guess
+    assert result.cost_usd is not None
+    assert 0 < result.cost_usd < 1
+
+
+# -- work -----------------------------------------------------------------------------
+
+
+async def test_absent_model_is_refused(make: Make) -> None:
+    """The hook itself says how to get a model, without loading anything."""
+    with pytest.raises(ModelError, match="gaia flux pull flux1-schnell"):
+        await make().gaia_generate(_request(model="flux1-schnell"), context())
+
+
+async def test_unknown_model_is_refused(make: Make) -> None:
+    """A model that nobody listed is none."""
+    with pytest.raises(ModelError, match="no model 'nothing'"):
+        await make().gaia_generate(_request(model="nothing"), context())
+
+
+async def test_wrong_option_is_refused(make: Make) -> None:
+    """Options are checked before the worker starts."""
+    request = _request(provider_options={"flux": {"shceduler": "x"}})
+
+    with pytest.raises(ProviderRequestError, match="scheduler"):
+        await make().gaia_generate(request, context())
+
+
+async def test_odd_size_is_drawn_to_the_pixel(make: Make) -> None:
+    """A size that is no multiple of anything comes out as asked for."""
+    provider = make()
+
+    result = await provider.gaia_generate(_request(width=75, height=49), context())
+    await provider.gaia_stop()
+
+    assert [(one.width, one.height) for one in result.images] == [(75, 49)]
+
+
+async def test_previews_come_on_the_way(make: Make) -> None:
+    """Progress brings small pictures along, unless the settings forbid it."""
+    seen = {True: 0, False: 0}
+    for has_previews in seen:
+        provider = make(previews=has_previews)
+        heard: list[Any] = []
+        attempt = context(progress=lambda _, image, heard=heard: heard.append(image))
+        await provider.gaia_generate(_request(), attempt)
+        await provider.gaia_stop()
+        seen[has_previews] = sum(image is not None for image in heard)
+
+    assert seen[True] > 0
+    assert seen[False] == 0
+
+
+async def test_picture_is_enlarged(make: Make) -> None:
+    """Upscaling gives the exact size, and the same bytes again."""
+    provider = make()
+    request = UpscaleRequest(
+        image=png(32, 24), upscale_factor=2, model="tiny-latent-upscaler"
+    )
+
+    first = await provider.gaia_upscale(request, context())
+    second = await provider.gaia_upscale(request, context())
+    await provider.gaia_stop()
+
+    assert (first.images[0].width, first.images[0].height) == (64, 48)
+    assert first.images[0].data == second.images[0].data
+
+
+async def test_past_the_deadline_nothing_is_drawn(make: Make) -> None:
+    """Who waits no longer costs the device nothing, and is told so."""
+    provider = make()
+
+    with pytest.raises(ProviderUnavailableError, match="not done in time"):
+        await provider.gaia_generate(_request(), context(deadline=0.0))
+    after = await provider.gaia_generate(_request(), context())
+    await provider.gaia_stop()
+
+    assert after.images
+
+
+# -- upkeep ---------------------------------------------------------------------------
+
+
+async def test_lost_task_may_be_drawn_again(make: Make) -> None:
+    """What was under way died with its process: nobody has it."""
+    lost = context()
+
+    found: object = await make().gaia_recover(lost.task_id, lost)
+
+    assert found is None
+
+
+async def test_health_tells_about_the_models(make: Make) -> None:
+    """Without asking the worker, each model on disk names its plan."""
+    health = await make().gaia_check_health(HealthLevel.CONFIGURED)
+
+    assert health.is_healthy
+    assert any(note.startswith(f"{_TINY}: ") for note in health.notes)
+
+
+async def test_health_asks_the_worker(make: Make) -> None:
+    """Above the settings the worker tells about its device."""
+    provider = make()
+
+    health = await provider.gaia_check_health(HealthLevel.AUTHORISED)
+    await provider.gaia_stop()
+
+    assert health.is_healthy
+    assert health.level is HealthLevel.AUTHORISED
+    assert "device: CPU" in health.notes
+
+
+async def test_health_says_what_to_do_first(make: Make) -> None:
+    """A fresh installation has no model: the note names the command."""
+    provider = make(models={}, default_model=None)
+
+    health = await provider.gaia_check_health(HealthLevel.CONFIGURED)
+
+    assert health.notes == (
+        "No model is on this machine: run `gaia flux pull flux1-schnell`.",
+    )
+
+
+async def test_unavailable_is_unhealthy(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Health gives the reason that the card gives."""
+    monkeypatch.setattr(devices, "why_none", lambda _: "no CUDA device: buy one")
+
+    health = await make(device="cuda").gaia_check_health(HealthLevel.AUTHORISED)
+
+    assert not health.is_healthy
+    assert health.reason == "no CUDA device: buy one"
+
+
+async def test_warm_up_loads_in_the_background(make: Make) -> None:
+    """What is to be warm is loaded while the host starts, and not before."""
+    provider = make(warm_up=[_TINY])
+    card = (await _cards(provider))[_TINY]
+    assert card.state is not None
+
+    await provider.gaia_start()
+    assert card.state().word == "on disk"
+    assert provider._warming is not None
+    await provider._warming
+    assert card.state().word == "loaded"
+    await provider.gaia_stop()
+
+
+async def test_warm_up_of_a_damaged_model_is_logged(make: Make, tmp_path: Path) -> None:
+    """A host starts although a model cannot be loaded; its first request says why."""
+    (tmp_path / "mine").mkdir()
+    own = {"mine": {"family": "flux1-dev", "path": str(tmp_path / "mine")}}
+    provider = make(models=own, default_model=None, warm_up=["mine"])
+
+    with capture_events() as events:
+        await provider.gaia_start()
+        assert provider._warming is not None
+        await provider._warming
+    await provider.gaia_stop()
+
+    (event,) = [one for one in events if one["event"] == "gaia.flux_warm_up_failed"]
+    assert event["model"] == "mine"
+    assert event["error"]
+
+
+def test_every_capability_has_its_hook(make: Make) -> None:
+    """What the families can do, the provider has hooks for."""
+    provider = make()
+
+    for capability in provider.gaia_provider_info().capabilities:
+        assert hasattr(provider, HOOK_OF[Capability(capability)])
+
+
+@pytest.fixture(autouse=True)
+def _no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the environment of whoever runs the tests out of them."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_KEY", "HF_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_token_is_not_shown(make: Make) -> None:
+    """The hub's token shows nowhere."""
+    assert "hf_secret" not in repr(make(token="hf_secret"))
+
+
+def test_commands_are_those_of_flux(make: Make) -> None:
+    """The room adds one group of commands to `gaia`."""
+    assert [command.name for command in make().gaia_commands()] == ["flux"]
