@@ -1,0 +1,427 @@
+"""
+Where a model's files are on this machine, and whether they may be loaded.
+
+Nothing here asks a network. Only safetensors are ever read: other formats of weights
+are programs in disguise.
+"""
+
+import functools
+import hashlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from gaia_flux.families import Family
+from gaia_flux.models import ModelSpec, Source
+
+INDEX: Final = "model_index.json"
+SUFFIX: Final = ".safetensors"
+PINS: Final = "gaia-flux.json"
+"""The file beside the hub's cache that says which commit of each model is loaded."""
+MAX_HEADER: Final = 100_000_000
+"""Longest header of a safetensors file, in bytes; longer ones are refused."""
+
+_PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+_LIBRARIES: Final = frozenset({"diffusers", "transformers"})
+_PIECE: Final = 1 << 20
+_SIZES: Final[Mapping[str, int]] = {
+    "F64": 64,
+    "I64": 64,
+    "U64": 64,
+    "F32": 32,
+    "I32": 32,
+    "U32": 32,
+    "C64": 64,
+    "F16": 16,
+    "BF16": 16,
+    "I16": 16,
+    "U16": 16,
+    "I8": 8,
+    "U8": 8,
+    "BOOL": 8,
+    "F8_E4M3": 8,
+    "F8_E5M2": 8,
+    "F8_E8M0": 8,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F4": 4,
+}
+
+
+class WeightsError(Exception):
+    """A model's files are missing, damaged, or of a kind that is not loaded."""
+
+
+@attrs.frozen(kw_only=True)
+class Place:
+    """
+    Where the files of a model are.
+
+    Attributes:
+        folder: A folder with a ``model_index.json`` or with one network.
+        file: The one file that holds the weights.
+        config: The folder with what belongs to a single file.
+        revision: The commit they are from; None: they are not from a hub.
+    """
+
+    folder: Path | None = None
+    file: Path | None = None
+    config: Path | None = None
+    revision: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Pin:
+    """
+    The commits that were pulled for a model.
+
+    Attributes:
+        repository: Where from.
+        commit: Which.
+        config_commit: The same of the repository that a single file's rest is from.
+    """
+
+    repository: str
+    commit: str
+    config_commit: str | None = None
+
+
+# -- the hub's cache ----------------------------------------------------------------
+
+
+def hub_cache(home: Path | None = None) -> Path:
+    """Give the folder that pulled models lie in, as huggingface_hub finds it."""
+    if home is not None:
+        return home
+    if named := os.environ.get("HF_HUB_CACHE"):
+        return Path(named).expanduser()
+    if named := os.environ.get("HF_HOME"):
+        return Path(named).expanduser() / "hub"
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache).expanduser() / "huggingface" / "hub"
+
+
+def pins(home: Path | None = None) -> Mapping[str, Pin]:
+    """Read which commit of each model was pulled, by the model's identifier."""
+    file = hub_cache(home) / PINS
+    return _pins(file, _stamp(file))
+
+
+def pin(
+    home: Path | None,
+    model_id: str,
+    repository: str,
+    commit: str,
+    config_commit: str | None = None,
+) -> None:
+    """Note which commit of a model is loaded from now on."""
+    file = hub_cache(home) / PINS
+    known = {**pins(home)}
+    known[model_id] = Pin(
+        repository=repository, commit=commit, config_commit=config_commit
+    )
+    record = {"models": {name: attrs.asdict(one) for name, one in known.items()}}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(
+        "w", dir=file.parent, prefix=PINS, suffix=".new", delete=False, encoding="utf-8"
+    ) as stream:
+        json.dump(record, stream, indent=2, sort_keys=True)
+        stream.flush()
+        os.fsync(stream.fileno())
+    Path(stream.name).replace(file)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Tell one state of a file from another; zeros: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _pins(file: Path, stamp: tuple[int, int]) -> Mapping[str, Pin]:
+    if stamp == (0, 0):
+        return {}
+    try:
+        record = json.loads(file.read_text("utf-8"))["models"]
+        return {name: Pin(**one) for name, one in record.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Pulling again writes it anew.
+        return {}
+
+
+def snapshot(repository: str, commit: str, home: Path | None = None) -> Path:
+    """Give the folder of one commit in the hub's cache, whether it is there or not."""
+    name = "--".join(("models", *repository.split("/")))
+    return hub_cache(home) / name / "snapshots" / commit
+
+
+# -- where a model is ---------------------------------------------------------------
+
+
+def locate(spec: ModelSpec, *, home: Path | None = None) -> Place | None:
+    """
+    Find a model's files; asked at every plan, so that it looks at few of them.
+
+    Returns:
+        None: it is absent, or not all of it is there.
+    """
+    if spec.source.path is not None:
+        return _on_disk(spec, spec.source.path, home)
+    known = pins(home).get(spec.id)
+    repository = spec.source.repository or ""
+    is_same = known is not None and known.repository == repository
+    commit = spec.source.revision or (known.commit if known and is_same else None)
+    if commit is None:
+        return None
+    folder = snapshot(repository, commit, home)
+    if spec.source.file is None:
+        return Place(folder=folder, revision=commit) if is_complete(folder) else None
+    file = folder / spec.source.file
+    config = _config(spec.config, known.config_commit if known else None, home)
+    if not file.is_file() or (spec.config is not None and config is None):
+        return None
+    return Place(file=file, config=config, revision=commit)
+
+
+def _on_disk(spec: ModelSpec, path: Path, home: Path | None) -> Place | None:
+    if path.is_dir():
+        return Place(folder=path)
+    if not path.is_file():
+        return None
+    known = pins(home).get(spec.id)
+    config = _config(spec.config, known.config_commit if known else None, home)
+    if spec.config is not None and config is None:
+        return None
+    return Place(file=path, config=config)
+
+
+def _config(
+    source: Source | None, commit: str | None, home: Path | None
+) -> Path | None:
+    if source is None:
+        return None
+    if source.path is not None:
+        return source.path if source.path.is_dir() else None
+    commit = source.revision or commit
+    if source.repository is None or commit is None:
+        return None
+    folder = snapshot(source.repository, commit, home)
+    return folder if (folder / INDEX).is_file() else None
+
+
+def is_complete(folder: Path) -> bool:
+    """Tell whether all that a pipeline's index names is in its folder."""
+    return _is_complete(folder, _stamp(folder), _stamp(folder / INDEX))
+
+
+@functools.lru_cache(maxsize=256)
+def _is_complete(folder: Path, _: object, __: object) -> bool:
+    if not (folder / INDEX).is_file():
+        return any(folder.glob(f"*{SUFFIX}"))
+    try:
+        parts = [name for name, _ in components(folder)]
+    except WeightsError:
+        return True  # it is there, and says when it is loaded what is wrong with it
+    return all(_is_whole(folder / name) for name in parts)
+
+
+def _is_whole(part: Path) -> bool:
+    if not part.is_dir():
+        return False
+    indexes = list(part.glob(f"*{SUFFIX}.index.json"))
+    if any(
+        (part / name).is_file() is False for index in indexes for name in _shards(index)
+    ):
+        return False
+    has_config = (part / "config.json").is_file()
+    has_weights = bool(indexes) or any(part.glob(f"*{SUFFIX}"))
+    # Schedulers and tokenizers have no weights, and no ``config.json``.
+    return has_weights or not has_config
+
+
+def _shards(index: Path) -> frozenset[str]:
+    try:
+        return frozenset(json.loads(index.read_text("utf-8"))["weight_map"].values())
+    except (OSError, ValueError, KeyError, AttributeError):
+        return frozenset()
+
+
+def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    """
+    Read which components a pipeline is made of: name to library and class.
+
+    Raises:
+        WeightsError: If the index is damaged, or names code of strangers.
+    """
+    for name, value in _read_index(folder / INDEX).items():
+        if name.startswith("_") or not isinstance(value, list):
+            continue
+        if len(value) == 2 and value[0] is None:  # noqa: PLR2004 - library and class
+            continue
+        if len(value) != 2 or value[0] not in _LIBRARIES:  # noqa: PLR2004 - as above
+            message = (
+                f"{folder / INDEX} wants {value!r} for {name}: only classes of "
+                "diffusers and transformers are loaded, no code that comes with a model"
+            )
+            raise WeightsError(message)
+        yield name, (str(value[0]), str(value[1]))
+
+
+def _read_index(file: Path) -> Mapping[str, Any]:
+    try:
+        index = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _damaged(file, "is no JSON that can be read") from error
+    if not isinstance(index, dict):
+        raise _damaged(file, "is no table")
+    return index
+
+
+# -- whether it may be loaded -------------------------------------------------------
+
+
+def check(place: Place, family: Family) -> None:
+    """
+    Refuse what is not safetensors, damaged, or brings code along.
+
+    Headers are read, not the tensors: a second for the largest models.
+
+    Raises:
+        WeightsError: The sentence names the file, and says what to do.
+    """
+    if place.file is not None:
+        check_file(place.file)
+        return
+    folder = place.folder
+    if folder is None or not folder.is_dir():
+        message = f"{folder} is not there: correct the path, or pull the model again"
+        raise WeightsError(message)
+    parts = [folder]
+    if (folder / INDEX).is_file():
+        parts = [folder / name for name, _ in components(folder)]
+    elif family.pipelines and all(family.pipelines.values()):
+        raise _damaged(folder, f"has no {INDEX}")
+    for part in parts:
+        _check_part(part)
+
+
+def _check_part(part: Path) -> None:
+    if not part.is_dir():
+        raise _damaged(part, "is missing")
+    for index in part.glob(f"*{SUFFIX}.index.json"):
+        for name in sorted(_shards(index)):
+            if not (part / name).is_file():
+                raise _damaged(part / name, "is missing")
+    files = sorted(part.glob(f"*{SUFFIX}"))
+    for file in files:
+        check_file(file)
+    pickles = [file.name for file in part.iterdir() if file.suffix in _PICKLES]
+    has_network = (part / "config.json").is_file() or not (part / INDEX).is_file()
+    if pickles and not files and has_network:
+        message = (
+            f"{part / min(pickles)} is a pickle, which can run any program: only "
+            ".safetensors weights are loaded. Take a version of it that has those."
+        )
+        raise WeightsError(message)
+
+
+def check_file(file: Path) -> None:
+    """
+    Refuse a file that is no sound safetensors file.
+
+    Raises:
+        WeightsError: The sentence names the file, and says what to do.
+    """
+    _checked(file, _stamp(file))
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(file: Path, stamp: tuple[int, int]) -> None:
+    _, size = stamp
+    try:
+        with file.open("rb") as stream:
+            start = stream.read(8)
+            length = int.from_bytes(start, "little")
+            if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
+                raise _damaged(file, "is a pickle under another name")
+            if len(start) < 8 or length > min(MAX_HEADER, size - 8):  # noqa: PLR2004 - its first 8 bytes
+                raise _damaged(file, "is cut off, or no safetensors file")
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
+    except OSError as error:
+        raise _damaged(file, "cannot be read") from error
+    except (ValueError, RecursionError) as error:
+        raise _damaged(file, "has a damaged header") from error
+    _check_header(file, header, size - 8 - length)
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of pairs; a name that comes twice hides one of two values."""
+    listed = list(pairs)
+    table = dict(listed)
+    if len(table) != len(listed):
+        message = "a name comes twice"
+        raise ValueError(message)
+    return table
+
+
+def _check_header(file: Path, header: object, room: int) -> None:
+    if not isinstance(header, dict):
+        raise _damaged(file, "has a damaged header")
+    for name, one in header.items():
+        if name == "__metadata__":
+            continue
+        try:
+            begin, end = one["data_offsets"]
+            wanted = _SIZES[one["dtype"]] * math.prod(one["shape"])
+            is_sound = 0 <= begin <= end <= room and (end - begin) * 8 == wanted
+        except (KeyError, TypeError, ValueError):
+            is_sound = False
+        if not is_sound:
+            raise _damaged(file, f"has a tensor that does not fit into it: {name[:80]}")
+
+
+def _damaged(path: Path, words: str) -> WeightsError:
+    message = f"{path} {words}: pull the model again, or replace its files"
+    return WeightsError(message)
+
+
+# -- what is equal ------------------------------------------------------------------
+
+
+def identity(component_folder: Path) -> str:
+    """
+    Name a component by its contents: equal for equal ones, wherever they lie.
+
+    In the hub's cache files are named by their digest; others are read once.
+    """
+    parts = sorted(
+        (file.name, _content(file))
+        for file in component_folder.iterdir()
+        if file.is_file() and file.suffix in {SUFFIX, ".json", ".txt", ".model"}
+    )
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _content(file: Path) -> str:
+    target = file.resolve()
+    if file.is_symlink() and target.parent.name == "blobs":
+        return target.name
+    return _digest(target, _stamp(target))
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(file: Path, _: tuple[int, int]) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
