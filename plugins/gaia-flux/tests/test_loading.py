@@ -241,7 +241,7 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(copy: Path) -> 
     config = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps(config | {"joint_attention_dim": 48}), encoding="utf-8")
 
-    with pytest.raises(WeightsError, match="cannot be loaded: .*; replace its files"):
+    with pytest.raises(WeightsError, match=r"cannot be loaded: .*; replace its files"):
         load(wanted("flux1-schnell", copy))
 
 

@@ -55,6 +55,9 @@ class Wanted:
         dtype: The precision.
         quantisation: The opt-in for the backbone; None: exact weights.
         layout: Sets apart components that lie in memory in different ways.
+        is_copied: Whether weights are copied from the file they are mapped from. On
+            the CPU a product of matrices differs in its last bits with the alignment
+            of its operands, so a picture would depend on how a file is laid out.
     """
 
     spec: Any
@@ -63,6 +66,7 @@ class Wanted:
     dtype: torch.dtype
     quantisation: str | None = None
     layout: str = ""
+    is_copied: bool = False
 
     def key(self, name: str, identity: str) -> str:
         """Name a component: equal for those that may be shared."""
@@ -299,6 +303,9 @@ def _has_weights(kind: Any) -> bool:
 
 def _finished(wanted: Wanted, name: str, module: Any) -> Any:
     module.eval().requires_grad_(requires_grad=False)
+    if wanted.is_copied:
+        for tensor in (*module.parameters(), *module.buffers()):
+            tensor.data = tensor.data.clone()
     if name == wanted.family.backbone and wanted.quantisation == "fp8":
         tuning.store_as_fp8(module, wanted.dtype)
     return module

@@ -201,7 +201,9 @@ class Residence:
             WeightsError: It cannot be loaded.
 
         """
-        wanted = attrs.evolve(wanted, layout=_layout(plan))
+        wanted = attrs.evolve(
+            wanted, layout=_layout(plan), is_copied=self.device.type == "cpu"
+        )
         keys = loading.keys_of(wanted)
         # Held on to, so that they stay when their last user goes to make room.
         kept = {key: self._shelf(key) for key in keys.values()}
@@ -222,17 +224,22 @@ class Residence:
 
         """
         own = frozenset(keys)
-        has_left = False
-        for resident in self:
-            is_same = own == frozenset(resident.keys.values())
-            is_short = self._beside(own) + plan.needed > self.budget
-            # What is offloaded lies in main memory, which has room for one.
-            is_second = not (resident.is_on_device or plan.mode is Mode.FULL)
-            if not is_same and (is_short or is_second):
-                self.drop(resident.spec.id, is_freed=False)
-                has_left = True
-        if has_left:
+        count = len(self._residents)
+        for model in self.names():
+            if self._is_in_the_way(self._residents[model], plan, own):
+                self.drop(model, is_freed=False)
+        if len(self._residents) < count:
+            # Nothing here may refer to what has gone: it would not be freed.
             free_caches(self.device)
+
+    def _is_in_the_way(
+        self, resident: Resident, plan: MemoryPlan, own: frozenset[str]
+    ) -> bool:
+        if own == frozenset(resident.keys.values()):
+            return False  # the model itself, or another one with all its weights
+        # What is offloaded lies in main memory, which has room for one.
+        is_second = not (resident.is_on_device or plan.mode is Mode.FULL)
+        return is_second or self._beside(own) + plan.needed > self.budget
 
     def drop(self, model: str, *, is_freed: bool = True) -> None:
         """Let a resident go."""

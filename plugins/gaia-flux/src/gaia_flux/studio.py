@@ -129,6 +129,7 @@ class Studio:
         after = self._stepped_down(jobs, before)
         drawn = self._attempt(jobs, after, report)
         if drawn is None:
+            self._residence.clear()
             raise OutOfMemoryError(_exhausted(jobs, after))
         warning = (
             f"memory ran out with the plan {before.mode.value!r}; drawn with "
@@ -167,6 +168,11 @@ class Studio:
     def loaded(self) -> tuple[str, ...]:
         """Name the models in memory, the least recently used first."""
         return self._residence.names()
+
+    @property
+    def residents(self) -> tuple[Resident, ...]:
+        """The models in memory, the least recently used first."""
+        return tuple(self._residence)
 
     def figures(self) -> Mapping[str, Any]:
         """Tell about the device, its memory and the models in it."""
