@@ -231,7 +231,7 @@ def test_models_are_listed_without_torch(
     )
 
     assert done.returncode == 0, done.stderr
-    listed = {card["id"]: card for card in json.loads(done.stdout)}
+    listed = {card["id"]: card for card in json.loads(done.stdout)["models"]}
     imported = set(json.loads(done.stderr.splitlines()[-1]))
     assert listed[_TINY]["state"] == "on disk"
     assert listed["flux1-schnell"]["state"] == "absent"

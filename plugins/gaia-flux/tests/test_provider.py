@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from gaia_core import (
@@ -272,6 +273,29 @@ async def test_loras_are_on_offer_where_there_are_some(
     assert "loras" not in without.supported_fields
     assert "loras" in with_some.supported_fields
     assert without.revision != with_some.revision
+
+
+async def test_negative_prompt_warns_where_it_has_no_effect(make: Make) -> None:
+    """On FLUX.1 it counts with real guidance only; without, a warning says so."""
+    provider = make()
+    guided = {"flux": {"true_cfg_scale": 3.0}}
+    request = _request(
+        model="tiny-flux1-dev", negative_prompt="fog", seed=3, num_inference_steps=2
+    )
+
+    plain = await provider.gaia_generate(request, context())
+    real = await provider.gaia_generate(
+        attrs.evolve(request, provider_options=guided), context()
+    )
+    await provider.gaia_stop()
+
+    assert (
+        "negative_prompt"
+        in (await _cards(provider))[request.model or ""].supported_fields
+    )
+    assert any("true_cfg_scale" in warning for warning in plain.warnings)
+    assert real.warnings == ()
+    assert real.images[0].data != plain.images[0].data
 
 
 # -- prices ---------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """Whether anything can be drawn on this machine, without importing torch."""
 
+import functools
 import importlib.metadata
 import importlib.util
 
@@ -36,8 +37,9 @@ def _why_torch_cannot(device: str) -> str | None:
     )
 
 
+@functools.cache
 def libraries() -> str:
-    """Name the versions that pictures depend on."""
+    """Name the versions that pictures depend on; they stay while the program runs."""
     names = ("torch", "diffusers", "transformers")
     return " ".join(f"{name}={_version(name)}" for name in names)
 

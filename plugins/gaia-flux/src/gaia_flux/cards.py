@@ -12,7 +12,7 @@ import attrs
 from gaia_core import ModelInfo, ModelState
 from gaia_flux import devices, memory, weights
 from gaia_flux.availability import libraries
-from gaia_flux.families import FAMILIES
+from gaia_flux.families import FAMILIES, Family
 from gaia_flux.models import ModelSpec, card_of
 from gaia_flux.options import INEXACT_ATTENTIONS
 from gaia_flux.paces import Paces
@@ -57,9 +57,7 @@ class Cards:
             price=self.paces.price_of(spec, family, self.usd_per_second),
             revision=self.revision(spec),
         )
-        if self.loras:
-            return card
-        return attrs.evolve(card, supported_fields=card.supported_fields - {"loras"})
+        return attrs.evolve(card, supported_fields=self._fields(card, family))
 
     def state(self, spec: ModelSpec) -> ModelState:
         """Tell how a model is; asked at every plan."""
@@ -106,6 +104,13 @@ class Cards:
         is_first = first is not None and card.answers_to(first)
         return (not is_first, not self.is_here(spec), -card.quality.rank)
 
+    def _fields(self, card: ModelInfo, family: Family) -> frozenset[str]:
+        fields = card.supported_fields
+        if family.has_true_cfg:
+            # With true_cfg_scale it counts; without, the worker's warning says so.
+            fields |= {"negative_prompt"}
+        return fields if self.loras else fields - {"loras"}
+
     def _worked_out(self, spec: ModelSpec) -> Mapping[str, Any]:
         family, setup = FAMILIES[spec.family], self.setup
         side, dtype = min(_SIDE, family.max_side), dtype_of(setup)
@@ -131,6 +136,8 @@ class Cards:
 def absent(spec: ModelSpec) -> str:
     """Say how to get a model that is not here."""
     where = spec.source.path
+    if where is not None and where.exists():
+        return f"{spec.id} lacks its `config`: give a folder, or pull what it names"
     if where is not None:
         return f"{where} is not there: correct `path` in [providers.flux.models]"
     return f"{spec.name} is not on this machine: run `gaia flux pull {spec.id}`"

@@ -43,6 +43,11 @@ def _length(value: object) -> str:
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else repr(value)
 
 
+def _count(values: object) -> str:
+    """Show pictures by how many there are."""
+    return f"<{len(values)} pictures>" if isinstance(values, tuple) else repr(values)
+
+
 @attrs.frozen(kw_only=True)
 class LoraFile:
     """
@@ -103,7 +108,7 @@ class Job:
     image: bytes | None = attrs.field(default=None, repr=_length)
     mask_image: bytes | None = attrs.field(default=None, repr=_length)
     reference_images: tuple[bytes, ...] = attrs.field(
-        default=(), converter=_pictures, repr=len
+        default=(), converter=_pictures, repr=_count
     )
     outpaint: tuple[int, int, int, int] | None = None
     upscale_factor: int | None = None

@@ -3,13 +3,13 @@
 import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import attrs
 
 from gaia_core import (
     GenerateRequest,
     Lora,
+    Outpaint,
     ProviderRequestError,
     UpscaleRequest,
 )
@@ -109,13 +109,12 @@ def generation(  # noqa: PLR0913  every one is a keyword
         ProviderRequestError: If an option is unknown or has no such value.
     """
     options = checked(request.options_for(NAME), family)
-    outpaint = request.outpaint
     return Job(
         id=task_id,
         model=spec.id,
         capability=request.capability,
         prompt=request.styled_prompt,
-        negative_prompt=_negative_prompt(request, family, options),
+        negative_prompt=_negative_prompt(request, family),
         width=request.width,
         height=request.height,
         seeds=seeds_of(request.seed, request.num_images),
@@ -125,8 +124,7 @@ def generation(  # noqa: PLR0913  every one is a keyword
         image=None if request.image is None else request.image.data,
         mask_image=None if request.mask_image is None else request.mask_image.data,
         reference_images=_references(request, family),
-        outpaint=outpaint
-        and (outpaint.left, outpaint.right, outpaint.top, outpaint.bottom),
+        outpaint=_margins(request.outpaint),
         loras=_loras(request.loras, loras or Loras(), family),
         **{"step_cache": step_cache, "has_previews": has_previews} | options,
     )
@@ -189,12 +187,16 @@ def _if_known(name: str, request: GenerateRequest, family: Family) -> float | No
     return value
 
 
-def _negative_prompt(
-    request: GenerateRequest, family: Family, options: Mapping[str, Any]
-) -> str | None:
+def _negative_prompt(request: GenerateRequest, family: Family) -> str | None:
     # Where it needs true_cfg_scale as well and there is none, the worker says so.
-    is_known = "negative_prompt" in family.fields or "true_cfg_scale" in options
+    is_known = family.has_negative_prompt or family.has_true_cfg
     return request.negative_prompt if is_known else None
+
+
+def _margins(outpaint: Outpaint | None) -> tuple[int, int, int, int] | None:
+    if outpaint is None:
+        return None
+    return (outpaint.left, outpaint.right, outpaint.top, outpaint.bottom)
 
 
 def _references(request: GenerateRequest, family: Family) -> tuple[bytes, ...]:

@@ -315,7 +315,7 @@ class FluxProvider:
     # -- inside -----------------------------------------------------------------------
 
     def _worked_out(self) -> ProviderInfo:
-        families = {FAMILIES[spec.family] for spec in self._specs.values()}
+        families = [FAMILIES[spec.family] for spec in self._specs.values()]
         return ProviderInfo(
             name=NAME,
             # Of all models, also of those that are absent: whoever asks for what
