@@ -28,6 +28,7 @@ from .studios import (
     job,
     need,
     pixels,
+    quick_collections,
     room_for_one,
     stop,
     with_room,
@@ -35,6 +36,12 @@ from .studios import (
 
 SWITCHES = 20
 PAIR = ("flux1-schnell", "sdxl")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with quick_collections():
+        yield
 
 
 @pytest.fixture(name="small")

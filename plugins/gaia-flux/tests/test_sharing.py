@@ -15,9 +15,23 @@ from gaia_flux.residence import Resident, size_of
 from gaia_flux.setups import Setup
 from gaia_flux.studio import Studio
 
-from .studios import Allocator, ignore, job, need, pixels, room_for_one
+from .studios import (
+    Allocator,
+    ignore,
+    job,
+    need,
+    pixels,
+    quick_collections,
+    room_for_one,
+)
 
 SHARED = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with quick_collections():
+        yield
 
 
 @pytest.fixture(name="pair")

@@ -24,6 +24,7 @@ from .studios import (
     job,
     need,
     pixels,
+    quick_collections,
     room_for_one,
     stop,
     with_room,
@@ -31,6 +32,12 @@ from .studios import (
 
 Make = Callable[..., Studio]
 FAMILIES_IN_TURN = ("flux1-dev", "flux1-schnell", "sdxl")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with quick_collections():
+        yield
 
 
 @pytest.fixture(name="make")
