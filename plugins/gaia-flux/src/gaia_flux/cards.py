@@ -143,6 +143,19 @@ def absent(spec: ModelSpec) -> str:
     return f"{spec.name} is not on this machine: run `gaia flux pull {spec.id}`"
 
 
+def told_by(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    """Say the worker's figures for a person."""
+    notes = [f"device: {figures.get('device', 'not known yet')}"]
+    free, total = figures.get("free_bytes"), figures.get("total_bytes")
+    if free is not None and total is not None:
+        notes.append(
+            f"memory: {free / memory.GB:.1f} of {total / memory.GB:.1f} GB are free"
+        )
+    loaded = figures.get("models") or {}
+    notes += [f"{model} is loaded: {plan}" for model, plan in loaded.items()]
+    return tuple(notes)
+
+
 def budget_of(setup: Setup) -> int:
     """Give the bytes that models may take, as far as that is known without torch."""
     if setup.vram_gb is not None:

@@ -30,7 +30,7 @@ from gaia_core import (
     setting,
 )
 from gaia_flux import availability, payloads
-from gaia_flux.cards import Cards, absent
+from gaia_flux.cards import Cards, absent, told_by
 from gaia_flux.errors import translated
 from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import Job, Preview
@@ -51,7 +51,6 @@ _AT_ONCE, _AT_ONCE_BATCHING = 2, 16
 """One is drawn while the one before is encoded; a batch has to come together."""
 _SHORTEST_WINDOW, _LONGEST_WINDOW = 0.005, 0.020
 _MOST_THREADS = 256
-_GB = 10**9
 
 _optional = attrs.validators.optional
 _is_positive = attrs.validators.gt(0)
@@ -294,7 +293,7 @@ class FluxProvider:
             return Health(level=level, is_healthy=True, notes=notes)
         with translated():
             figures = await self._worker.figures()
-        return Health(level=level, is_healthy=True, notes=(*_told(figures), *notes))
+        return Health(level=level, is_healthy=True, notes=(*told_by(figures), *notes))
 
     @hookimpl
     async def gaia_start(self) -> None:
@@ -392,14 +391,3 @@ def _report(context: CallContext, fraction: float, preview: Preview | None) -> N
     from gaia_flux import replies  # noqa: PLC0415  as above
 
     context.progress(fraction, replies.preview_of(preview))
-
-
-def _told(figures: Mapping[str, Any]) -> tuple[str, ...]:
-    """Say the worker's figures for a person."""
-    notes = [f"device: {figures.get('device', 'not known yet')}"]
-    free, total = figures.get("free_bytes"), figures.get("total_bytes")
-    if free is not None and total is not None:
-        notes.append(f"memory: {free / _GB:.1f} of {total / _GB:.1f} GB are free")
-    loaded = figures.get("models") or {}
-    notes += [f"{model} is loaded: {plan}" for model, plan in loaded.items()]
-    return tuple(notes)
