@@ -28,6 +28,8 @@ from gaia_core.settings import Settings
 from gaia_core.testing.contexts import context
 
 _TICK = 0.005
+# What runs over its deadline may be paid for already: it is given time to end.
+_GRACE = 60.0
 
 _IMPORT = """
 import json, sys
@@ -117,13 +119,25 @@ class Bench:
         return bool(select(request, await gather_offers(self.plugins)).candidates)
 
     async def ask(self, request: Request, attempt: CallContext | None = None) -> Any:
-        """Send a request to the hook it is for, with a model the provider lists."""
+        """
+        Send a request to the hook it is for, with a model the provider lists.
+
+        A provider that goes on long after its deadline fails: nobody waits for ever.
+        """
         chosen = await self.choose(request)
-        return await self.loaded.call(
-            HOOK_OF[request.capability],
-            request=attrs.evolve(request, model=chosen.model.id),
-            context=attempt or context(**self.facts),
-        )
+        attempt = attempt or context(**self.facts)
+        limit = asyncio.timeout(attempt.seconds_left + _GRACE)
+        try:
+            async with limit:
+                return await self.loaded.call(
+                    HOOK_OF[request.capability],
+                    request=attrs.evolve(request, model=chosen.model.id),
+                    context=attempt,
+                )
+        except TimeoutError:
+            if limit.expired():
+                pytest.fail(f"It still waits {_GRACE:g} s after its deadline.")
+            raise
 
     async def ask_or_be_refused(self, request: Request) -> Any:
         """Send a request; give the answer, or None when it is refused properly."""
