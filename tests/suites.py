@@ -10,7 +10,7 @@ import pytest
 INI = """
 [pytest]
 asyncio_mode = strict
-faulthandler_timeout = 120
+faulthandler_timeout = 150
 faulthandler_exit_on_timeout = true
 """
 """A test that hangs ends its process, and shows what every thread was at."""
