@@ -172,10 +172,12 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def chaos(session: nox.Session) -> None:
-    """Kill a batch of a thousand items over and over; nothing is lost or paid twice."""
+    """Spoil a thousand requests, kill a batch of as many: nothing is paid twice."""
     session.install(".", "--group", "tests", env=ENVIRONMENT)
     session.run(
-        *("pytest", "tests/chaos", "-m", "chaos"), *session.posargs, env=ENVIRONMENT
+        *("pytest", "tests/chaos", "tests/scenarios", "-m", "chaos"),
+        *session.posargs,
+        env=ENVIRONMENT,
     )
 
 

@@ -205,14 +205,14 @@ async def _site() -> AsyncIterator[Site]:
 async def _fetcher(site: Site) -> AsyncIterator[GuardedFetcher]:
     """Let the site through."""
     allowed = frozenset({("127.0.0.1", site.port)})
-    async with GuardedFetcher(allowed_hosts=allowed, timeout=5) as fetcher:
+    async with GuardedFetcher(allowed_hosts=allowed, timeout=30) as fetcher:
         yield fetcher
 
 
 @pytest.fixture(name="guarded")
 async def _guarded(site: Site) -> AsyncIterator[GuardedFetcher]:
     """Let the site's port through, but not the site."""
-    async with GuardedFetcher(ports=frozenset({site.port}), timeout=5) as fetcher:
+    async with GuardedFetcher(ports=frozenset({site.port}), timeout=30) as fetcher:
         yield fetcher
 
 
@@ -391,7 +391,7 @@ async def test_a_name_of_this_machine_is_refused_by_address(
 )
 async def test_addresses_that_are_refused(url: str, reason: str) -> None:
     """What can be seen in the address is refused with its reason."""
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         with pytest.raises(ProviderRequestError, match=reason):
             await fetcher.fetch_input(url)
         with pytest.raises(UnusableResultError, match=reason):
@@ -540,7 +540,7 @@ async def test_results_at_the_base_are_let_through(site: Site, scheme: str) -> N
     """A vendor on this machine delivers from where it is asked, and only from there."""
     reach = Reach.of(f"{scheme}://127.0.0.1:{site.port}/v1", {"cdn.example.com"})
 
-    async with Site({"/": picture()}) as other, GuardedFetcher(timeout=5) as fetcher:
+    async with Site({"/": picture()}) as other, GuardedFetcher(timeout=30) as fetcher:
         taken = await fetcher.fetch(f"{site.url}/", reach)
         with pytest.raises(UnusableResultError, match="never lie on this host"):
             await fetcher.fetch(f"{other.url}/", reach)
@@ -578,7 +578,7 @@ async def test_the_base_of_one_provider_is_not_open_to_another(site: Site) -> No
     """What one fetcher did for one provider it does not do for the next."""
     own, foreign = Reach.of(site.url, ()), Reach.of("https://api.example.com", ())
 
-    async with GuardedFetcher(ports=frozenset({site.port}), timeout=5) as fetcher:
+    async with GuardedFetcher(ports=frozenset({site.port}), timeout=30) as fetcher:
         await fetcher.fetch(f"{site.url}/", own)
         with pytest.raises(UnusableResultError, match="the address is not public"):
             await fetcher.fetch(f"{site.url}/", foreign)
@@ -621,7 +621,7 @@ async def test_results_elsewhere_are_refused(url: str, reason: str) -> None:
     """No trick of spelling makes another host one of those the card names."""
     reach = Reach.of(None, {"cdn.example.org", "*.cdn.example.org", "localhost"})
 
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         with pytest.raises(UnusableResultError, match=reason):
             await fetcher.fetch(url, reach)
 
@@ -642,7 +642,7 @@ async def test_redirects_out_of_reach_are_refused(
     site.pages["/1"] = redirect(target)
     reach = Reach.of(site.url, {"localhost"})
 
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         with pytest.raises(UnusableResultError, match=reason):
             await fetcher.fetch(f"{site.url}/1", reach)
 
@@ -653,7 +653,7 @@ async def test_redirects_within_the_base_are_followed(site: Site) -> None:
     site.pages["/2"] = redirect(f"{site.url}/")
     reach = Reach.of(site.url, {"cdn.example.com"})
 
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         assert await fetcher.fetch(f"{site.url}/1", reach) == PICTURE
 
 
@@ -693,7 +693,7 @@ async def test_a_host_outside_of_reach_is_not_even_looked_up(
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", look_up)
 
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         with pytest.raises(UnusableResultError):
             await fetcher.fetch(
                 "http://secret.example.com/", Reach.of(None, {"cdn.example.org"})
@@ -818,7 +818,7 @@ async def test_nobody_listens(unused_tcp_port: int) -> None:
 
 async def test_unknown_name() -> None:
     """A name nobody knows is no connection."""
-    async with GuardedFetcher(timeout=5) as fetcher:
+    async with GuardedFetcher(timeout=30) as fetcher:
         with pytest.raises(ProviderConnectionError, match=r"from nowhere\.invalid"):
             await fetcher.fetch_input("http://nowhere.invalid/a.png")
 

@@ -6,7 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Self
 
 import attrs
@@ -27,6 +28,8 @@ from gaia_core.settings import Settings
 from gaia_core.testing.contexts import context
 
 _TICK = 0.005
+# What runs over its deadline may be paid for already: it is given time to end.
+_GRACE = 60.0
 
 _IMPORT = """
 import json, sys
@@ -92,9 +95,10 @@ class Bench:
             pytest.skip(f"does not implement {hook}")
 
     async def tell(self, hook: str) -> None:
-        """Call an upkeep hook, if the provider has it."""
+        """Call an upkeep hook, if the provider has it; one that hangs fails."""
         if self.loaded.implements(hook):
-            await self.loaded.call(hook)
+            async with _limited(_GRACE, f"{hook} takes longer than {_GRACE:g} s."):
+                await self.loaded.call(hook)
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """List the provider's models as Gaia sees them."""
@@ -116,13 +120,20 @@ class Bench:
         return bool(select(request, await gather_offers(self.plugins)).candidates)
 
     async def ask(self, request: Request, attempt: CallContext | None = None) -> Any:
-        """Send a request to the hook it is for, with a model the provider lists."""
+        """
+        Send a request to the hook it is for, with a model the provider lists.
+
+        A provider that goes on long after its deadline fails: nobody waits for ever.
+        """
         chosen = await self.choose(request)
-        return await self.loaded.call(
-            HOOK_OF[request.capability],
-            request=attrs.evolve(request, model=chosen.model.id),
-            context=attempt or context(**self.facts),
-        )
+        attempt = attempt or context(**self.facts)
+        too_late = f"It still waits {_GRACE:g} s after its deadline."
+        async with _limited(attempt.seconds_left + _GRACE, too_late):
+            return await self.loaded.call(
+                HOOK_OF[request.capability],
+                request=attrs.evolve(request, model=chosen.model.id),
+                context=attempt,
+            )
 
     async def ask_or_be_refused(self, request: Request) -> Any:
         """Send a request; give the answer, or None when it is refused properly."""
@@ -146,6 +157,19 @@ class Bench:
             longest, last = max(longest, time.monotonic() - last), time.monotonic()
         await work
         return longest
+
+
+@asynccontextmanager
+async def _limited(seconds: float, too_late: str) -> AsyncIterator[None]:
+    """Fail what takes too long; a provider's own `TimeoutError` passes through."""
+    limit = asyncio.timeout(seconds)
+    try:
+        async with limit:
+            yield
+    except TimeoutError:
+        if limit.expired():
+            pytest.fail(too_late)
+        raise
 
 
 def has_size(

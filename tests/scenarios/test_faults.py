@@ -47,10 +47,10 @@ sizes = pytest.mark.parametrize(
     ("count", "at_once"),
     [
         pytest.param(100, 20, id="100"),
-        pytest.param(1_000, 50, id="1000", marks=pytest.mark.slow),
+        pytest.param(1_000, 50, id="1000", marks=pytest.mark.chaos),
     ],
 )
-"""A quick look, and the size of the promise."""
+"""A quick look, and with ``nox -s chaos`` the size of the promise."""
 
 # Of ten attempts one is refused the connection, and two of the nine that get through
 # are turned away: three in ten are clean rejections.

@@ -232,7 +232,7 @@ async def _status_of(
     reader, writer = await asyncio.open_connection(host, port)
     head = [f"POST {path} HTTP/1.1", f"Host: {host}", *lines, "", ""]
     writer.write("\r\n".join(head).encode() + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         status = await reader.readline()
     writer.close()
     await writer.wait_closed()
@@ -253,7 +253,7 @@ async def test_no_large_body_of_a_stranger_is_read(
         url = client.base_url
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write((head + kind).encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             said = await reader.readline()
         writer.close()
 
@@ -407,7 +407,7 @@ async def test_who_hangs_up_gives_their_place_back(open_client: OpenClient) -> N
             await provider.called()
             leaving.cancel()
             await asyncio.wait({leaving})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await client.get(DATA)).status_code != 200:  # noqa: ASYNC110  only asking tells
                 await asyncio.sleep(0.01)
         provider.go.set()

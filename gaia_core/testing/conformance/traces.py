@@ -24,6 +24,8 @@ _PATIENCE = 10.0
 # Idle connections are closed some seconds later anyway, and tasks end.
 _MOMENT = 2.0
 _FRESH = "CONFORMANCE_IS_FRESH"
+# A process that takes longer is ended, and shows what every thread was at.
+_HANGING = 90.0
 
 
 class TraceTests(WorldTests):
@@ -179,6 +181,8 @@ def _run_afresh(request: pytest.FixtureRequest) -> None:
     options = ["--rootdir", str(config.rootpath)]
     if config.inipath is not None:
         options += ["-c", str(config.inipath)]
+    options += ["-o", f"faulthandler_timeout={_HANGING:g}"]
+    options += ["-o", "faulthandler_exit_on_timeout=true"]
     path = os.pathsep.join(filter(None, sys.path))
     done = subprocess.run(  # noqa: S603  it starts this very Python
         [*command, *options, _node_of(request)],

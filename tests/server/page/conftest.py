@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import attrs
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, async_playwright
+from playwright.async_api import Browser, Locator, Page, async_playwright, expect
 
 from gaia_core import Image
 from gaia_core.context import CallContext
@@ -21,8 +21,9 @@ CHROMIUM = Path("/usr/bin/chromium")
 """Debian's browser; Playwright brings none of its own."""
 HAS_CHROMIUM = CHROMIUM.exists()
 DESKTOP, PHONE = (1280, 900), (360, 740)
-PATIENCE_MS = 15_000
-"""Longest wait for anything on the page."""
+PATIENCE_MS = 60_000
+"""Longest wait for anything on the page; a busy machine needs some of it."""
+expect.set_options(timeout=PATIENCE_MS)
 
 OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
 Scheme = Literal["dark", "light"]
