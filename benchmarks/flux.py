@@ -37,7 +37,6 @@ import transformers
 
 from gaia_core import Gaia, GenerateRequest, Settings
 from gaia_core.ledger import MemoryLedger
-from gaia_core.settings import PluginSettings
 from gaia_core.testing import context
 from gaia_flux import FluxProvider, tiny
 
@@ -82,10 +81,8 @@ def main(rounds: int = 30) -> None:
 async def _overhead(model: Path, folder: Path, rounds: int) -> None:
     """Compare the bare pipeline, the provider's hook, and `Gaia.generate`."""
     pipeline = _pipeline(model)
-    settings = Settings(
-        image_store=folder / "pictures", plugins=PluginSettings(allow=frozenset())
-    )
-    parts: Any = {"ledger": MemoryLedger()}
+    settings = Settings(image_store=folder / "pictures")
+    parts: Any = {"ledger": MemoryLedger(), "discover": False}
     async with (
         _provider(model) as provider,
         _provider(model) as inner,
