@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -33,14 +34,14 @@ if find_spec("torch") is None or find_spec("diffusers") is None:
 import diffusers
 import torch
 import transformers
-from gaia_flux.models import ModelSpec, Source
-from gaia_flux.studio import Studio
 from torch.utils.flop_counter import FlopCounterMode
 
 from gaia_core import Capability
 from gaia_flux import tiny
 from gaia_flux.jobs import Job, Preview
+from gaia_flux.models import ModelSpec, Source
 from gaia_flux.setups import Setup
+from gaia_flux.studio import Studio
 from gaia_flux.tiny_words import clip_tokenizer, t5_tokenizer
 
 PROMPT = "a red dragon over a ruined keep, storm light, oil on canvas"
@@ -439,7 +440,7 @@ def _switches(scale: Scale, models: tuple[Model, Model]) -> None:
     with _studio(scale, *models, vram_gb=room) as studio:
         for number in range(SWITCHES + len(jobs)):
             job = jobs[number % len(jobs)]
-            times.append(_timed(scale, lambda job=job: studio.draw((job,), _no_report)))
+            times.append(_timed(scale, partial(studio.draw, (job,), _no_report)))
             held.append(_held(scale))
     after_first, last = held[len(jobs) - 1], held[-1]
     print(f"{SWITCHES} switches between schnell and dev, room for one of them")

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from gaia_flux.weights import WeightsError
 
 from gaia_core import (
     GaiaError,
@@ -16,6 +15,7 @@ from gaia_core import (
 from gaia_flux.errors import translated
 from gaia_flux.jobs import StoppedError
 from gaia_flux.memory import OutOfMemoryError
+from gaia_flux.weights import WeightsError
 from gaia_flux.wire import error_of, record_of_error
 from gaia_flux.workers import WorkerDiedError
 

@@ -5,8 +5,6 @@ from typing import Any
 
 import attrs
 import pytest
-from gaia_flux.families import FAMILIES
-from gaia_flux.models import ModelSpec, Source
 
 from gaia_core import (
     Capability,
@@ -19,7 +17,9 @@ from gaia_core import (
 from gaia_core.requests import MAX_SEED
 from gaia_core.testing import png
 from gaia_flux import payloads
+from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import Job, LoraFile
+from gaia_flux.models import ModelSpec, Source
 from gaia_flux.payloads import MAX_STEPS, Loras
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import attrs
 import pytest
-from gaia_flux.models import CATALOGUE, ModelSpec, Source
 
+from gaia_flux.models import CATALOGUE, ModelSpec, Source
 from gaia_flux.setups import Setup
 
 
