@@ -29,6 +29,8 @@ MAX_HEADER: Final = 100_000_000
 
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _LIBRARIES: Final = frozenset({"diffusers", "transformers"})
+_NEVER: Final = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
+"""Components that are not loaded; a checker may be of neither library."""
 _PIECE: Final = 1 << 20
 _SIZES: Final[Mapping[str, int]] = {
     "F64": 64,
@@ -263,7 +265,7 @@ def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
         WeightsError: If the index is damaged, or names code of strangers.
     """
     for name, value in _read_index(folder / INDEX).items():
-        if name.startswith("_") or not isinstance(value, list):
+        if name.startswith("_") or name in _NEVER or not isinstance(value, list):
             continue
         if len(value) == 2 and value[0] is None:  # noqa: PLR2004 - library and class
             continue
