@@ -1,6 +1,8 @@
 """`gaia flux`: fetching models, and seeing which are here."""
 
+import io
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gaia_core.cli import main
-from gaia_flux.commands import commands_of
+from gaia_flux.commands import commands_of, progress_of
 from gaia_flux.hubs import PullError
 from gaia_flux.models import CATALOGUE, ModelSpec, Source
 
@@ -159,6 +161,20 @@ def test_list_shows_paths(tmp_path: Path) -> None:
 
     assert str(tmp_path) in result.stdout
     assert "on disk" in result.stdout
+
+
+def test_person_sees_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a bar shows how many bytes are here."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "100")
+
+    with progress_of("some-model") as tell:
+        tell(5_000_000, 10_000_000)
+
+    assert "some-model" in terminal.getvalue()
+    assert "5.0/10.0 MB" in terminal.getvalue()
 
 
 def test_commands_are_part_of_gaia(

@@ -1,5 +1,7 @@
 """Fetching models, from a stand-in for the hub."""
 
+import errno
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,12 +9,14 @@ from typing import Any
 
 import attrs
 import pytest
+from huggingface_hub.errors import OfflineModeIsEnabled
 
 from gaia_core import Secret
 from gaia_flux import pulling, weights
-from gaia_flux.hubs import PullError
+from gaia_flux.hubs import PullError, explained
 from gaia_flux.models import ModelSpec, Source
 from gaia_flux.pulling import needed
+from gaia_flux.weights import WeightsError
 
 from . import hub
 
@@ -166,9 +170,12 @@ def test_revision_of_the_settings_is_fetched(pull: Pull, remote: hub.Hub) -> Non
     remote.repositories[REPOSITORY][hub.SECOND] = hub.pipeline(seed=9)
     source = Source(repository=REPOSITORY, revision=hub.FIRST)
 
-    place = pull(attrs.evolve(SPEC, source=source), is_upgrade=True)
+    said: list[str] = []
+
+    place = pull(attrs.evolve(SPEC, source=source), is_upgrade=True, say=said.append)
 
     assert place.revision == hub.FIRST
+    assert said[0] == "some-model stays at the commit of the settings"
 
 
 def test_pull_is_seen_by_who_asked_before(
@@ -249,6 +256,34 @@ def test_single_file_comes_with_its_rest(pull: Pull, remote: hub.Hub) -> None:
     assert place.config is not None
     texts = [name for name in hub.NEEDED if not name.endswith(".safetensors")]
     assert _files(place.config) == tuple(texts)
+
+
+def test_safety_checker_stays_on_the_hub(pull: Pull, remote: hub.Hub) -> None:
+    """Stable Diffusion 1.5 names a checker that is not loaded, and is not fetched."""
+    files = remote.repositories[REPOSITORY][hub.FIRST]
+    index = json.loads(files["model_index.json"])
+    index["safety_checker"] = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    index["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+    files["model_index.json"] = json.dumps(index).encode()
+    files["safety_checker/model.safetensors"] = hub.safetensors()
+
+    folder = pull().folder
+
+    assert folder is not None
+    assert _files(folder) == hub.NEEDED
+
+
+def test_changed_rest_is_fetched(pull: Pull, remote: hub.Hub) -> None:
+    """Where the settings name another repository for the rest, it is fetched."""
+    files = {"four_steps.safetensors": hub.safetensors()}
+    remote.repositories["somebody/single"] = {hub.SECOND: files}
+    pull(SINGLE)
+    remote.repositories["somebody/other"] = {"4" * 40: hub.pipeline(seed=5)}
+
+    place = pull(attrs.evolve(SINGLE, config=Source(repository="somebody/other")))
+
+    assert place.config is not None
+    assert place.config.name == "4" * 40
 
 
 def test_own_file_gets_its_rest(pull: Pull, tmp_path: Path) -> None:
@@ -411,6 +446,18 @@ def test_file_that_is_not_there(pull: Pull, remote: hub.Hub) -> None:
         pull(SINGLE)
 
 
+def test_rest_must_be_a_pipeline(pull: Pull, remote: hub.Hub, home: Path) -> None:
+    """A repository without a pipeline cannot stand in for a single file's rest."""
+    files = {"four_steps.safetensors": hub.safetensors(), "config.json": b"{}"}
+    remote.repositories["somebody/single"] = {hub.SECOND: files}
+    config = Source(repository="somebody/single")
+
+    with pytest.raises(PullError, match=r"has no model_index\.json: set another"):
+        pull(attrs.evolve(SINGLE, config=config))
+
+    assert not (home / weights.PINS).exists()
+
+
 def test_full_disk_is_said_first(pull: Pull, remote: hub.Hub) -> None:
     """Who has too little room hears how much is needed, before anything large comes."""
     remote.claims["unet/diffusion_pytorch_model.safetensors"] = 10**17
@@ -435,6 +482,40 @@ def test_no_commit_is_said(pull: Pull, remote: hub.Hub) -> None:
 
     with pytest.raises(PullError, match="names no commit"):
         pull()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        pytest.param(OfflineModeIsEnabled(), "HF_HUB_OFFLINE is set", id="offline"),
+        pytest.param(OSError(errno.ENOSPC, "full"), "The disk is full", id="full"),
+        pytest.param(
+            PermissionError(errno.EACCES, "no", "/hub"),
+            "/hub cannot be written: set `home`",
+            id="not-ours",
+        ),
+        pytest.param(
+            RuntimeError("hf_canary"), "broke off (RuntimeError): pull", id="xet"
+        ),
+        pytest.param(TimeoutError(), "broke off (TimeoutError): pull", id="slow"),
+        pytest.param(WeightsError("It is damaged."), "It is damaged.", id="weights"),
+    ],
+)
+def test_failures_say_what_to_do(error: Exception, message: str) -> None:
+    """What stands between the hub and the disk is said in a sentence."""
+    with (
+        pytest.raises(PullError, match=re.escape(message)) as caught,
+        explained(SPEC, REPOSITORY),
+    ):
+        raise error
+
+    assert "hf_canary" not in str(caught.value)
+
+
+def test_own_mistakes_are_not_explained_away() -> None:
+    """What is nobody's failure but ours stays what it is."""
+    with pytest.raises(KeyError), explained(SPEC, REPOSITORY):
+        raise KeyError
 
 
 # -- what is needed -----------------------------------------------------------------

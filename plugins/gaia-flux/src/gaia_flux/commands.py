@@ -66,7 +66,7 @@ def _pull(
             message = "--revision and --upgrade exclude each other: give one."
             raise click.UsageError(message)
         spec = _spec(specs, model)
-        with _progress(spec.id) as tell:
+        with progress_of(spec.id) as tell:
             place = pulling.pull(
                 spec,
                 home=home,
@@ -93,7 +93,7 @@ def _spec(specs: Mapping[str, ModelSpec], name: str) -> ModelSpec:
 
 
 @contextmanager
-def _progress(label: str) -> Iterator[Callable[[int, int], None]]:
+def progress_of(label: str) -> Iterator[Callable[[int, int], None]]:
     """Draw a bar where a person sees it."""
     if not sys.stderr.isatty():
         yield lambda _, __: None

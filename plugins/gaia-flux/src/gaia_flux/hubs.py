@@ -240,7 +240,9 @@ def _failure(error: Exception, spec: ModelSpec) -> str | None:
     if number in {errno.EACCES, errno.EROFS, errno.EPERM}:
         where = getattr(error, "filename", None) or "The hub's cache"
         return f"{where} cannot be written: set `home` in [providers.flux]"
-    if isinstance(error, (errors.HTTPError, OSError)):
+    # hf_xet, which fetches large files, fails with plain `RuntimeError`s.
+    broken = (errors.HTTPError, errors.XetDownloadError, OSError, RuntimeError)
+    if isinstance(error, broken):
         return (
             f"The hub cannot be reached, or broke off ({type(error).__name__}): pull "
             f"{spec.id} again; whole files that are here are not fetched again"

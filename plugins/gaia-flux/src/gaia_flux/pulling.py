@@ -71,6 +71,8 @@ def pull(  # noqa: PLR0913  each is a choice of the person who pulls
         PullError: If it cannot be fetched, or must not be loaded.
     """
     hub = Hub(home=home, token=token)
+    if is_upgrade and spec.source.revision:
+        say(f"{spec.id} stays at the commit of the settings")
     pin = _wanted_pin(hub, spec, revision, is_upgrade=is_upgrade)
     with explained(spec, pin.repository):
         parts = _parts(hub, spec, pin)
@@ -103,7 +105,8 @@ def _wanted_pin(
             f"change `revision` in [providers.flux.models.{spec.id}] instead"
         )
         raise PullError(message)
-    if source.repository is None and (config is None or config.repository is None):
+    is_alone = config is None or config.repository is None
+    if source.path is not None and (is_alone or source.path.is_dir()):
         message = f"{spec.id} lies in {source.path}: there is nothing to pull"
         raise PullError(message)
     known = None if is_upgrade else weights.pins(hub.home).get(spec.id)
@@ -320,6 +323,13 @@ def _settle(spec: ModelSpec, pin: Pin, home: Path | None) -> Place:
             f"{pin.repository} at {pin.commit} lacks files that its {INDEX} names: "
             "it cannot be loaded; take another commit with --revision"
         )
+        raise PullError(message)
+    if (
+        pin.config_commit
+        and spec.config
+        and not _is_here(spec.config, pin.config_commit, home)
+    ):
+        message = f"{spec.config.repository} has no {INDEX}: set another `config`"
         raise PullError(message)
     try:
         weights.check(place, FAMILIES[spec.family])
