@@ -157,6 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._api("/".join(words[2:4]), words[4:])
             elif words[0] == "cdn":
                 self._contents(*_split(self.hub, words[1:]))
+            elif words[2:3] != ["resolve"]:
+                raise _RefusedError(HTTPStatus.NOT_FOUND)
             else:
                 self._resolve("/".join(words[:2]), words[3], "/".join(words[4:]))
         except _RefusedError as error:
