@@ -157,10 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._api("/".join(words[2:4]), words[4:])
             elif words[0] == "cdn":
                 self._contents(*_split(self.hub, words[1:]))
-            elif words[2:3] != ["resolve"]:
-                raise _RefusedError(HTTPStatus.NOT_FOUND)
-            else:
+            elif words[2:3] == ["resolve"]:
                 self._resolve("/".join(words[:2]), words[3], "/".join(words[4:]))
+            else:
+                self._answer(HTTPStatus.NOT_FOUND, b"", {})
         except _RefusedError as error:
             head = {"X-Error-Code": error.code} if error.code else {}
             self._answer(error.status, b"", {**head, "X-Error-Message": error.code})
