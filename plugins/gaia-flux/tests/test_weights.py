@@ -212,10 +212,43 @@ def _with_code(folder: Path) -> None:
     file.write_text(json.dumps(index))
 
 
-def _without_shard(folder: Path) -> None:
-    index = {"weight_map": {"w": "diffusion_pytorch_model-00001-of-00002.safetensors"}}
+def _shards(folder: Path, written: str) -> None:
     name = "diffusion_pytorch_model.safetensors.index.json"
-    (folder / "transformer" / name).write_text(json.dumps(index))
+    (folder / "transformer" / name).write_text(written)
+
+
+def _without_shard(folder: Path) -> None:
+    name = "diffusion_pytorch_model-00001-of-00002.safetensors"
+    _shards(folder, json.dumps({"weight_map": {"w": name}}))
+
+
+def _pickled_shard(folder: Path) -> None:
+    (folder / "transformer" / "evil.bin").write_bytes(pickle.dumps({"w": 1}))
+    _shards(folder, json.dumps({"weight_map": {"w": "evil.bin"}}))
+
+
+def _shard_elsewhere(folder: Path) -> None:
+    (folder / "evil.safetensors").write_bytes(pickle.dumps({"w": 1}))
+    _shards(folder, json.dumps({"weight_map": {"w": "../evil.safetensors"}}))
+
+
+def _nameless_shards(folder: Path) -> None:
+    _shards(folder, json.dumps({"weight_map": [1]}))
+
+
+def _damaged_shards(folder: Path) -> None:
+    _shards(folder, "{")
+
+
+def _with_adapter(folder: Path) -> None:
+    (folder / "text_encoder" / "adapter_config.json").write_text("{}")
+
+
+def _part_elsewhere(folder: Path) -> None:
+    file = folder / "model_index.json"
+    index = json.loads(file.read_text())
+    index["../other"] = ["diffusers", "AutoencoderKL"]
+    file.write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +262,12 @@ def _without_shard(folder: Path) -> None:
         pytest.param(_damaged_index, "no JSON", id="damaged-index"),
         pytest.param(_with_code, "no code that comes with a model", id="code"),
         pytest.param(_without_shard, "is missing", id="shard"),
+        pytest.param(_pickled_shard, "names 'evil.bin': only", id="pickled-shard"),
+        pytest.param(_shard_elsewhere, "only .safetensors", id="shard-elsewhere"),
+        pytest.param(_nameless_shards, "names no files", id="nameless-shards"),
+        pytest.param(_damaged_shards, "no JSON", id="damaged-shards"),
+        pytest.param(_with_adapter, "other weights", id="adapter"),
+        pytest.param(_part_elsewhere, "no folder of its own", id="part-elsewhere"),
     ],
 )
 def test_unsound_models_are_refused(
@@ -239,6 +278,37 @@ def test_unsound_models_are_refused(
 
     with pytest.raises(WeightsError, match=words):
         weights.check(Place(folder=model), FAMILY)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        pytest.param(_disguised, "pickle under another name", id="disguised"),
+        pytest.param(_pickled_shard, "names 'evil.bin': only", id="pickled-shard"),
+        pytest.param(_with_code, "no code that comes with a model", id="code"),
+        pytest.param(_with_adapter, "other weights", id="adapter"),
+    ],
+)
+def test_what_goes_with_one_file_is_looked_at(
+    model: Path, tmp_path: Path, spoil: Callable[[Path], None], words: str
+) -> None:
+    """Text encoders that lie beside a single file are as dangerous as the file."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(SOUND)
+    spoil(model)
+
+    with pytest.raises(WeightsError, match=words):
+        weights.check(Place(file=file, config=model), FAMILY)
+
+
+def test_the_rest_may_lack_what_the_file_has(model: Path, tmp_path: Path) -> None:
+    """The folder beside a single file need not have the networks of the file."""
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(SOUND)
+    _without_shard(model)  # as pulled: the index came, what it names did not
+    _without_part(model)
+
+    weights.check(Place(file=file, config=model), FAMILY)
 
 
 @pytest.mark.parametrize(

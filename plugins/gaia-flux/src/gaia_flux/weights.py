@@ -8,15 +8,15 @@ are programs in disguise.
 import functools
 import hashlib
 import json
-import math
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
+from gaia_flux import headers
 from gaia_flux.families import Family
 from gaia_flux.models import ModelSpec, Source
 
@@ -24,36 +24,14 @@ INDEX: Final = "model_index.json"
 SUFFIX: Final = ".safetensors"
 PINS: Final = "gaia-flux.json"
 """The file beside the hub's cache that says which commit of each model is loaded."""
-MAX_HEADER: Final = 100_000_000
-"""Longest header of a safetensors file, in bytes; longer ones are refused."""
 
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _LIBRARIES: Final = frozenset({"diffusers", "transformers"})
 _NEVER: Final = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 """Components that are not loaded; a checker may be of neither library."""
+_OUT: Final = frozenset("/\\:\0")
+_ADAPTER: Final = "adapter_config.json"
 _PIECE: Final = 1 << 20
-_SIZES: Final[Mapping[str, int]] = {
-    "F64": 64,
-    "I64": 64,
-    "U64": 64,
-    "F32": 32,
-    "I32": 32,
-    "U32": 32,
-    "C64": 64,
-    "F16": 16,
-    "BF16": 16,
-    "I16": 16,
-    "U16": 16,
-    "I8": 8,
-    "U8": 8,
-    "BOOL": 8,
-    "F8_E4M3": 8,
-    "F8_E5M2": 8,
-    "F8_E8M0": 8,
-    "F6_E2M3": 6,
-    "F6_E3M2": 6,
-    "F4": 4,
-}
 
 
 class WeightsError(Exception):
@@ -252,9 +230,36 @@ def _is_whole(part: Path) -> bool:
 
 def _shards(index: Path) -> frozenset[str]:
     try:
-        return frozenset(json.loads(index.read_text("utf-8"))["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError):
-        return frozenset()
+        return _read_shards(index)
+    except WeightsError:
+        return frozenset()  # it is there, and says when it is loaded what is wrong
+
+
+def _read_shards(index: Path) -> frozenset[str]:
+    """
+    Read which files hold the tensors of a network.
+
+    Libraries open what is named here as what its name says, a pickle as a pickle.
+
+    Raises:
+        WeightsError: If it is damaged, or names anything but safetensors beside it.
+    """
+    table = _read_index(index).get("weight_map")
+    if not isinstance(table, dict):
+        raise _damaged(index, "names no files")
+    for name in table.values():
+        if not isinstance(name, str) or not _is_beside(name, SUFFIX):
+            message = (
+                f"{index} names {str(name)[:80]!r}: only {SUFFIX} files beside it are "
+                "loaded. Take a version of the model that has those."
+            )
+            raise WeightsError(message)
+    return frozenset(table.values())
+
+
+def _is_beside(name: str, suffix: str = "") -> bool:
+    """Tell whether a name is one of the same folder, and no path out of it."""
+    return name.endswith(suffix) and name not in {"", ".", ".."} and not {*name} & _OUT
 
 
 def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
@@ -275,6 +280,8 @@ def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
                 "diffusers and transformers are loaded, no code that comes with a model"
             )
             raise WeightsError(message)
+        if not _is_beside(name):
+            raise _damaged(folder / INDEX, f"names no folder of its own: {name[:80]!r}")
         yield name, (str(value[0]), str(value[1]))
 
 
@@ -302,6 +309,7 @@ def check(place: Place, family: Family) -> None:
     """
     if place.file is not None:
         check_file(place.file)
+        _check_rest(place.config)
         return
     folder = place.folder
     if folder is None or not folder.is_dir():
@@ -314,21 +322,40 @@ def check(place: Place, family: Family) -> None:
         raise _damaged(folder, f"has no {INDEX}")
     for part in parts:
         _check_part(part)
+        _check_pickles(part)
 
 
-def _check_part(part: Path) -> None:
+def _check_rest(folder: Path | None) -> None:
+    """Look at what goes with a single file; what it lacks, the file has."""
+    if folder is None or not (folder / INDEX).is_file():
+        return
+    for name, _ in components(folder):
+        if (folder / name).is_dir():
+            _check_part(folder / name, is_whole=False)
+
+
+def _check_part(part: Path, *, is_whole: bool = True) -> None:
     if not part.is_dir():
         raise _damaged(part, "is missing")
+    if (part / _ADAPTER).exists():
+        message = (
+            f"{part / _ADAPTER} would have other weights loaded than lie here: remove "
+            "it, and name the adapter in the `loras` of a request"
+        )
+        raise WeightsError(message)
     for index in part.glob(f"*{SUFFIX}.index.json"):
-        for name in sorted(_shards(index)):
-            if not (part / name).is_file():
+        for name in sorted(_read_shards(index)):
+            if is_whole and not (part / name).is_file():
                 raise _damaged(part / name, "is missing")
-    files = sorted(part.glob(f"*{SUFFIX}"))
-    for file in files:
+    for file in sorted(part.glob(f"*{SUFFIX}")):
         check_file(file)
+
+
+def _check_pickles(part: Path) -> None:
+    """Refuse a network that has no weights but pickles."""
     pickles = [file.name for file in part.iterdir() if file.suffix in _PICKLES]
     has_network = (part / "config.json").is_file() or not (part / INDEX).is_file()
-    if pickles and not files and has_network:
+    if pickles and has_network and not any(part.glob(f"*{SUFFIX}")):
         message = (
             f"{part / min(pickles)} is a pickle, which can run any program: only "
             ".safetensors weights are loaded. Take a version of it that has those."
@@ -347,48 +374,9 @@ def check_file(file: Path) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _checked(file: Path, stamp: tuple[int, int]) -> None:
-    _, size = stamp
-    try:
-        with file.open("rb") as stream:
-            start = stream.read(8)
-            length = int.from_bytes(start, "little")
-            if start[:1] == b"\x80" or start[:4] == b"PK\x03\x04":
-                raise _damaged(file, "is a pickle under another name")
-            if len(start) < 8 or length > min(MAX_HEADER, size - 8):  # noqa: PLR2004 - its first 8 bytes
-                raise _damaged(file, "is cut off, or no safetensors file")
-            header = json.loads(stream.read(length), object_pairs_hook=_once)
-    except OSError as error:
-        raise _damaged(file, "cannot be read") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(file, "has a damaged header") from error
-    _check_header(file, header, size - 8 - length)
-
-
-def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a table of pairs; a name that comes twice hides one of two values."""
-    listed = list(pairs)
-    table = dict(listed)
-    if len(table) != len(listed):
-        message = "a name comes twice"
-        raise ValueError(message)
-    return table
-
-
-def _check_header(file: Path, header: object, room: int) -> None:
-    if not isinstance(header, dict):
-        raise _damaged(file, "has a damaged header")
-    for name, one in header.items():
-        if name == "__metadata__":
-            continue
-        try:
-            begin, end = one["data_offsets"]
-            wanted = _SIZES[one["dtype"]] * math.prod(one["shape"])
-            is_sound = 0 <= begin <= end <= room and (end - begin) * 8 == wanted
-        except (KeyError, TypeError, ValueError):
-            is_sound = False
-        if not is_sound:
-            raise _damaged(file, f"has a tensor that does not fit into it: {name[:80]}")
+def _checked(file: Path, _: tuple[int, int]) -> None:
+    if words := headers.fault_of(file):
+        raise _damaged(file, words)
 
 
 def _damaged(path: Path, words: str) -> WeightsError:

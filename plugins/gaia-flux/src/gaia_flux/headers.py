@@ -1,0 +1,73 @@
+"""
+Whether a file is a sound safetensors file, told by its header alone.
+
+The header says where in the file each tensor lies; all of it is reckoned up before
+any library reads one.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+MAX_HEADER: Final = 100_000_000
+"""Longest header, in bytes; longer ones are refused."""
+
+_PREFIX: Final = 8  # bytes that say how long the header is
+_PICKLE, _ARCHIVE = b"\x80", b"PK\x03\x04"
+_BITS: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
+    **dict.fromkeys(("F32", "I32", "U32"), 32),
+    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
+    **dict.fromkeys(("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2", "F8_E8M0"), 8),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    "F4": 4,
+}
+
+
+def fault_of(file: Path) -> str | None:
+    """Say what is wrong with a file, after its name; None: it is sound."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            start = stream.read(_PREFIX)
+            length = int.from_bytes(start, "little")
+            if start.startswith((_PICKLE, _ARCHIVE)):
+                return "is a pickle under another name"
+            if len(start) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
+                return "is cut off, or no safetensors file"
+            header = json.loads(stream.read(length), object_pairs_hook=_once)
+    except OSError:
+        return "cannot be read"
+    except (ValueError, RecursionError):
+        return "has a damaged header"
+    return _fault_in(header, size - _PREFIX - length)
+
+
+def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a table of pairs; a name that comes twice hides one of two values."""
+    listed = list(pairs)
+    table = dict(listed)
+    if len(table) != len(listed):
+        message = "a name comes twice"
+        raise ValueError(message)
+    return table
+
+
+def _fault_in(header: object, room: int) -> str | None:
+    if not isinstance(header, dict):
+        return "has a damaged header"
+    for name, one in header.items():
+        if name != "__metadata__" and not _fits(one, room):
+            return f"has a tensor that does not fit into it: {name[:80]}"
+    return None
+
+
+def _fits(tensor: Any, room: int) -> bool:
+    try:
+        begin, end = tensor["data_offsets"]
+        wanted = _BITS[tensor["dtype"]] * math.prod(tensor["shape"])
+        return bool(0 <= begin <= end <= room and (end - begin) * 8 == wanted)
+    except (KeyError, TypeError, ValueError):
+        return False
