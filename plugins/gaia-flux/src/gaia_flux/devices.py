@@ -11,7 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ import attrs
 
 _CARDS: Final = Path("/proc/driver/nvidia/gpus")
 _ASKED: Final = ("--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits")
+_BY_UUID: Final = ("GPU-", "MIG-")
 _PATIENCE: Final = 5.0
 _MEBIBYTE: Final = 2**20
 _CPU = 'or set device = "cpu" in [providers.flux], which is slow'
@@ -87,11 +88,7 @@ def nvidia(environ: Mapping[str, str]) -> tuple[Accelerator, ...]:
     lines = _told_by_driver()
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        order = [word.strip() for word in visible.split(",") if word.strip()]
-        by_index = {line[0]: line for line in lines}
-        # Cards may be named by their UUID, too: then as many as are named.
-        named = [by_index.get(word) for word in order if word != "-1"]
-        lines = [line or ("", "NVIDIA GPU", "") for line in named] if lines else []
+        lines = list(_visible(lines, visible)) if lines else []
     return tuple(
         Accelerator(
             device=f"cuda:{number}",
@@ -100,6 +97,21 @@ def nvidia(environ: Mapping[str, str]) -> tuple[Accelerator, ...]:
         )
         for number, (_, name, memory) in enumerate(lines)
     )
+
+
+def _visible(
+    lines: Iterable[tuple[str, str, str]], words: str
+) -> Iterator[tuple[str, str, str]]:
+    """Choose cards as CUDA does: up to the first word that names none."""
+    by_index = {line[0]: line for line in lines}
+    for word in words.split(","):
+        name = word.strip()
+        if name.startswith(_BY_UUID):
+            yield ("", "NVIDIA GPU", "")  # which of them it is, nobody said
+        elif name in by_index:
+            yield by_index[name]
+        else:
+            return
 
 
 def _told_by_driver() -> list[tuple[str, str, str]]:
