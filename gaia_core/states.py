@@ -1,8 +1,8 @@
 """Ask a model's card how the model is now; whatever it does, an answer comes out."""
 
+from gaia_core.calls import words_of
 from gaia_core.catalog import ModelInfo, ModelState
-from gaia_core.errors import GaiaError
-from gaia_core.observability import get_logger, mask
+from gaia_core.observability import get_logger
 
 _told: set[tuple[str, str, str]] = set()
 """Which failures are in the log already: a plan is made many times a second."""
@@ -24,7 +24,7 @@ def state_of(model: ModelInfo) -> ModelState | None:
     try:
         state = model.state()
     except (Exception, SystemExit) as error:  # noqa: BLE001  a plugin may raise anything
-        return _unknown(model, _words_of(error))
+        return _unknown(model, words_of(error))
     if not isinstance(state, ModelState):
         return _unknown(model, f"it gave {type(state).__name__}, not ModelState")
     return state
@@ -44,8 +44,3 @@ def _unknown(model: ModelInfo, words: str) -> ModelState:
             "gaia.model_state_failed", model=model.id, reason=words
         )
     return ModelState(word="unknown", unavailable=f"telling its state failed: {words}")
-
-
-def _words_of(error: BaseException) -> str:
-    """Name a foreign error by its type only: its words may hold a key."""
-    return mask(str(error)) if isinstance(error, GaiaError) else type(error).__name__

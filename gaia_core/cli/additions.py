@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from gaia_core.calls import words_of
 from gaia_core.errors import GaiaError
-from gaia_core.observability import mask
 
 if TYPE_CHECKING:
     from gaia_core.plugins import Plugins, Provider
@@ -93,7 +93,7 @@ def find_additions(plugins: "Plugins", taken: Collection[str]) -> Additions:
         try:
             commands = _commands_of(provider)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin does
-            problems[provider.plugin] = f"{HOOK} failed: {_words_of(error)}"
+            problems[provider.plugin] = f"{HOOK} failed: {words_of(error)}"
             continue
         for command in commands:
             name, plugin = str(command.name), provider.plugin
@@ -123,8 +123,3 @@ def _checked(commands: object) -> Iterator[click.Command]:
             raise GaiaError(message)
         command.get_short_help_str()
         yield command
-
-
-def _words_of(error: BaseException) -> str:
-    """Name a foreign error by its type only: its words may hold a key."""
-    return mask(str(error)) if isinstance(error, GaiaError) else type(error).__name__
