@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 
 import attrs
+import pytest
 
 GOOD_TOKEN = "hf_good"
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -121,6 +122,19 @@ def running() -> Iterator[Hub]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def told_of(monkeypatch: pytest.MonkeyPatch, repository: str) -> Iterator[Hub]:
+    """Run one with a repository of one commit, where huggingface_hub asks it."""
+    for name in ("HF_TOKEN", "HUGGING_FACE_KEY", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    with running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        hub.repositories[repository] = {FIRST: pipeline()}
+        yield hub
 
 
 class _RefusedError(Exception):

@@ -256,6 +256,26 @@ def test_unknown_classes_are_refused(copy: Path) -> None:
         load(wanted("flux1-schnell", copy))
 
 
+def test_code_that_comes_with_a_tokenizer_is_not_run(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody is asked whether to run it, either: a worker has nobody to ask."""
+    path = copy / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["tokenizer"] = ["transformers", "AutoTokenizer"]
+    path.write_text(json.dumps(index), encoding="utf-8")
+    folder = copy / "tokenizer"
+    (folder / "own.py").write_text("raise SystemExit('it ran')", encoding="utf-8")
+    config = {"auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    written = json.dumps(config | {"tokenizer_class": "Own"})
+    (folder / "tokenizer_config.json").write_text(written, encoding="utf-8")
+
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        load(wanted("flux1-schnell", copy))
+
+    assert "[y/N]" not in capsys.readouterr().out
+
+
 def test_parameters_are_counted_from_headers(tiny_models: Mapping[str, Path]) -> None:
     """The memory plan knows the size of a model before it is loaded."""
     one = wanted("flux1-schnell", tiny_models["flux1-schnell"])

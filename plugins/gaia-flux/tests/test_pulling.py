@@ -42,12 +42,7 @@ SINGLE = attrs.evolve(
 @pytest.fixture(name="remote")
 def _remote(monkeypatch: pytest.MonkeyPatch) -> Iterator[hub.Hub]:
     """Run a hub with one repository of one commit."""
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_CACHE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    with hub.running() as remote:
-        monkeypatch.setenv("HF_ENDPOINT", remote.address)
-        remote.repositories[REPOSITORY] = {hub.FIRST: hub.pipeline()}
+    with hub.told_of(monkeypatch, REPOSITORY) as remote:
         yield remote
 
 

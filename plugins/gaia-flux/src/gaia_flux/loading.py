@@ -26,7 +26,6 @@ Shelf = Callable[[str], Any]
 """Gives a component that is in memory by its key; None where there is none."""
 
 _INDEX: Final = "model_index.json"
-_NEVER: Final = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 _SCHEDULER: Final = "scheduler"
 _UPSCALER: Final = "upscaler"
 _NETWORKS: Final = "esrgan"
@@ -141,7 +140,7 @@ def keys_of(wanted: Wanted) -> Mapping[str, str]:
         if wanted.family.name == _NETWORKS:
             return {_UPSCALER: wanted.key(_UPSCALER, _identity(_network_file(wanted)))}
         folder = _folder_of(wanted)
-        names = [name for name, _ in _parts(_index(folder)) if name != _SCHEDULER]
+        names = [name for name, _ in _parts(folder) if name != _SCHEDULER]
         return {
             name: wanted.key(name, _identity_of(wanted, folder, name)) for name in names
         }
@@ -221,7 +220,7 @@ def _components(
     wanted: Wanted, folder: Path, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, (library, kind_name) in _parts(_index(folder)):
+    for name, (library, kind_name) in _parts(folder):
         if name in kept:
             found[name] = kept[name]
         elif name != _SCHEDULER:
@@ -235,15 +234,12 @@ def _index(folder: Path) -> Mapping[str, Any]:
     return index
 
 
-def _parts(index: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, str]]]:
-    for name, value in index.items():
-        is_part = isinstance(value, list) and not name.startswith("_")
-        if is_part and name not in _NEVER and value[0] is not None:
-            library, kind = value
-            if library not in _LIBRARIES or not hasattr(_LIBRARIES[library], kind):
-                message = f"{name} wants {library}.{kind}, which is not to be had here"
-                raise WeightsError(message)
-            yield name, (library, kind)
+def _parts(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
+    for name, (library, kind) in weights.components(folder):
+        if not hasattr(_LIBRARIES[library], kind):
+            message = f"{name} wants {library}.{kind}, which is not to be had here"
+            raise WeightsError(message)
+        yield name, (library, kind)
 
 
 def _options(index: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -277,7 +273,9 @@ def _identity(part: Path) -> str:
 
 def _component(wanted: Wanted, name: str, part: Path, kind: Any) -> Any:
     if not _has_weights(kind):
-        return kind.from_pretrained(part, local_files_only=True)
+        # Unsaid, it would ask on standard input whether to run a model's own code.
+        safely = {"local_files_only": True, "trust_remote_code": False}
+        return kind.from_pretrained(part, **safely)
     options: dict[str, Any] = {"dtype": wanted.dtype, "local_files_only": True}
     if name == wanted.family.backbone:
         config = tuning.quantisation_config(wanted.quantisation, wanted.family)
@@ -314,7 +312,7 @@ def _finished(wanted: Wanted, name: str, module: Any) -> Any:
 def _checkpoint(
     wanted: Wanted, folder: Path, kept: Mapping[str, Any]
 ) -> dict[str, Any]:
-    names = [name for name, _ in _parts(_index(folder)) if name != _SCHEDULER]
+    names = [name for name, _ in _parts(folder) if name != _SCHEDULER]
     if len(kept) == len(names):
         return dict(kept)
     if wanted.quantisation == "int8":

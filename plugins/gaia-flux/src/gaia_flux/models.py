@@ -5,7 +5,6 @@ Only what is listed here is ever loaded, each as one commit of one repository, o
 folder or one file.
 """
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import attrs
 from gaia_core import ModelInfo, ModelState, Price, Quality, Speed
 from gaia_core.requests import MAX_NUM_IMAGES
 from gaia_flux.families import FAMILIES
+from gaia_flux.options import nearest
 
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
@@ -207,10 +207,10 @@ def specs_of(own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, ModelSpec]:
 def _own(name: str, table: Mapping[str, Any]) -> ModelSpec:
     for key in table:
         if key not in _KEYS:
-            raise _wrong(name, str(key), f"is unknown: {_nearest(str(key), _KEYS)}")
+            raise _wrong(name, str(key), f"is unknown: {nearest(str(key), _KEYS)}")
     family = table.get("family")
     if family not in FAMILIES:
-        words = f"is {family!r}: {_nearest(str(family), FAMILIES)}"
+        words = f"is {family!r}: {nearest(str(family), FAMILIES)}"
         raise _wrong(name, "family", words)
     fields = {
         key: value
@@ -258,7 +258,7 @@ def _check_words(name: str, table: Mapping[str, Any]) -> None:
         words = [word.value for word in kind]
         if key in table and table[key] not in words:
             raise _wrong(
-                name, key, f"is {table[key]!r}: {_nearest(str(table[key]), words)}"
+                name, key, f"is {table[key]!r}: {nearest(str(table[key]), words)}"
             )
     steps = table.get("default_steps", 1)
     if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 500:  # noqa: PLR2004 - as requests
@@ -280,12 +280,6 @@ def _check_aliases(specs: Iterable[ModelSpec]) -> None:
 
 def _wrong(name: str, key: str, words: str) -> ValueError:
     return ValueError(f"[providers.flux.models.{name}] {key} {words}")
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    near = difflib.get_close_matches(word, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"choose {', '.join(names)}"
 
 
 # -- cards --------------------------------------------------------------------------

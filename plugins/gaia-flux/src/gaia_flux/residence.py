@@ -70,10 +70,9 @@ class Resident:
     @property
     def encoders(self) -> str:
         """Equal for models whose prompts are encoded by the same weights."""
-        names = sorted(name for name in self.keys if name.startswith("t"))
         return "+".join(
-            self.keys[name]
-            for name in names
+            key
+            for name, key in sorted(self.keys.items())
             if name.startswith(("text_encoder", "tokenizer"))
         )
 
