@@ -194,9 +194,12 @@ class ConnectionTests(WorldTests):
             results = await asyncio.gather(*map(bench.ask, requests))
             after = Load.now()
 
-        assert [_made(one) for one in results] == [
-            shop.made_for(one.prompt) for one in requests
+        mixed_up = [
+            request.prompt
+            for request, result in zip(requests, results, strict=True)
+            if _made(result) != shop.made_for(request.prompt)
         ]
+        assert mixed_up == []
         assert len(shop.charges) == shop.requests == _MANY
         assert shop.most_at_once > 1, "It asks for one thing after another."
         # Both ends are in this process.

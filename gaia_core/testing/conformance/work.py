@@ -87,7 +87,9 @@ class WorkTests(Conformance):
             first = await bench.ask(request)
             second = await bench.ask(request)
 
-        assert first.images[0].data == second.images[0].data
+        # Where pytest knows ``CI`` it compares what differs line by line, for minutes.
+        is_same = first.images[0].data == second.images[0].data
+        assert is_same, "The same seed gives different pictures."
         assert first.images[0].seed in {7, None}
 
     @pytest.mark.asyncio
