@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_notes_of_what_was_pulled_are_kept(home: Path) -> None:
     }
     assert kept["two"].config_commit == COMMIT
     assert weights.pins(home) == {}
+
+
+def test_pulls_in_the_same_instant_keep_their_notes(home: Path) -> None:
+    """Nobody writes over what another noted meanwhile."""
+    names = [f"model-{number}" for number in range(24)]
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda name: weights.pin(home, name, "a/b", COMMIT), names))
+
+    assert set(names) <= set(weights.pins(home))
+    assert list(home.glob("*.new")) == []
 
 
 @pytest.mark.parametrize(

@@ -100,14 +100,22 @@ def pin(
     commit: str,
     config_commit: str | None = None,
 ) -> None:
-    """Note which commit of a model is loaded from now on."""
+    """
+    Note which commit of a model is loaded from now on.
+
+    Others may pull at the same time: each reads what the one before wrote.
+    """
+    from filelock import FileLock  # noqa: PLC0415 - only where something is pulled
+
     file = hub_cache(home) / PINS
-    known = {**pins(home)}
-    known[model_id] = Pin(
-        repository=repository, commit=commit, config_commit=config_commit
-    )
-    record = {"models": {name: attrs.asdict(one) for name, one in known.items()}}
     file.parent.mkdir(parents=True, exist_ok=True)
+    pulled = Pin(repository=repository, commit=commit, config_commit=config_commit)
+    with FileLock(file.with_suffix(".lock")):
+        _write_pins(file, {**_read_pins(file), model_id: pulled})
+
+
+def _write_pins(file: Path, known: Mapping[str, Pin]) -> None:
+    record = {"models": {name: attrs.asdict(one) for name, one in known.items()}}
     with tempfile.NamedTemporaryFile(
         "w", dir=file.parent, prefix=PINS, suffix=".new", delete=False, encoding="utf-8"
     ) as stream:
@@ -127,9 +135,11 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=8)
-def _pins(file: Path, stamp: tuple[int, int]) -> Mapping[str, Pin]:
-    if stamp == (0, 0):
-        return {}
+def _pins(file: Path, _: tuple[int, int]) -> Mapping[str, Pin]:
+    return _read_pins(file)
+
+
+def _read_pins(file: Path) -> Mapping[str, Pin]:
     try:
         record = json.loads(file.read_text("utf-8"))["models"]
         return {name: Pin(**one) for name, one in record.items()}
