@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -27,12 +26,12 @@ from fastapi import FastAPI
 
 from gaia_core.engine import Gaia
 from gaia_core.errors import SettingsError
-from gaia_core.ledger.access import KeyState
 from gaia_core.observability import get_logger
 from gaia_core.server.app import create_app
 from gaia_core.server.connections import MOST_HEADER_BYTES, BoundedProtocol
-from gaia_core.server.guards import is_private, is_this_machine
+from gaia_core.server.guards import is_private
 from gaia_core.server.site import Site
+from gaia_core.server.starting import check_access, check_keys
 from gaia_core.server.traffic import Traffic
 from gaia_core.settings import ServerSettings, Settings
 
@@ -87,7 +86,7 @@ def serve(settings: Settings, tell: Tell) -> None:
     Raises:
         SettingsError: If it must not, or cannot, listen where it should.
     """
-    check_address(settings.server)
+    check_access(settings.server)
     config, ending = _config(settings.server), _Ending()
     with (
         _listening(settings.server) as listener,
@@ -97,44 +96,6 @@ def serve(settings: Settings, tell: Tell) -> None:
     ):
         _allow_connections()
         runner.run(_serve(settings, config, listener, ending, tell))
-
-
-def check_address(settings: ServerSettings) -> None:
-    """
-    Refuse to let everybody in who can reach this machine.
-
-    Raises:
-        SettingsError: If the settings would.
-    """
-    if settings.require_auth is False and not is_this_machine(settings.host):
-        where = settings.host or "this machine"
-        message = (
-            f"[server] require_auth = false lets anybody who reaches {where} spend "
-            'your money: leave it out, or listen on host = "127.0.0.1" only.'
-        )
-        raise SettingsError(message)
-
-
-async def check_keys(site: Site) -> None:
-    """
-    Refuse to listen for others where nobody could come in, or anybody.
-
-    Raises:
-        SettingsError: If no key is valid.
-    """
-    settings = site.settings
-    if is_this_machine(settings.host) or settings.token is not None:
-        return
-    now = datetime.now(UTC)
-    keys = await site.access.listed()
-    if any(key.state(now) is KeyState.LIVE for key in keys):
-        return
-    message = (
-        f"Other machines can reach {settings.host or 'every address'}, and there is "
-        "no key to let them in with: make one with `gaia keys create NAME`, or "
-        "listen on 127.0.0.1."
-    )
-    raise SettingsError(message)
 
 
 # -- from beginning to end --------------------------------------------------------

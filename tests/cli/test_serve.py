@@ -116,6 +116,34 @@ def test_everybody_is_not_let_in_by_a_setting(gaia: Gaia, install: Install) -> N
     assert "require_auth" in result.stderr
 
 
+def test_a_token_that_can_be_guessed_opens_nothing(
+    gaia: Gaia, install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where other machines may try it out a token is long, and it is never told."""
+    install()
+    monkeypatch.setenv("GAIA_SERVER__TOKEN", "fifteen-letters")
+
+    result = gaia("serve", "--host", EVERYWHERE, "--port", 0)
+
+    assert result.exit_code == 2
+    assert "at least 16 characters" in result.stderr
+    assert "fifteen-letters" not in result.stderr
+
+
+def test_a_folder_of_pictures_that_is_none_is_named(
+    gaia: Gaia, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mistypes a root learns so at once, not from answers with 404."""
+    install()
+    monkeypatch.setenv("GAIA_SERVER__IMAGE_ROOTS", str(tmp_path / "pics"))
+
+    result = gaia("serve", "--port", 0, "--json")
+
+    assert result.exit_code == 2
+    document = json.loads(result.stdout)
+    assert f"{tmp_path / 'pics'}, which is no folder" in document["error"]
+
+
 def test_what_is_not_installed_is_named(tmp_path: Path) -> None:
     """Without the extra it says what to install."""
     code = (
