@@ -12,7 +12,7 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from gaia_core import Secret
-from gaia_flux import pulling, weights
+from gaia_flux import pins, pulling, weights
 from gaia_flux.hubs import PullError, explained
 from gaia_flux.models import ModelSpec, Source
 from gaia_flux.pulling import needed
@@ -79,7 +79,7 @@ def test_pulled_model_is_found(pull: Pull, home: Path) -> None:
 
     assert place == weights.locate(SPEC, home=home)
     assert place.revision == hub.FIRST
-    assert weights.pins(home)[SPEC.id].commit == hub.FIRST
+    assert pins.known(home)[SPEC.id].commit == hub.FIRST
 
 
 def test_only_what_is_needed_is_fetched(pull: Pull, remote: hub.Hub) -> None:
@@ -196,7 +196,7 @@ def test_broken_pull_goes_on(pull: Pull, remote: hub.Hub, home: Path) -> None:
     with pytest.raises(PullError, match=r"answered 503 .* pull again later"):
         pull()
     assert weights.locate(SPEC, home=home) is None
-    assert not (home / weights.PINS).exists()
+    assert not (home / pins.PINS).exists()
     remote.failures.clear()
     remote.asked.clear()
 
@@ -450,7 +450,7 @@ def test_rest_must_be_a_pipeline(pull: Pull, remote: hub.Hub, home: Path) -> Non
     with pytest.raises(PullError, match=r"has no model_index\.json: set another"):
         pull(attrs.evolve(SINGLE, config=config))
 
-    assert not (home / weights.PINS).exists()
+    assert not (home / pins.PINS).exists()
 
 
 def test_full_disk_is_said_first(pull: Pull, remote: hub.Hub) -> None:

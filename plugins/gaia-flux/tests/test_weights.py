@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from gaia_flux import weights
+from gaia_flux import pins, weights
 from gaia_flux.families import FAMILIES
 from gaia_flux.models import ModelSpec, Source
 from gaia_flux.weights import Place, WeightsError
 
 COMMIT, OTHER = "a" * 40, "b" * 40
 FAMILY = FAMILIES["flux1-schnell"]
+NETWORK = "transformer/diffusion_pytorch_model.safetensors"
 
 
 def spec_of(**source: Any) -> ModelSpec:
@@ -47,7 +48,7 @@ def _model(tmp_path: Path, tiny_models: Mapping[str, Path]) -> Path:
 def _home(tmp_path: Path, tiny_models: Mapping[str, Path]) -> Path:
     """Give a hub's cache with one model in it."""
     home = tmp_path / "hub"
-    folder = weights.snapshot("someone/model", COMMIT, home)
+    folder = pins.snapshot("someone/model", COMMIT, home)
     shutil.copytree(tiny_models["flux1-schnell"], folder)
     return home
 
@@ -78,9 +79,9 @@ def test_a_model_is_absent_until_it_was_pulled(home: Path) -> None:
     spec = spec_of(repository="someone/model")
     before = weights.locate(spec, home=home)
 
-    weights.pin(home, "mine", "someone/model", COMMIT)
+    pins.note(home, "mine", "someone/model", COMMIT)
     after = weights.locate(spec, home=home)
-    weights.pin(home, "mine", "stranger/model", COMMIT)
+    pins.note(home, "mine", "stranger/model", COMMIT)
     elsewhere = weights.locate(spec, home=home)
 
     assert before is elsewhere is None
@@ -90,17 +91,21 @@ def test_a_model_is_absent_until_it_was_pulled(home: Path) -> None:
 
 def test_notes_of_what_was_pulled_are_kept(home: Path) -> None:
     """Each model has its own; a damaged file is as good as none."""
-    weights.pin(home, "one", "a/one", COMMIT)
-    weights.pin(home, "two", "a/two", OTHER, config_commit=COMMIT)
-    kept = weights.pins(home)
-    (home / weights.PINS).write_text('{"models": {"one": 7}}')
+    pins.note(home, "one", "a/one", COMMIT)
+    pins.note(home, "two", "a/two", OTHER, config_commit=COMMIT)
+    kept = pins.known(home)
+    mode = (home / pins.PINS).stat().st_mode & 0o777
+    (home / pins.PINS).write_text(
+        '{"models": {"one": {"repository": "a", "commit": 7}}}'
+    )
 
     assert {name: pin.commit for name, pin in kept.items()} == {
         "one": COMMIT,
         "two": OTHER,
     }
     assert kept["two"].config_commit == COMMIT
-    assert weights.pins(home) == {}
+    assert oct(mode) == "0o644"  # another user's server reads them
+    assert pins.known(home) == {}
 
 
 def test_pulls_in_the_same_instant_keep_their_notes(home: Path) -> None:
@@ -108,9 +113,9 @@ def test_pulls_in_the_same_instant_keep_their_notes(home: Path) -> None:
     names = [f"model-{number}" for number in range(24)]
 
     with ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(lambda name: weights.pin(home, name, "a/b", COMMIT), names))
+        list(pool.map(lambda name: pins.note(home, name, "a/b", COMMIT), names))
 
-    assert set(names) <= set(weights.pins(home))
+    assert set(names) <= set(pins.known(home))
     assert list(home.glob("*.new")) == []
 
 
@@ -125,13 +130,26 @@ def test_pulls_in_the_same_instant_keep_their_notes(home: Path) -> None:
 )
 def test_what_is_not_whole_is_absent(home: Path, missing: str) -> None:
     """A pull that was broken off is found out by what the index names."""
-    folder = weights.snapshot("someone/model", COMMIT, home)
+    folder = pins.snapshot("someone/model", COMMIT, home)
     victim = folder / missing
     shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
 
     spec = spec_of(repository="someone/model", revision=COMMIT)
 
     assert weights.locate(spec, home=home) is None
+
+
+def test_what_comes_later_is_found(home: Path, tiny_models: Mapping[str, Path]) -> None:
+    """Files that another program fetched count once they are there."""
+    folder = pins.snapshot("someone/model", COMMIT, home)
+    (folder / NETWORK).unlink()
+    spec = spec_of(repository="someone/model", revision=COMMIT)
+    before = weights.locate(spec, home=home)
+
+    shutil.copy(tiny_models["flux1-schnell"] / NETWORK, folder / NETWORK)
+
+    assert before is None
+    assert weights.locate(spec, home=home) is not None
 
 
 def test_one_file_of_a_repository_needs_its_rest(home: Path) -> None:
@@ -143,19 +161,19 @@ def test_one_file_of_a_repository_needs_its_rest(home: Path) -> None:
         source=Source(repository="someone/file", file="it.safetensors"),
         config=Source(repository="someone/model"),
     )
-    folder = weights.snapshot("someone/file", OTHER, home)
+    folder = pins.snapshot("someone/file", OTHER, home)
     folder.mkdir(parents=True)
     (folder / "it.safetensors").write_bytes(SOUND)
 
-    weights.pin(home, "mine", "someone/file", OTHER)
+    pins.note(home, "mine", "someone/file", OTHER)
     without = weights.locate(spec, home=home)
-    weights.pin(home, "mine", "someone/file", OTHER, config_commit=COMMIT)
+    pins.note(home, "mine", "someone/file", OTHER, config_commit=COMMIT)
     found = weights.locate(spec, home=home)
 
     assert without is None
     assert found == Place(
         file=folder / "it.safetensors",
-        config=weights.snapshot("someone/model", COMMIT, home),
+        config=pins.snapshot("someone/model", COMMIT, home),
         revision=OTHER,
     )
 
@@ -177,7 +195,7 @@ def test_the_cache_is_where_the_hub_has_it(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
 
-    assert weights.hub_cache() == Path(folder)
+    assert pins.hub_cache() == Path(folder)
 
 
 # -- whether ------------------------------------------------------------------------

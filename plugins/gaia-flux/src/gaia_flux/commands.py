@@ -12,7 +12,7 @@ import click
 from gaia_core import Secret
 from gaia_core.cli.tables import clean, print_table
 from gaia_core.cli.writing import print_json, print_line, say
-from gaia_flux import weights
+from gaia_flux import pins, weights
 from gaia_flux.models import ModelSpec
 
 
@@ -126,14 +126,14 @@ def _list(specs: Mapping[str, ModelSpec], home: Path | None) -> click.Command:
             print_json({"models": shapes})
             return
         print_table(("Model", "State", "Commit", "Licence", "From"), _rows(shapes))
-        say(clean(f"Models lie in {weights.hub_cache(home)}."))
+        say(clean(f"Models lie in {pins.hub_cache(home)}."))
 
     return list_
 
 
 def _shape(spec: ModelSpec, home: Path | None) -> dict[str, Any]:
     place = weights.locate(spec, home=home)
-    pin = weights.pins(home).get(spec.id)
+    pin = pins.known(home).get(spec.id)
     source = spec.source
     return {
         "id": spec.id,
@@ -150,9 +150,7 @@ def _shape(spec: ModelSpec, home: Path | None) -> dict[str, Any]:
     }
 
 
-def _state(
-    place: weights.Place | None, pin: weights.Pin | None, path: Path | None
-) -> str:
+def _state(place: weights.Place | None, pin: pins.Pin | None, path: Path | None) -> str:
     if place is not None:
         return "on disk"
     return "absent" if pin is None or path is not None else "incomplete"

@@ -71,3 +71,12 @@ def _fits(tensor: Any, room: int) -> bool:
         return bool(0 <= begin <= end <= room and (end - begin) * 8 == wanted)
     except (KeyError, TypeError, ValueError):
         return False
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Tell one state of a file from another; zeros: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size

@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import attrs
 
 from gaia_core import GaiaError, Secret
-from gaia_flux import weights
+from gaia_flux import pins
 from gaia_flux.models import ModelSpec
 from gaia_flux.weights import WeightsError
 
@@ -63,7 +63,7 @@ class Part:
 
     def missing(self, home: Path | None) -> dict[str, RemoteFile]:
         """Give what is not in the hub's cache, of this or another commit."""
-        folder = weights.snapshot(self.repository, self.commit, home)
+        folder = pins.snapshot(self.repository, self.commit, home)
         blobs = folder.parent.parent / "blobs"
         return {
             name: file
@@ -171,7 +171,7 @@ class Hub:
                 part.repository,
                 name,
                 revision=part.commit,
-                cache_dir=weights.hub_cache(self.home),
+                cache_dir=pins.hub_cache(self.home),
                 tqdm_class=_bar_of(counted),
                 **self._how,
             )

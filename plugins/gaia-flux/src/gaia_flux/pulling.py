@@ -5,7 +5,6 @@ What a pipeline needs is fetched at one commit into the hub's own cache, and tha
 is loaded from then on.
 """
 
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
@@ -14,7 +13,7 @@ from typing import Final
 import attrs
 
 from gaia_core import Secret
-from gaia_flux import weights
+from gaia_flux import pins, weights
 from gaia_flux.families import FAMILIES
 from gaia_flux.hubs import (
     COMMIT,
@@ -27,7 +26,8 @@ from gaia_flux.hubs import (
     explained,
 )
 from gaia_flux.models import ModelSpec, Source
-from gaia_flux.weights import INDEX, SUFFIX, Pin, Place, WeightsError
+from gaia_flux.pins import Pin
+from gaia_flux.weights import INDEX, SUFFIX, Place
 
 MARGIN: Final = 1 << 28
 """Bytes that stay free on the disk: others write to it meanwhile."""
@@ -85,7 +85,8 @@ def pull(  # noqa: PLR0913  each is a choice of the person who pulls
     for part in parts:
         with explained(spec, part.repository):
             hub.fetch(part, fetched)
-    return _settle(spec, pin, home)
+    with explained(spec, pin.repository):
+        return _settle(spec, pin, home)
 
 
 # -- which commit -------------------------------------------------------------------
@@ -109,7 +110,7 @@ def _wanted_pin(
     if source.path is not None and (is_alone or source.path.is_dir()):
         message = f"{spec.id} lies in {source.path}: there is nothing to pull"
         raise PullError(message)
-    known = None if is_upgrade else weights.pins(hub.home).get(spec.id)
+    known = None if is_upgrade else pins.known(hub.home).get(spec.id)
     if known is not None and known.repository != (source.repository or ""):
         known = None
     commit = revision or (known.commit if known else None)
@@ -124,7 +125,7 @@ def _wanted_pin(
 
 
 def _is_here(source: Source, commit: str, home: Path | None) -> bool:
-    folder = weights.snapshot(source.repository or "-/-", commit, home)
+    folder = pins.snapshot(source.repository or "-/-", commit, home)
     return (folder / INDEX).is_file()
 
 
@@ -191,7 +192,7 @@ def _folders(
     if INDEX not in files:
         return [""]
     hub.fetch(_part(repository, commit, files, [INDEX]))
-    folder = weights.snapshot(repository, commit, hub.home)
+    folder = pins.snapshot(repository, commit, hub.home)
     return [name for name, _ in weights.components(folder)]
 
 
@@ -264,7 +265,7 @@ def _check_formats(
 
 def _check_disk(spec: ModelSpec, parts: Iterable[Part], home: Path | None) -> None:
     lacking = _lacking(parts, home)
-    cache = weights.hub_cache(home)
+    cache = pins.hub_cache(home)
     there = next(one for one in (cache, *cache.absolute().parents) if one.exists())
     free = shutil.disk_usage(there).free
     if lacking and lacking + MARGIN > free:
@@ -307,10 +308,7 @@ def size(count: int) -> str:
 def _settle(spec: ModelSpec, pin: Pin, home: Path | None) -> Place:
     """Look at what came, and load it from now on."""
     is_own = spec.source.repository is None
-    folder = weights.snapshot(pin.repository or "-/-", pin.commit, home)
-    if not is_own:
-        # What was known of the folder before is no longer true of it.
-        os.utime(folder)
+    folder = pins.snapshot(pin.repository or "-/-", pin.commit, home)
     place = Place(
         folder=folder if spec.source.file is None else None,
         file=spec.source.path if is_own else None,
@@ -331,9 +329,6 @@ def _settle(spec: ModelSpec, pin: Pin, home: Path | None) -> Place:
     ):
         message = f"{spec.config.repository} has no {INDEX}: set another `config`"
         raise PullError(message)
-    try:
-        weights.check(place, FAMILIES[spec.family])
-    except WeightsError as error:
-        raise PullError(str(error)) from error
-    weights.pin(home, spec.id, pin.repository, pin.commit, pin.config_commit)
+    weights.check(place, FAMILIES[spec.family])
+    pins.note(home, spec.id, pin.repository, pin.commit, pin.config_commit)
     return weights.locate(spec, home=home) or place

@@ -8,22 +8,19 @@ are programs in disguise.
 import functools
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import attrs
 
-from gaia_flux import headers
+from gaia_flux import headers, pins
 from gaia_flux.families import Family
+from gaia_flux.headers import stamp
 from gaia_flux.models import ModelSpec, Source
 
 INDEX: Final = "model_index.json"
 SUFFIX: Final = ".safetensors"
-PINS: Final = "gaia-flux.json"
-"""The file beside the hub's cache that says which commit of each model is loaded."""
 
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 _LIBRARIES: Final = frozenset({"diffusers", "transformers"})
@@ -36,6 +33,10 @@ _PIECE: Final = 1 << 20
 
 class WeightsError(Exception):
     """A model's files are missing, damaged, or of a kind that is not loaded."""
+
+
+class _IncompleteError(Exception):
+    """Files are missing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,104 +57,6 @@ class Place:
     revision: str | None = None
 
 
-@attrs.frozen(kw_only=True)
-class Pin:
-    """
-    The commits that were pulled for a model.
-
-    Attributes:
-        repository: Where from.
-        commit: Which.
-        config_commit: The same of the repository that a single file's rest is from.
-    """
-
-    repository: str
-    commit: str
-    config_commit: str | None = None
-
-
-# -- the hub's cache ----------------------------------------------------------------
-
-
-def hub_cache(home: Path | None = None) -> Path:
-    """Give the folder that pulled models lie in, as huggingface_hub finds it."""
-    if home is not None:
-        return home
-    if named := os.environ.get("HF_HUB_CACHE"):
-        return Path(named).expanduser()
-    if named := os.environ.get("HF_HOME"):
-        return Path(named).expanduser() / "hub"
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser() / "huggingface" / "hub"
-
-
-def pins(home: Path | None = None) -> Mapping[str, Pin]:
-    """Read which commit of each model was pulled, by the model's identifier."""
-    file = hub_cache(home) / PINS
-    return _pins(file, _stamp(file))
-
-
-def pin(
-    home: Path | None,
-    model_id: str,
-    repository: str,
-    commit: str,
-    config_commit: str | None = None,
-) -> None:
-    """
-    Note which commit of a model is loaded from now on.
-
-    Others may pull at the same time: each reads what the one before wrote.
-    """
-    from filelock import FileLock  # noqa: PLC0415 - only where something is pulled
-
-    file = hub_cache(home) / PINS
-    file.parent.mkdir(parents=True, exist_ok=True)
-    pulled = Pin(repository=repository, commit=commit, config_commit=config_commit)
-    with FileLock(file.with_suffix(".lock")):
-        _write_pins(file, {**_read_pins(file), model_id: pulled})
-
-
-def _write_pins(file: Path, known: Mapping[str, Pin]) -> None:
-    record = {"models": {name: attrs.asdict(one) for name, one in known.items()}}
-    with tempfile.NamedTemporaryFile(
-        "w", dir=file.parent, prefix=PINS, suffix=".new", delete=False, encoding="utf-8"
-    ) as stream:
-        json.dump(record, stream, indent=2, sort_keys=True)
-        stream.flush()
-        os.fsync(stream.fileno())
-    Path(stream.name).replace(file)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Tell one state of a file from another; zeros: it is not there."""
-    try:
-        found = path.stat()
-    except OSError:
-        return 0, 0
-    return found.st_mtime_ns, found.st_size
-
-
-@functools.lru_cache(maxsize=8)
-def _pins(file: Path, _: tuple[int, int]) -> Mapping[str, Pin]:
-    return _read_pins(file)
-
-
-def _read_pins(file: Path) -> Mapping[str, Pin]:
-    try:
-        record = json.loads(file.read_text("utf-8"))["models"]
-        return {name: Pin(**one) for name, one in record.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        # Pulling again writes it anew.
-        return {}
-
-
-def snapshot(repository: str, commit: str, home: Path | None = None) -> Path:
-    """Give the folder of one commit in the hub's cache, whether it is there or not."""
-    name = "--".join(("models", *repository.split("/")))
-    return hub_cache(home) / name / "snapshots" / commit
-
-
 # -- where a model is ---------------------------------------------------------------
 
 
@@ -166,13 +69,13 @@ def locate(spec: ModelSpec, *, home: Path | None = None) -> Place | None:
     """
     if spec.source.path is not None:
         return _on_disk(spec, spec.source.path, home)
-    known = pins(home).get(spec.id)
+    known = pins.known(home).get(spec.id)
     repository = spec.source.repository or ""
     is_same = known is not None and known.repository == repository
     commit = spec.source.revision or (known.commit if known and is_same else None)
     if commit is None:
         return None
-    folder = snapshot(repository, commit, home)
+    folder = pins.snapshot(repository, commit, home)
     if spec.source.file is None:
         return Place(folder=folder, revision=commit) if is_complete(folder) else None
     file = folder / spec.source.file
@@ -187,7 +90,7 @@ def _on_disk(spec: ModelSpec, path: Path, home: Path | None) -> Place | None:
         return Place(folder=path)
     if not path.is_file():
         return None
-    known = pins(home).get(spec.id)
+    known = pins.known(home).get(spec.id)
     config = _config(spec.config, known.config_commit if known else None, home)
     if spec.config is not None and config is None:
         return None
@@ -204,17 +107,27 @@ def _config(
     commit = source.revision or commit
     if source.repository is None or commit is None:
         return None
-    folder = snapshot(source.repository, commit, home)
+    folder = pins.snapshot(source.repository, commit, home)
     return folder if (folder / INDEX).is_file() else None
 
 
 def is_complete(folder: Path) -> bool:
     """Tell whether all that a pipeline's index names is in its folder."""
-    return _is_complete(folder, _stamp(folder), _stamp(folder / INDEX))
+    try:
+        _check_complete(folder, stamp(folder), stamp(folder / INDEX))
+    except _IncompleteError:
+        return False
+    return True
 
 
 @functools.lru_cache(maxsize=256)
-def _is_complete(folder: Path, _: object, __: object) -> bool:
+def _check_complete(folder: Path, _: object, __: object) -> None:
+    """Refuse what is not complete; that may change at any time, so it is not kept."""
+    if not _has_all(folder):
+        raise _IncompleteError
+
+
+def _has_all(folder: Path) -> bool:
     if not (folder / INDEX).is_file():
         return any(folder.glob(f"*{SUFFIX}"))
     try:
@@ -380,7 +293,7 @@ def check_file(file: Path) -> None:
     Raises:
         WeightsError: The sentence names the file, and says what to do.
     """
-    _checked(file, _stamp(file))
+    _checked(file, stamp(file))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -415,7 +328,7 @@ def _content(file: Path) -> str:
     target = file.resolve()
     if file.is_symlink() and target.parent.name == "blobs":
         return target.name
-    return _digest(target, _stamp(target))
+    return _digest(target, stamp(target))
 
 
 @functools.lru_cache(maxsize=1024)
