@@ -79,6 +79,11 @@ class Family:
     fields: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     @property
+    def has_whole_files(self) -> bool:
+        """Whether a single file holds all networks of a model, not the backbone's."""
+        return self.backbone == "unet"
+
+    @property
     def has_negative_prompt(self) -> bool:
         """Whether it heeds a negative prompt as it is."""
         return "negative_prompt" in self.fields

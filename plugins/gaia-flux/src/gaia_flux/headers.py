@@ -7,7 +7,7 @@ any library reads one.
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,11 @@ MAX_HEADER: Final = 100_000_000
 
 _PREFIX: Final = 8  # bytes that say how long the header is
 _PICKLE, _ARCHIVE = b"\x80", b"PK\x03\x04"
+_METADATA: Final = "__metadata__"
+_DISGUISED: Final = "is a pickle under another name"
+_CUT_OFF: Final = "is cut off, or no safetensors file"
+_UNREADABLE: Final = "cannot be read"
+_DAMAGED: Final = "has a damaged header"
 _BITS: Final[Mapping[str, int]] = {
     **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
     **dict.fromkeys(("F32", "I32", "U32"), 32),
@@ -26,23 +31,57 @@ _BITS: Final[Mapping[str, int]] = {
 }
 
 
+class HeaderError(ValueError):
+    """A file has no sound header; the words go after its name."""
+
+
 def fault_of(file: Path) -> str | None:
     """Say what is wrong with a file, after its name; None: it is sound."""
     try:
+        header, room = _read(file)
+    except HeaderError as error:
+        return str(error)
+    return _fault_in(header, room)
+
+
+def parameters_in(file: Path) -> Iterator[tuple[str, int]]:
+    """
+    Tell how many numbers each tensor of a file has, by its name.
+
+    Raises:
+        HeaderError: If the file is not sound.
+    """
+    header, room = _read(file)
+    if words := _fault_in(header, room):
+        raise HeaderError(words)
+    for name, one in header.items():
+        if name != _METADATA:
+            yield name, math.prod(one["shape"])
+
+
+def _read(file: Path) -> tuple[Any, int]:
+    """Read a header, and how many bytes follow it."""
+    try:
         size = file.stat().st_size
         with file.open("rb") as stream:
-            start = stream.read(_PREFIX)
-            length = int.from_bytes(start, "little")
-            if start.startswith((_PICKLE, _ARCHIVE)):
-                return "is a pickle under another name"
-            if len(start) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
-                return "is cut off, or no safetensors file"
-            header = json.loads(stream.read(length), object_pairs_hook=_once)
-    except OSError:
-        return "cannot be read"
-    except (ValueError, RecursionError):
-        return "has a damaged header"
-    return _fault_in(header, size - _PREFIX - length)
+            length = _length(stream.read(_PREFIX), size)
+            text = stream.read(length)
+    except OSError as error:
+        raise HeaderError(_UNREADABLE) from error
+    try:
+        header = json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise HeaderError(_DAMAGED) from error
+    return header, size - _PREFIX - length
+
+
+def _length(start: bytes, size: int) -> int:
+    if start.startswith((_PICKLE, _ARCHIVE)):
+        raise HeaderError(_DISGUISED)
+    length = int.from_bytes(start, "little")
+    if len(start) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
+        raise HeaderError(_CUT_OFF)
+    return length
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -57,9 +96,9 @@ def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _fault_in(header: object, room: int) -> str | None:
     if not isinstance(header, dict):
-        return "has a damaged header"
+        return _DAMAGED
     for name, one in header.items():
-        if name != "__metadata__" and not _fits(one, room):
+        if name != _METADATA and not _fits(one, room):
             return f"has a tensor that does not fit into it: {name[:80]}"
     return None
 

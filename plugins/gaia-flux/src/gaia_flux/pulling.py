@@ -7,13 +7,13 @@ is loaded from then on.
 
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final
 
 import attrs
 
 from gaia_core import Secret
-from gaia_flux import pins, weights
+from gaia_flux import pins, sizes, weights
 from gaia_flux.families import FAMILIES
 from gaia_flux.hubs import (
     COMMIT,
@@ -34,8 +34,6 @@ MARGIN: Final = 1 << 28
 
 _TEXTS: Final = (".json", ".txt", ".model", ".jinja")
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth")
-_HALF: Final = ".fp16."
-_KNOWN: Final = ("model", "diffusion_pytorch_model")
 _GIGA: Final = 1e9
 
 Say = Callable[[str], None]
@@ -219,21 +217,13 @@ def needed(files: Iterable[str], folders: Iterable[str]) -> list[str]:
     tensors = [
         name
         for folder in wanted
-        for name in _weights([one for one in inside if _folder(one) == folder])
+        for name in sizes.loaded([one for one in inside if _folder(one) == folder])
     ]
     return sorted({*texts, *tensors, *({INDEX} & set(files))})
 
 
 def _folder(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def _weights(names: Iterable[str]) -> list[str]:
-    """Choose among the weights of one component: full precision, else half."""
-    found = [name for name in names if name.endswith(SUFFIX)]
-    plain = [name for name in found if "." not in PurePosixPath(name).stem]
-    usual = [name for name in plain if PurePosixPath(name).name.startswith(_KNOWN)]
-    return usual or plain or [name for name in found if _HALF in name]
 
 
 def _check_formats(
