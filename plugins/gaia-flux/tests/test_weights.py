@@ -391,6 +391,18 @@ def test_a_sound_file_may_be_loaded(tmp_path: Path) -> None:
         weights.check(Place(file=file), FAMILIES["sdxl"])
 
 
+@pytest.mark.parametrize("length", [128, 640, 0x0480])
+def test_header_may_be_of_any_length(tmp_path: Path, length: int) -> None:
+    """One whose length begins as a pickle does is sound all the same."""
+    header = {"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}}
+    text = json.dumps(header).encode().ljust(length)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text + b"\0" * 8)
+
+    assert file.read_bytes().startswith(b"\x80")
+    weights.check(Place(file=file), FAMILIES["sdxl"])
+
+
 # -- what is equal ------------------------------------------------------------------
 
 

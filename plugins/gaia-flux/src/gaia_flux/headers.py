@@ -15,7 +15,7 @@ MAX_HEADER: Final = 100_000_000
 """Longest header, in bytes; longer ones are refused."""
 
 _PREFIX: Final = 8  # bytes that say how long the header is
-_PICKLE, _ARCHIVE = b"\x80", b"PK\x03\x04"
+_MAGIC: Final = (b"\x80", b"PK\x03\x04")  # of a pickle, and of an archive of them
 _METADATA: Final = "__metadata__"
 _DISGUISED: Final = "is a pickle under another name"
 _CUT_OFF: Final = "is cut off, or no safetensors file"
@@ -76,12 +76,10 @@ def _read(file: Path) -> tuple[Any, int]:
 
 
 def _length(start: bytes, size: int) -> int:
-    if start.startswith((_PICKLE, _ARCHIVE)):
-        raise HeaderError(_DISGUISED)
     length = int.from_bytes(start, "little")
-    if len(start) < _PREFIX or length > min(MAX_HEADER, size - _PREFIX):
-        raise HeaderError(_CUT_OFF)
-    return length
+    if len(start) == _PREFIX and length <= min(MAX_HEADER, size - _PREFIX):
+        return length  # it may well begin as a pickle does: one in 32 does
+    raise HeaderError(_DISGUISED if start.startswith(_MAGIC) else _CUT_OFF)
 
 
 def _once(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
