@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -183,6 +183,33 @@ async def test_cancelled_job_that_hangs_is_ended_by_force() -> None:
 
     assert drawn.pictures
     assert after != process
+    assert not _is_alive(process)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda worker: worker.figures(), id="health"),
+        pytest.param(lambda worker: worker.warm_up("circles"), id="warm-up"),
+        pytest.param(lambda worker: worker.draw([job()], ignore), id="picture"),
+    ],
+)
+async def test_process_that_went_dumb_while_idle_is_replaced(
+    ask: Callable[[ProcessWorker], Awaitable[object]],
+) -> None:
+    """Whoever finds it so gives up at some time, and the next one is drawn for."""
+    worker = _new_worker(patience=0.3)
+    process = await _id(worker)
+    os.kill(process, signal.SIGSTOP)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await ask(worker)
+    async with asyncio.timeout(PATIENCE):
+        (drawn,) = await worker.draw([job()], ignore)
+    await worker.close()
+
+    assert drawn.pictures
     assert not _is_alive(process)
 
 

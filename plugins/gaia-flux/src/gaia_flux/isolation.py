@@ -21,7 +21,13 @@ from gaia_flux.jobs import Drawn, Job, Preview, Report, StoppedError
 from gaia_flux.processes import TICK, Process, Progress
 from gaia_flux.setups import Setup
 from gaia_flux.wire import Frame, FrameError, encoded, error_of, record_of, value_of
-from gaia_flux.workers import StudioLike, ThreadWorker, Watch, WorkerDiedError
+from gaia_flux.workers import (
+    StudioLike,
+    ThreadWorker,
+    Watch,
+    WorkerDiedError,
+    is_unwanted,
+)
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "gaia_flux.child")
 """
@@ -144,7 +150,7 @@ class RemoteStudio:
             process.close(self.patience)
 
     def _ask(self, kind: str, value: Any, report: Report) -> Any:
-        process = self._living(report)
+        process = self._living()
         self._number += 1
         question = encoded(Frame(kind=kind, number=self._number, value=value))
         talk = _Talk(process, self._number, report, self._is_stopped, self.patience)
@@ -162,15 +168,14 @@ class RemoteStudio:
             raise error_of(frame.value)
         return frame.value
 
-    def _is_stopped(self, report: Report) -> bool:
-        is_unwanted = isinstance(report, Watch) and report.is_stopped
-        return is_unwanted or self._watch.is_stopped
+    def _is_stopped(self) -> bool:
+        return is_unwanted() or self._watch.is_stopped
 
-    def _living(self, report: Report) -> Process:
+    def _living(self) -> Process:
         if self._process is not None and self._process.is_dead:
             self._bury(self._process, None)
         if self._process is None:
-            self._pause(report)
+            self._pause()
             self._process = Process.start(self.command, self.setup, self.patience)
         return self._process
 
@@ -179,14 +184,14 @@ class RemoteStudio:
         self._deaths += 1
         process.kill(error)
 
-    def _pause(self, report: Report) -> None:
+    def _pause(self) -> None:
         """Wait a little before another start, and longer each time."""
         if self._deaths > 1:
             pause = min(_LONGEST_PAUSE, 0.5 * 2 ** (self._deaths - 2))
             until = time.monotonic() + pause
-            while time.monotonic() < until and not self._is_stopped(report):
+            while time.monotonic() < until and not self._is_stopped():
                 time.sleep(TICK)
-        if self._is_stopped(report):
+        if self._is_stopped():
             raise StoppedError(_UNWANTED)
 
 
@@ -202,7 +207,7 @@ class _Talk:
     process: Process
     number: int
     report: Report
-    is_stopped: Callable[[Report], bool]
+    is_stopped: Callable[[], bool]
     patience: float
     stopped: Exception | None = attrs.field(default=None, init=False)
     _until: float = attrs.field(default=float("inf"), init=False)
@@ -234,7 +239,7 @@ class _Talk:
             self._stop(error)
 
     def _look(self) -> None:
-        if self.stopped is None and self.is_stopped(self.report):
+        if self.stopped is None and self.is_stopped():
             self._stop(StoppedError(_UNWANTED))
         if time.monotonic() > self._until:
             message = f"it did not stop within {self.patience:g} s"

@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
 
 import attrs
@@ -158,6 +159,15 @@ class Watch:
             raise StoppedError(message)
 
 
+_UNDER_WAY: ContextVar[Watch | None] = ContextVar("under_way", default=None)
+
+
+def is_unwanted() -> bool:
+    """Tell a worker's thread whether nobody waits any more for what it is at."""
+    watch = _UNDER_WAY.get()
+    return watch is not None and watch.is_stopped
+
+
 @attrs.define(eq=False, kw_only=True)
 class ThreadWorker:
     """
@@ -251,6 +261,7 @@ class _Desk:
 
     def _do(self, work: Callable[[StudioLike], T], watch: Watch) -> T:
         watch.check()
+        before = _UNDER_WAY.set(watch)
         try:
             if self._studio is None:
                 self._studio = self.make()
@@ -259,6 +270,7 @@ class _Desk:
             _let_go(error)
             raise
         finally:
+            _UNDER_WAY.reset(before)
             self._note()
         return result
 
