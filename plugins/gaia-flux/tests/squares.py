@@ -89,8 +89,9 @@ class Squares:
         return tuple(_square(one) for one in jobs)
 
     def warm_up(self, model: str) -> None:
-        """Load nothing."""
+        """Load nothing; a name that is a prompt's word has it misbehave."""
         self._used()
+        self._misbehave(job(model), ignore)
         self._loaded = (model,)
 
     def loaded(self) -> tuple[str, ...]:

@@ -140,6 +140,28 @@ async def test_kill_from_outside_fails_the_job_under_way(
         await task
 
 
+async def test_death_in_the_warm_up_is_the_warm_ups_error(
+    worker: ProcessWorker,
+) -> None:
+    """What cannot be loaded takes its process along, and no picture."""
+    with pytest.raises(WorkerDiedError, match="SIGKILL"):
+        await worker.warm_up("kill")
+    (drawn,) = await worker.draw([job()], ignore)
+
+    assert drawn.pictures
+
+
+async def test_death_at_the_start_is_told() -> None:
+    """A process that dies before it has said a word dies of a reason, too."""
+    program = (sys.executable, "-S", "-c", "import os; os.kill(os.getpid(), 9)")
+    worker = ProcessWorker(setup=Setup(device="cpu"), command=program)
+
+    for _ in range(2):
+        with pytest.raises(WorkerDiedError, match="SIGKILL"):
+            await worker.draw([job()], ignore)
+    await worker.close()
+
+
 async def test_death_in_between_is_nobodys_error(worker: ProcessWorker) -> None:
     """What died while it had nothing to do is replaced without a word to anybody."""
     await worker.draw([job()], ignore)
@@ -313,6 +335,36 @@ async def test_error_of_a_report_is_the_callers(worker: ProcessWorker) -> None:
 
     with pytest.raises(LookupError, match=r"at 0\.25"):
         await worker.draw([job()], report)
+
+
+async def test_more_than_a_pipe_holds_stops_nobody(worker: ProcessWorker) -> None:
+    """A library that prints and prints is read, and does not stand still."""
+    with capture_events() as events:
+        (drawn,) = await worker.draw([job("chatter " + "x" * 2_000_000)], ignore)
+        await worker.close()
+
+    printed = sum(one["event"] == "gaia.flux_worker_printed" for one in events)
+    assert drawn.pictures
+    assert 1 <= printed <= 200
+
+
+async def test_large_picture_arrives_whole(worker: ProcessWorker) -> None:
+    """Fifty million bytes come over as they were drawn."""
+    large = job(width=4096, height=4096, num_inference_steps=1)
+
+    (drawn,) = await worker.draw([large], ignore)
+
+    (picture,) = drawn.pictures
+    (expected,) = Squares(Setup(device="cpu")).draw([large], ignore)[0].pictures
+    is_whole = picture == expected
+    assert is_whole, "the pixels differ"
+
+
+async def test_terminal_does_not_reach_it(worker: ProcessWorker) -> None:
+    """Ctrl+C goes to the host's group, which the process is not in."""
+    process = await _id(worker)
+
+    assert os.getsid(process) == process != os.getsid(0)
 
 
 async def test_what_it_prints_goes_to_the_log(worker: ProcessWorker) -> None:
