@@ -497,3 +497,52 @@ async def test_process_ends_with_its_parent(tmp_path: Path, kind: str) -> None:
         await _until(lambda: not _is_alive(process))
         if kind == "heir":
             os.kill(heir, signal.SIGKILL)
+
+
+_FORKING_HOST = """
+import asyncio, os, sys
+from gaia_flux.isolation import ProcessWorker
+from gaia_flux.setups import Setup
+from gaia_flux.workers import ThreadWorker
+from plugins_squares import Squares, ignore, job
+
+setup = Setup(device="cpu")
+worker = {
+    "thread": ThreadWorker(setup=setup, studio=Squares),
+    "process": ProcessWorker(setup=setup, command=tuple(sys.argv[2:])),
+}[sys.argv[1]]
+
+async def drawn():
+    assert (await worker.draw([job()], ignore))[0].pictures
+    return (await worker.figures())["process"]
+
+before = asyncio.run(drawn())
+heir = os.fork()
+if heir:
+    assert os.waitpid(heir, 0)[1] == 0
+    assert asyncio.run(drawn()) == before
+else:
+    assert worker.loaded() == frozenset()
+    assert asyncio.run(drawn()) != before
+asyncio.run(worker.close())
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+async def test_heir_of_a_host_begins_anew(tmp_path: Path, kind: str) -> None:
+    """A host that forks has two workers then: threads are not inherited."""
+    squares = Path(__file__).with_name("squares.py")
+    (tmp_path / "plugins_squares.py").symlink_to(squares)
+
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", _FORKING_HOST, kind, *PROGRAM],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")

@@ -7,6 +7,7 @@ own, for hosts that must outlive a crash of the driver.
 """
 
 import asyncio
+import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -30,7 +31,8 @@ class Worker(Protocol):
     """
     Draws jobs, one after the other, in the order in which they arrive.
 
-    A worker serves one event loop after another, and starts again after `close`.
+    A worker serves one event loop after another, and starts again after `close`. A
+    process that was forked off begins with a worker that has not started.
     """
 
     async def draw(self, jobs: Sequence[Job], report: Report) -> tuple[Drawn, ...]:
@@ -198,7 +200,8 @@ class ThreadWorker:
 
     def loaded(self) -> frozenset[str]:
         """Tell which models are in memory."""
-        return frozenset() if self._desk is None else self._desk.loaded
+        desk = self._own_desk()
+        return frozenset() if desk is None else desk.loaded
 
     async def warm_up(self, model: str) -> None:
         """Load a model before it is asked for."""
@@ -207,14 +210,20 @@ class ThreadWorker:
 
     async def close(self) -> None:
         """Stop what is under way, and end the thread; the next job starts another."""
-        desk, self._desk = self._desk, None
+        desk, self._desk = self._own_desk(), None
         if desk is not None:
             await desk.close()
 
     def _at_desk(self) -> "_Desk":
-        if self._desk is None:
-            self._desk = _Desk(lambda: self.studio(self.setup))
-        return self._desk
+        desk = self._own_desk()
+        if desk is None:
+            desk = self._desk = _Desk(lambda: self.studio(self.setup))
+        return desk
+
+    def _own_desk(self) -> "_Desk | None":
+        """Give the desk, unless it is inherited: threads do not outlive a fork."""
+        desk = self._desk
+        return desk if desk is not None and desk.process == os.getpid() else None
 
 
 @attrs.define(eq=False)
@@ -227,6 +236,7 @@ class _Desk:
     """
 
     make: Callable[[], StudioLike]
+    process: int = attrs.field(factory=os.getpid, init=False)
     loaded: frozenset[str] = attrs.field(factory=frozenset, init=False)
     figures: Mapping[str, Any] = attrs.field(factory=dict, init=False)
     _pool: ThreadPoolExecutor = attrs.field(init=False)
