@@ -1,6 +1,7 @@
 """Whatever goes wrong in a worker, Gaia knows what to make of it."""
 
 import asyncio
+import errno
 
 import pytest
 
@@ -12,6 +13,7 @@ from gaia_core import (
     ProviderRequestError,
     ProviderUnavailableError,
 )
+from gaia_core.testing.contexts import capture_events
 from gaia_flux.errors import translated
 from gaia_flux.jobs import StoppedError
 from gaia_flux.memory import OutOfMemoryError
@@ -33,6 +35,8 @@ class PictureError(ValueError):
 
 
 _DIED = WorkerDiedError("It was killed.")
+_LOST = RuntimeError("CUDA error: an illegal memory access was encountered")
+_UNFORESEEN = IndexError("index 10 is out of bounds")
 _REFUSED = WeightsError("a pickle")
 _CASES = [
     pytest.param(_REFUSED, ModelError, "A pickle.", id="weights"),
@@ -52,6 +56,24 @@ _CASES = [
         id="package",
     ),
     pytest.param(FileNotFoundError("gone"), ModelError, "Pull it again", id="file"),
+    pytest.param(
+        OSError(errno.ENOSPC, "No space left on device"),
+        ProviderUnavailableError,
+        "This machine is short of something: .*No space left",
+        id="disk full",
+    ),
+    pytest.param(
+        KeyError("latents"),
+        ProviderUnavailableError,
+        r"not foreseen \(KeyError: 'latents'\).*the log",
+        id="unforeseen",
+    ),
+    pytest.param(
+        AssertionError("Torch not compiled with CUDA enabled"),
+        ProviderUnavailableError,
+        "AssertionError: Torch not compiled",
+        id="assertion",
+    ),
     pytest.param(
         RuntimeError("CUDA error: launch failure"),
         ProviderUnavailableError,
@@ -75,13 +97,35 @@ def test_errors_are_translated(
 
     assert caught.value.__cause__ is error
     assert caught.value.outcome is not OutcomeClass.AMBIGUOUS
-    assert "Error: " not in str(caught.value)
+    assert kind is ProviderUnavailableError or "Error: " not in str(caught.value)
+
+
+def test_lines_of_what_nobody_foresaw_are_logged() -> None:
+    """Who is on call finds where a library failed; the caller gets a sentence."""
+    with (
+        capture_events() as events,
+        pytest.raises(ProviderUnavailableError),
+        translated(),
+    ):
+        raise _UNFORESEEN
+
+    (event,) = [one for one in events if one["event"] == "gaia.flux_failed"]
+    assert event["exc_info"] is _UNFORESEEN
+
+
+def test_device_that_is_lost_says_who_has_to_begin_anew() -> None:
+    """In the host's own process a lost device stays lost until the host restarts."""
+    with (
+        pytest.raises(ProviderUnavailableError, match="restart this program"),
+        translated(),
+    ):
+        raise _LOST
 
 
 def test_dead_worker_may_be_asked_again() -> None:
     """A process that died took this picture along, and no other."""
     with (
-        pytest.raises(ProviderUnavailableError, match="another worker") as caught,
+        pytest.raises(ProviderUnavailableError, match="It was killed") as caught,
         translated(),
     ):
         raise _DIED
@@ -113,11 +157,11 @@ def test_failure_lets_others_draw() -> None:
     [
         pytest.param(ModelError("known"), id="Gaia's"),
         pytest.param(asyncio.CancelledError(), id="cancelled"),
-        pytest.param(KeyError("unknown"), id="unknown"),
+        pytest.param(KeyboardInterrupt(), id="interrupted"),
     ],
 )
 def test_rest_is_let_through(error: BaseException) -> None:
-    """What is Gaia's already, and what nobody foresaw, goes through unchanged."""
+    """What is Gaia's already, and what is no failure, goes through unchanged."""
     with pytest.raises(type(error)) as caught, translated():
         raise error
 

@@ -167,7 +167,7 @@ def test_record_of_something_else_is_refused(record: Any) -> None:
             "'utf-8' codec can't decode byte 0x78 in position 0: g",
             id="of-many-arguments",
         ),
-        pytest.param(KeyError("h"), KeyError, "\"'h'\"", id="key"),
+        pytest.param(KeyError("h"), KeyError, "'h'", id="key"),
     ],
 )
 def test_errors_arrive_as_what_they_were(

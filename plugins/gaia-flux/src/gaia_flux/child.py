@@ -8,7 +8,6 @@ parent are heard while a step computes.
 
 import faulthandler
 import os
-import re
 import selectors
 import socket
 import sys
@@ -21,6 +20,7 @@ from typing import Any
 
 import attrs
 
+from gaia_flux.errors import is_lost
 from gaia_flux.jobs import Job, Preview, Report
 from gaia_flux.setups import Setup
 from gaia_flux.wire import (
@@ -40,9 +40,6 @@ _READ = 2**18
 _BROKEN = 70
 """Status of a process that ends because its device is of no more use to it."""
 _OUT_OF_MEMORY_FIRST = "500"
-_LOST = re.compile(
-    "(CUDA|HIP)( driver)? error:|CUDNN_STATUS_INTERNAL|device-side assert"
-)
 
 
 def main(arguments: Sequence[str], *, studio: MakeStudio = studio_of) -> int:
@@ -138,7 +135,7 @@ class _Desk:
             value = self._do(frame, watch)
             self._say("done", frame.number, value)
         except Exception as error:  # noqa: BLE001  whatever it is, the parent has to know
-            is_last = _is_device_lost(error)
+            is_last = is_lost(error)
             record = record_of_error(error)
             self._say("failed", frame.number, record, is_last=is_last)
             if is_last:
@@ -186,20 +183,6 @@ class _Desk:
         content = {"loaded": loaded, "is_last": is_last, "content": value}
         for piece in encoded(Frame(kind=kind, number=number, value=content)):
             self.channel.sendall(piece)
-
-
-def _is_device_lost(error: BaseException | None) -> bool:
-    """
-    Tell whether the driver has given this process up.
-
-    After an illegal access every further call fails with the same words, until the
-    process is another one. A lack of memory is no such error.
-    """
-    while error is not None:
-        if isinstance(error, RuntimeError) and _LOST.search(str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _to_nobody(fraction: float, preview: Preview | None = None) -> None:

@@ -1,6 +1,7 @@
 """Turn what goes wrong in a worker into the errors Gaia knows; all of it is light."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +12,7 @@ from gaia_core import (
     ProviderRequestError,
     ProviderUnavailableError,
 )
+from gaia_core.observability import get_logger
 from gaia_flux.jobs import StoppedError
 from gaia_flux.weights import WeightsError
 from gaia_flux.workers import WorkerDiedError
@@ -23,6 +25,25 @@ What another request would meet as well: a setting, or a package that is missing
 Their classes stand in modules that need torch, so they are told by name; from another
 process they come as the nearest class that is known here, the name before the words.
 """
+_LOST = re.compile(
+    "(CUDA|HIP)( driver)? error:|CUDNN_STATUS_INTERNAL|device-side assert"
+)
+_SHORT = re.compile(r"\[Errno (12|23|24|28|122)\]")
+"""Memory, open files, disk or quota: nothing that is wrong with a model's files."""
+
+
+def is_lost(error: BaseException | None) -> bool:
+    """
+    Tell whether the driver has given a process up.
+
+    After an illegal access every further call fails with the same words, until the
+    process is another one. A lack of memory is no such error.
+    """
+    while error is not None:
+        if isinstance(error, RuntimeError) and _LOST.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 @contextmanager
@@ -49,10 +70,7 @@ def translated() -> Iterator[None]:
         message = "gaia-flux was closed before the picture was finished: ask again."
         raise ProviderUnavailableError(message) from error
     except Exception as error:
-        found = _translation(error)
-        if found is None:
-            raise
-        raise found from error
+        raise _translation(error) from error
 
 
 def _is_cancelled() -> bool:
@@ -60,7 +78,7 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _translation(error: Exception) -> ProviderError | None:
+def _translation(error: Exception) -> ProviderError:
     name = _name_of(error)
     if name in _OUT_OF_MEMORY:
         return ModelError(_out_of_memory(error))
@@ -69,7 +87,7 @@ def _translation(error: Exception) -> ProviderError | None:
     for kind, make in _TRANSLATIONS.items():
         if isinstance(error, kind):
             return make(error)
-    return None
+    return _unforeseen(error)
 
 
 def _name_of(error: Exception) -> str:
@@ -108,8 +126,7 @@ def _weights(error: Exception) -> ProviderError:
 
 
 def _died(error: Exception) -> ProviderError:
-    message = f"{_sentence(error)} The next request starts another worker."
-    return ProviderUnavailableError(message, retry_after=1.0)
+    return ProviderUnavailableError(_sentence(error), retry_after=1.0)
 
 
 def _refused(error: Exception) -> ProviderError:
@@ -122,24 +139,46 @@ def _missing(error: Exception) -> ProviderError:
     return ProviderUnavailableError(message)
 
 
-def _unreadable(error: Exception) -> ProviderError:
+def _of_files(error: Exception) -> ProviderError:
+    if _SHORT.search(str(error)):
+        message = f"This machine is short of something: {_sentence(error)} Ask again."
+        return ProviderUnavailableError(message)
     message = f"Files of the model cannot be read: {_sentence(error)} Pull it again."
     return ModelError(message)
 
 
 def _device(error: Exception) -> ProviderError:
+    _log(error)
+    hint = "Ask again; `isolated = true` keeps such failures away from the host."
+    if is_lost(error):
+        hint = (
+            "With `isolated = true` the next picture has the device back; without, "
+            "restart this program."
+        )
+    message = f"The device or a library failed: {_sentence(error)} {hint}"
+    return ProviderUnavailableError(message)
+
+
+def _unforeseen(error: Exception) -> ProviderError:
+    _log(error)
+    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
     message = (
-        f"The device or a library failed: {_sentence(error)} Ask again; "
-        "`isolated = true` keeps such failures away from the host."
+        f"What happened was not foreseen ({words}): ask again, or take another model; "
+        "the log has the lines."
     )
     return ProviderUnavailableError(message)
+
+
+def _log(error: Exception) -> None:
+    """Keep the lines where a library failed: the sentence does not hold them."""
+    get_logger(provider="flux").warning("gaia.flux_failed", exc_info=error)
 
 
 _TRANSLATIONS: dict[type[Exception], Callable[[Exception], ProviderError]] = {
     WeightsError: _weights,
     WorkerDiedError: _died,
     ImportError: _missing,
-    OSError: _unreadable,
+    OSError: _of_files,
     ValueError: _refused,
     RuntimeError: _device,
 }

@@ -236,9 +236,15 @@ def record_of_error(error: BaseException) -> dict[str, Any]:
     classes = [f"{one.__module__}.{one.__qualname__}" for one in type(error).__mro__]
     return {
         "classes": classes,
-        "message": str(error),
+        "message": _words_of(error),
         "trace": trace[-_MAX_TRACE:],
     }
+
+
+def _words_of(error: BaseException) -> str:
+    """Give what an error was made with; a `KeyError` shows it in quotes."""
+    is_key = isinstance(error, KeyError) and len(error.args) == 1
+    return str(error.args[0] if is_key else error)
 
 
 def error_of(record: Mapping[str, Any]) -> Exception:
