@@ -12,7 +12,8 @@ import pytest
 from huggingface_hub.errors import OfflineModeIsEnabled
 
 from gaia_core import Secret
-from gaia_flux import pins, pulling, weights
+from gaia_flux import availability, pins, pulling, weights
+from gaia_flux.families import FAMILIES
 from gaia_flux.hubs import PullError, explained
 from gaia_flux.models import ModelSpec, Source
 from gaia_flux.pulling import needed
@@ -266,6 +267,22 @@ def test_safety_checker_stays_on_the_hub(pull: Pull, remote: hub.Hub) -> None:
 
     assert folder is not None
     assert _files(folder) == hub.NEEDED
+
+
+def test_package_that_is_missing_is_said_first(
+    pull: Pull, remote: hub.Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who fetches a hundred gigabytes hears before what they cannot be used without."""
+    monkeypatch.setitem(availability.WANTED, "CLIPTokenizer", "no_such_package")
+    said: list[tuple[str, int]] = []
+
+    place = pull(say=lambda words: said.append((words, len(remote.fetched()))))
+
+    (heard,) = [one for one in said if "not be loaded yet" in one[0]]
+    assert "its CLIPTokenizer needs no_such_package" in heard[0]
+    assert heard[1] == 1
+    with pytest.raises(WeightsError, match="no_such_package"):
+        weights.check(place, FAMILIES[SPEC.family])
 
 
 def test_changed_rest_is_fetched(pull: Pull, remote: hub.Hub) -> None:

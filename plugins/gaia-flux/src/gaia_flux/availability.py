@@ -3,10 +3,15 @@
 import functools
 import importlib.metadata
 import importlib.util
+from collections.abc import Collection
+from typing import Final
 
 from gaia_flux import devices
 
 NEEDED = ("torch", "diffusers", "transformers", "accelerate")
+
+WANTED: Final[dict[str, str]] = {"PixtralProcessor": "torchvision"}
+"""Classes of models that want a package which is none of this plugin's own."""
 
 
 def why_unavailable(device: str) -> str | None:
@@ -27,6 +32,22 @@ def why_unavailable(device: str) -> str | None:
     return devices.why_none(device) or _why_torch_cannot(device)
 
 
+def lacking(kinds: Collection[str]) -> str | None:
+    """
+    Say which package a model wants that is not installed; None: it has all.
+
+    Args:
+        kinds: The classes of its components.
+    """
+    for kind, package in WANTED.items():
+        if kind in kinds and importlib.util.find_spec(package) is None:
+            return (
+                f"its {kind} needs {package}, which is not installed: install the "
+                f"{package} that is made for the installed torch"
+            )
+    return None
+
+
 def _why_torch_cannot(device: str) -> str | None:
     """Look at torch's own version, which says what it was built for."""
     if device == "mps" or not importlib.metadata.version("torch").endswith("+cpu"):
@@ -38,9 +59,14 @@ def _why_torch_cannot(device: str) -> str | None:
 
 
 @functools.cache
-def libraries() -> str:
-    """Name the versions that pictures depend on; they stay while the program runs."""
-    names = ("torch", "diffusers", "transformers")
+def libraries(*others: str) -> str:
+    """
+    Name the versions that pictures depend on; they stay while the program runs.
+
+    Args:
+        others: What else has a part in them.
+    """
+    names = ("gaia-flux", "torch", "diffusers", "transformers", *others)
     return " ".join(f"{name}={_version(name)}" for name in names)
 
 

@@ -1,7 +1,8 @@
 """The cards of the models: what each can do, costs, and how it is at this moment."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import attrs
 
 from gaia_core import ModelInfo, ModelState
-from gaia_flux import devices, memory, weights
+from gaia_flux import devices, memory, sizes, weights
 from gaia_flux.availability import libraries
 from gaia_flux.families import FAMILIES, Family
 from gaia_flux.models import ModelSpec, card_of
@@ -40,7 +41,6 @@ class Cards:
     usd_per_second: Decimal
     loaded: Callable[[], frozenset[str]]
     paces: Paces
-    _details: dict[str, Mapping[str, Any]] = attrs.field(factory=dict, init=False)
 
     def all(self, first: str | None = None) -> tuple[ModelInfo, ...]:
         """Give every card: the first one, then what is on disk, the best before."""
@@ -61,22 +61,26 @@ class Cards:
 
     def state(self, spec: ModelSpec) -> ModelState:
         """Tell how a model is; asked at every plan."""
-        if weights.locate(spec, home=self.setup.home) is None:
-            word, problem = "absent", absent(spec)
-        else:
-            word = "loaded" if spec.id in self.loaded() else "on disk"
-            problem = None
-        return ModelState(word=word, unavailable=problem, details=self.details(spec))
+        place, details = self._place(spec), self.details(spec)
+        if place is None:
+            return ModelState(word="absent", unavailable=absent(spec), details=details)
+        lacking = weights.lacking(place)
+        return ModelState(
+            word="loaded" if spec.id in self.loaded() else "on disk",
+            unavailable=lacking and f"{spec.name} cannot be loaded: {lacking}",
+            details=details,
+        )
 
     def details(self, spec: ModelSpec) -> Mapping[str, Any]:
-        """Tell what does not change while the program runs; worked out once."""
-        if spec.id not in self._details:
-            self._details[spec.id] = self._worked_out(spec)
-        return self._details[spec.id]
+        """Tell more about a model; worked out when somebody looks at it."""
+        return Details(partial(self._worked_out, spec))
 
     def is_here(self, spec: ModelSpec) -> bool:
         """Tell whether a model's files are on this machine."""
-        return weights.locate(spec, home=self.setup.home) is not None
+        return self._place(spec) is not None
+
+    def _place(self, spec: ModelSpec) -> weights.Place | None:
+        return weights.locate(spec, home=self.setup.home)
 
     def notes(self) -> tuple[str, ...]:
         """Say for a person how each model on this machine is loaded."""
@@ -92,12 +96,21 @@ class Cards:
         Kept answers of another revision are not used, so whatever changes pictures
         is in it: weights, precision, opt-ins, the plan's memory, the libraries.
         """
-        place = weights.locate(spec, home=self.setup.home)
-        parts = [_revision_of(spec, place)] if place is not None else []
-        parts += _changes(self.setup)
+        place = self._place(spec)
+        parts = [] if place is None else [weights.look_of(place)]
+        parts += [*_usual(spec), *_changes(self.setup)]
         if self.loras:
             parts.append(f"loras={_digest(self.loras.found().values())}")
-        return " ".join([*parts, libraries()])
+        return " ".join([*parts, libraries(*self._extras(spec))])
+
+    def _extras(self, spec: ModelSpec) -> Iterator[str]:
+        """Name the packages that have a part in a model's pictures."""
+        if self.loras:
+            yield "peft"
+        if self.setup.quantisation == "int8":
+            yield "torchao"
+        if not all(FAMILIES[spec.family].pipelines.values()):
+            yield "spandrel"
 
     def _rank(self, first: str | None, card: ModelInfo) -> tuple[bool, bool, int]:
         spec = self.setup.models[card.id]
@@ -112,7 +125,7 @@ class Cards:
         return fields if self.loras else fields - {"loras"}
 
     def _worked_out(self, spec: ModelSpec) -> Mapping[str, Any]:
-        family, setup = FAMILIES[spec.family], self.setup
+        family, setup, place = FAMILIES[spec.family], self.setup, self._place(spec)
         side, dtype = min(_SIDE, family.max_side), dtype_of(setup)
         need = memory.need_of(
             family,
@@ -121,6 +134,7 @@ class Cards:
             width=side,
             height=side,
             num_images=1,
+            parameters=None if place is None else sizes.parameters_of(place, family),
         )
         plan = partial(memory.plan_for, need, quantisation=setup.quantisation)
         return {
@@ -130,7 +144,38 @@ class Cards:
             "estimated_bytes": plan(memory.UNLIMITED).needed,
             "plan": plan(budget_of(setup)).describe(),
             "opt_ins": _opt_ins(setup),
+            "revision": self.revision(spec),
         }
+
+
+@attrs.define(eq=False)
+class Details(Mapping[str, Any]):
+    """
+    What is to be known of a model, worked out when the first of it is read.
+
+    A plan is made many times a second and reads nothing of it; headers of files are
+    read for it, and NVIDIA's program may be asked.
+    """
+
+    _work_out: Callable[[], Mapping[str, Any]]
+    _known: Mapping[str, Any] | None = attrs.field(default=None, init=False)
+
+    def _all(self) -> Mapping[str, Any]:
+        if self._known is None:
+            self._known = self._work_out()
+        return self._known
+
+    def __getitem__(self, name: str) -> Any:
+        """Give one of them."""
+        return self._all()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        """Name all of them."""
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        """Count them."""
+        return len(self._all())
 
 
 def absent(spec: ModelSpec) -> str:
@@ -168,7 +213,8 @@ def dtype_of(setup: Setup) -> str:
     """Name the precision, as the worker chooses it where the settings do not."""
     if setup.dtype != "auto":
         return setup.dtype
-    return {"cpu": "float32", "mps": "float16"}.get(setup.device, "bfloat16")
+    usual = {"cpu": "float32", "mps": "float16"}
+    return usual.get(devices.kind_of(setup.device), "bfloat16")
 
 
 def _opt_ins(setup: Setup) -> list[str]:
@@ -178,11 +224,11 @@ def _opt_ins(setup: Setup) -> list[str]:
 
 
 def _changes(setup: Setup) -> list[str]:
-    """Name the settings that change pictures, where they are not the usual ones."""
+    """Name the settings that change pictures, and what follows from them."""
     attention = setup.attention if setup.attention in INEXACT_ATTENTIONS else None
     named = {
-        "device": None if setup.device == "auto" else setup.device.partition(":")[0],
-        "dtype": None if setup.dtype == "auto" else setup.dtype,
+        "device": devices.kind_of(setup.device),
+        "dtype": dtype_of(setup),
         "quantisation": setup.quantisation,
         "step_cache": setup.step_cache,
         "attention": attention,
@@ -194,21 +240,19 @@ def _changes(setup: Setup) -> list[str]:
     return [f"{name}={value}" for name, value in named.items() if value is not None]
 
 
-def _revision_of(spec: ModelSpec, place: weights.Place) -> str:
-    """Name what the weights are: a commit, or how the files look."""
-    if place.revision:
-        return place.revision
-    return _digest(_files(place.file or place.folder or spec.source.path))
-
-
-def _files(path: Path | None) -> Iterable[Path]:
-    if path is None:
-        return ()
-    return [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+def _usual(spec: ModelSpec) -> list[str]:
+    """Name what a request may leave to the model."""
+    scheduler = spec.scheduler and json.dumps(spec.scheduler, sort_keys=True)
+    named = {
+        "steps": spec.default_steps,
+        "guidance": spec.default_guidance,
+        "scheduler": scheduler and scheduler.replace(" ", ""),
+    }
+    return [f"{name}={value}" for name, value in named.items() if value is not None]
 
 
 def _digest(paths: Iterable[Path]) -> str:
-    """Tell files from others by name, size and time: reading them takes minutes."""
+    """Tell files from others as `weights.look_of` does."""
     digest = hashlib.sha256()
     for path in paths:
         try:

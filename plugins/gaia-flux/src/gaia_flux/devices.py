@@ -94,6 +94,12 @@ def why_none(device: str) -> str | None:
     return f"{what} is on this machine{here}{cause}. Use another provider, {_CPU}."
 
 
+def kind_of(device: str) -> str:
+    """Name the kind of a device; ``auto`` stays where there is no accelerator."""
+    named = found()[0].device if device == "auto" and found() else device
+    return named.partition(":")[0]
+
+
 def memory_of(device: str) -> int | None:
     """
     Give a device's memory in bytes, as far as it is known.

@@ -6,11 +6,10 @@ Only `gaia_flux.pulling` asks it.
 
 import errno
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Self
 
 import attrs
 
@@ -18,9 +17,6 @@ from gaia_core import GaiaError, Secret
 from gaia_flux import pins
 from gaia_flux.models import ModelSpec
 from gaia_flux.weights import WeightsError
-
-COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-"""What names a commit; a branch or a tag moves."""
 
 Tell = Callable[[int, int], None]
 """Takes how many bytes of how many are here."""
@@ -179,7 +175,7 @@ class Hub:
 
 
 def _checked_commit(commit: object) -> str:
-    if not isinstance(commit, str) or not COMMIT.fullmatch(commit):
+    if not isinstance(commit, str) or not pins.COMMIT.fullmatch(commit):
         message = f"The hub names no commit, but {commit!r}: is HF_ENDPOINT a hub?"
         raise PullError(message)
     return commit

@@ -16,8 +16,8 @@ from gaia_core import ModelInfo, ModelState, Price, Quality, Speed
 from gaia_core.requests import MAX_NUM_IMAGES
 from gaia_flux.families import FAMILIES
 from gaia_flux.options import nearest
+from gaia_flux.pins import COMMIT
 
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
 _SDXL: Final = "stabilityai/stable-diffusion-xl-base-1.0"
 _TRAILING: Final = ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"})
@@ -234,7 +234,7 @@ def _source(name: str, table: Mapping[str, Any]) -> Source:
     if not isinstance(repository, str) or not _REPOSITORY.fullmatch(repository):
         raise _wrong(name, "repository", f"is {repository!r}, not owner/name")
     revision, file = table.get("revision"), table.get("file")
-    if revision is not None and not _COMMIT.fullmatch(str(revision)):
+    if revision is not None and not COMMIT.fullmatch(str(revision)):
         words = f"is {revision!r}: a branch moves, so give the 40 digits of a commit"
         raise _wrong(name, "revision", words)
     if file is not None and not str(file).endswith(".safetensors"):

@@ -7,6 +7,7 @@ Nothing here asks the hub.
 import functools
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from gaia_flux.headers import stamp
 PINS: Final = "gaia-flux.json"
 """The file beside the hub's cache that says which commit of each model is loaded."""
 
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+"""What names a commit; a branch or a tag moves."""
+
+_SNAPSHOTS: Final = "snapshots"
 _READABLE: Final = 0o644
 _is_text = attrs.validators.instance_of(str)
 
@@ -107,7 +112,13 @@ def _read(file: Path) -> Mapping[str, Pin]:
         return {}
 
 
+def is_snapshot(folder: Path) -> bool:
+    """Tell whether a folder is one commit in a hub's cache, named by it."""
+    is_named = COMMIT.fullmatch(folder.name) is not None
+    return is_named and folder.parent.name == _SNAPSHOTS
+
+
 def snapshot(repository: str, commit: str, home: Path | None = None) -> Path:
     """Give the folder of one commit in the hub's cache, whether it is there or not."""
     name = "--".join(("models", *repository.split("/")))
-    return hub_cache(home) / name / "snapshots" / commit
+    return hub_cache(home) / name / _SNAPSHOTS / commit

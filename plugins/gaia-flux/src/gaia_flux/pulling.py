@@ -16,7 +16,6 @@ from gaia_core import Secret
 from gaia_flux import pins, sizes, weights
 from gaia_flux.families import FAMILIES
 from gaia_flux.hubs import (
-    COMMIT,
     Hub,
     Meter,
     Part,
@@ -26,7 +25,7 @@ from gaia_flux.hubs import (
     explained,
 )
 from gaia_flux.models import ModelSpec, Source
-from gaia_flux.pins import Pin
+from gaia_flux.pins import COMMIT, Pin
 from gaia_flux.weights import INDEX, SUFFIX, Place
 
 MARGIN: Final = 1 << 28
@@ -281,6 +280,9 @@ def _announce(
     say(f"{spec.name}: licence: {spec.licence or 'see the page of the model'}")
     for part in parts:
         say(f"{part.repository} at {part.commit}")
+        folder = pins.snapshot(part.repository, part.commit, home)
+        if words := weights.lacking(Place(folder=folder)):
+            say(f"{spec.name} can be fetched, but not be loaded yet: {words}")
     lacking = _lacking(parts, home)
     say(f"{size(lacking)} to fetch" if lacking else "all of it is here")
 
@@ -319,6 +321,6 @@ def _settle(spec: ModelSpec, pin: Pin, home: Path | None) -> Place:
     ):
         message = f"{spec.config.repository} has no {INDEX}: set another `config`"
         raise PullError(message)
-    weights.check(place, FAMILIES[spec.family])
+    weights.check_files(place, FAMILIES[spec.family])
     pins.note(home, spec.id, pin.repository, pin.commit, pin.config_commit)
     return weights.locate(spec, home=home) or place

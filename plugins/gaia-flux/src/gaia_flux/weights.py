@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from gaia_flux import headers, pins
+from gaia_flux import availability, headers, pins
 from gaia_flux.families import Family
 from gaia_flux.headers import stamp
 from gaia_flux.models import ModelSpec, Source
@@ -28,6 +28,7 @@ _NEVER: Final = frozenset({"safety_checker", "feature_extractor", "image_encoder
 """Components that are not loaded; a checker may be of neither library."""
 _OUT: Final = frozenset("/\\:\0")
 _ADAPTER: Final = "adapter_config.json"
+_READ: Final = frozenset({SUFFIX, ".json", ".txt", ".model"})
 _PIECE: Final = 1 << 20
 
 
@@ -223,6 +224,33 @@ def _read_index(file: Path) -> Mapping[str, Any]:
 
 def check(place: Place, family: Family) -> None:
     """
+    Refuse what cannot be loaded here, or must not be.
+
+    Raises:
+        WeightsError: The sentence names the file, and says what to do.
+    """
+    check_files(place, family)
+    if words := lacking(place):
+        raise WeightsError(words)
+
+
+def lacking(place: Place) -> str | None:
+    """Say which package a model wants that is not installed; None: it has all."""
+    folder = place.folder or place.config
+    return None if folder is None else _lacking(folder, stamp(folder / INDEX))
+
+
+@functools.lru_cache(maxsize=256)
+def _lacking(folder: Path, _: tuple[int, int]) -> str | None:
+    try:
+        kinds = {kind for _, (_, kind) in components(folder)}
+    except WeightsError:
+        return None  # whoever loads it is told what is wrong with it
+    return availability.lacking(kinds)
+
+
+def check_files(place: Place, family: Family) -> None:
+    """
     Refuse what is not safetensors, damaged, or brings code along.
 
     Headers are read, not the tensors: a second for the largest models.
@@ -310,6 +338,35 @@ def _damaged(path: Path, words: str) -> WeightsError:
 # -- what is equal ------------------------------------------------------------------
 
 
+def look_of(place: Place) -> str:
+    """
+    Name what lies at a place: by its commits, or by how its files look.
+
+    Files are told from others by name, size and time: reading them takes minutes.
+    """
+    weights = place.revision or _look(place.file or place.folder)
+    return weights if place.config is None else f"{weights}+{_look(place.config)}"
+
+
+def _look(path: Path | None) -> str:
+    if path is None:
+        return ""
+    if pins.is_snapshot(path):
+        return path.name
+    files = [path] if path.is_file() else _files(path)
+    digest = hashlib.sha256()
+    for file in files:
+        modified, size = stamp(file)
+        digest.update(f"{file.relative_to(path)}\0{size}\0{modified}\0".encode())
+    return digest.hexdigest()[:12]
+
+
+def _files(folder: Path) -> list[Path]:
+    """List what pictures depend on, of a folder and of those in it."""
+    found = (*folder.glob("*"), *folder.glob("*/*"))
+    return sorted(file for file in found if file.suffix in _READ)
+
+
 def identity(component_folder: Path) -> str:
     """
     Name a component by its contents: equal for equal ones, wherever they lie.
@@ -319,7 +376,7 @@ def identity(component_folder: Path) -> str:
     parts = sorted(
         (file.name, _content(file))
         for file in component_folder.iterdir()
-        if file.is_file() and file.suffix in {SUFFIX, ".json", ".txt", ".model"}
+        if file.is_file() and file.suffix in _READ
     )
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
