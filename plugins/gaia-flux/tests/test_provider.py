@@ -1,8 +1,13 @@
 """The provider's settings, cards, states, prices and health."""
 
+import asyncio
+import errno
+import hashlib
 import importlib.metadata
+import os
 import platform
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +21,7 @@ from gaia_core import (
     Capability,
     GenerateRequest,
     HealthLevel,
+    Lora,
     ModelError,
     ModelInfo,
     ProviderRequestError,
@@ -28,7 +34,12 @@ from gaia_core.testing.bench import imported_by
 from gaia_core.testing.contexts import capture_events
 from gaia_flux import FluxProvider, devices
 from gaia_flux.families import FAMILIES
+from gaia_flux.jobs import Drawn
 from gaia_flux.models import CATALOGUE
+from gaia_flux.payloads import Loras
+from gaia_flux.workers import ThreadWorker
+
+from .squares import Squares
 
 Make = Callable[..., FluxProvider]
 _TINY = "tiny-flux1-schnell"
@@ -225,7 +236,7 @@ async def test_model_on_disk_tells_its_plan(make: Make) -> None:
     assert state.details["family"] == "flux1-schnell"
     assert state.details["dtype"] == "bfloat16"
     assert state.details["quantisation"] == "fp8"
-    assert state.details["estimated_bytes"] > 10**10
+    assert 10**9 < state.details["estimated_bytes"] < 2 * 10**9  # it is tiny
     assert "of 10.0 GB" in state.details["plan"]
     assert state.details["opt_ins"] == ["quantisation=fp8"]
 
@@ -418,6 +429,110 @@ async def test_past_the_deadline_nothing_is_drawn(make: Make) -> None:
     await provider.gaia_stop()
 
     assert after.images
+
+
+async def test_cancelled_before_its_turn_nothing_is_drawn(make: Make) -> None:
+    """Who leaves the queue takes no turn; who came after gets the own picture."""
+    provider = make()
+    first, second, third = (
+        asyncio.create_task(provider.gaia_generate(_request(seed=seed), context()))
+        for seed in (1, 2, 3)
+    )
+    await asyncio.sleep(0)
+
+    second.cancel()
+    results = await asyncio.gather(first, second, third, return_exceptions=True)
+    await provider.gaia_stop()
+
+    assert isinstance(results[1], asyncio.CancelledError)
+    assert [result.images[0].seed for result in (results[0], results[2])] == [1, 3]
+
+
+async def test_stop_in_the_middle_is_told_and_the_next_picture_comes(
+    make: Make,
+) -> None:
+    """Whoever waits when the host closes may ask again, and is drawn for then."""
+    provider = make()
+    has_begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    attempt = context(progress=lambda *_: loop.call_soon_threadsafe(has_begun.set))
+    request = _request(num_inference_steps=150, width=256, height=256)
+    task = asyncio.create_task(provider.gaia_generate(request, attempt))
+    await has_begun.wait()
+
+    await provider.gaia_stop()
+    with pytest.raises(ProviderUnavailableError, match="was closed before"):
+        await task
+    after = await provider.gaia_generate(_request(), context())
+    await provider.gaia_stop()
+
+    assert after.images
+
+
+async def test_two_providers_in_one_process_draw_what_each_draws_alone(
+    make: Make,
+) -> None:
+    """Two hosts in one program do not disturb each other's pictures."""
+    providers = [make(), make()]
+    alone = [await one.gaia_generate(_request(seed=9), context()) for one in providers]
+
+    together = await asyncio.gather(
+        *(
+            one.gaia_generate(_request(seed=9), context())
+            for one in providers
+            for _ in range(3)
+        )
+    )
+    for one in providers:
+        await one.gaia_stop()
+
+    digests = {
+        hashlib.sha256(result.images[0].data).hexdigest()
+        for result in (*alone, *together)
+    }
+    assert len(digests) == 1
+
+
+async def test_loras_are_looked_for_beside_the_event_loop(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of thousands of files holds up nobody."""
+    threads = []
+
+    def found(loras: Loras) -> dict[str, Path]:
+        threads.append(threading.current_thread())
+        return {path.stem: path for path in loras._in_folder()}
+
+    monkeypatch.setattr(Loras, "found", found)
+    request = _request(loras=[Lora(model="ink")])
+
+    with pytest.raises(ProviderRequestError, match="no LoRA 'ink'"):
+        await make(loras_folder=tmp_path).gaia_generate(request, context())
+
+    assert threads
+    assert threading.main_thread() not in threads
+
+
+def test_loras_may_lie_at_home(make: Make) -> None:
+    """Settings from a program may give words, and begin with the tilde."""
+    provider = make(loras={"ink": "~/ink.safetensors"})
+
+    assert provider.loras == {"ink": Path.home() / "ink.safetensors"}
+
+
+async def test_slow_file_system_is_not_the_deadline(make: Make) -> None:
+    """Only who had no time is told to allow more."""
+
+    class Slow(Squares):
+        def draw(self, *_: object) -> tuple[Drawn, ...]:
+            raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+
+    provider = make()
+    provider._worker = ThreadWorker(setup=provider._setup, studio=Slow)
+
+    with pytest.raises(ModelError, match="Files of the model cannot be read"):
+        await provider.gaia_generate(_request(), context())
+    await provider.gaia_stop()
 
 
 # -- upkeep ---------------------------------------------------------------------------
