@@ -65,6 +65,10 @@ def _expanded(path: Path | None) -> Path | None:
     return None if path is None else Path(path).expanduser()
 
 
+def _paths(files: Mapping[str, str | Path]) -> Mapping[str, Path]:
+    return {name: Path(path).expanduser() for name, path in files.items()}
+
+
 def _strings(values: Sequence[str]) -> tuple[str, ...]:
     return (values,) if isinstance(values, str) else tuple(values)
 
@@ -95,7 +99,9 @@ class FluxProvider:
         factory=dict, help="Models of your own: identifier to family and path."
     )
     loras: Mapping[str, Path] = setting(
-        factory=dict, help="LoRAs that requests may name: name to safetensors file."
+        factory=dict,
+        converter=_paths,
+        help="LoRAs that requests may name: name to safetensors file.",
     )
     loras_folder: Path | None = setting(
         default=None,
@@ -241,7 +247,8 @@ class FluxProvider:
         """Draw from words, and from a picture where there is one."""
         with translated():
             spec = self._present(request.model)
-            job = payloads.generation(
+            job_of = partial(
+                payloads.generation,
                 request,
                 task_id=context.task_id,
                 spec=spec,
@@ -250,6 +257,8 @@ class FluxProvider:
                 step_cache=self.step_cache,
                 has_previews=self.previews,
             )
+            # A folder of LoRAs is looked through: it may be large, or far away.
+            job = await asyncio.to_thread(job_of) if request.loras else job_of()
             return await self._drawn(job, context)
 
     @hookimpl
@@ -351,10 +360,13 @@ class FluxProvider:
     async def _drawn(self, job: Job, context: CallContext) -> ImageResult:
         """Have a job drawn until nobody waits, and encode the pictures."""
         report = partial(_report, context)
+        limit = asyncio.timeout(context.seconds_left)
         try:
-            async with asyncio.timeout(context.seconds_left):
+            async with limit:
                 (drawn,) = await self._worker.draw([job], report)
         except TimeoutError as error:
+            if not limit.expired():  # a file system's, for instance
+                raise
             message = (
                 f"{job.model} was not done in time, and was stopped: allow more time, "
                 "or ask for fewer steps or a smaller picture."
