@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -11,11 +12,21 @@ from typing import Any
 
 import pytest
 
-from gaia_core import Gaia, GenerateRequest, NoCapableProviderError, ProviderError
+from gaia_core import (
+    Gaia,
+    GenerateRequest,
+    NoCapableProviderError,
+    OutcomeClass,
+    ProviderError,
+)
 from gaia_core.png import read_text
+from gaia_core.reliability import StandardReliability
 from gaia_core.testing import FakeProvider
 from gaia_core.testing.pytest_plugin import OpenGaia
 from gaia_flux import FluxProvider
+from gaia_flux.isolation import ProcessWorker
+
+from .squares import PROGRAM
 
 _TINY = "tiny-flux1-schnell"
 _MANY_STEPS = 150
@@ -53,7 +64,7 @@ async def _sha256(gaia: Gaia, **changes: Any) -> list[str]:
     return [image.sha256 for image in response.images]
 
 
-async def _begun(gaia: Gaia, **changes: Any) -> "asyncio.Task[object]":
+async def _begun(gaia: Gaia, **changes: Any) -> "asyncio.Task[Any]":
     """Begin a long request, and wait for its first report."""
     has_begun = asyncio.Event()
     request = _request(num_inference_steps=_MANY_STEPS, **changes)
@@ -198,6 +209,30 @@ async def test_equal_requests_are_drawn_together(
         found = await asyncio.gather(*(_sha256(gaia, seed=seed) for seed in range(8)))
 
     assert len({sha256 for (sha256,) in found}) == 8
+
+
+async def test_death_of_the_worker_costs_one_attempt(
+    open_gaia: OpenGaia, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    """A `kill -9` in the middle: the picture is drawn anew, by another process."""
+    flux = FluxProvider(**settings, isolated=True)
+    flux._worker = ProcessWorker(setup=flux._setup, command=PROGRAM)
+    go = tmp_path / "go"
+
+    async with open_gaia(flux, reliability=StandardReliability()) as gaia:
+        process = int((await flux._worker.figures())["process"])
+        task = await _begun(gaia, prompt=f"wait {go}")
+        os.kill(process, signal.SIGKILL)
+        go.touch()
+        response = await task
+        after = int((await flux._worker.figures())["process"])
+
+    first, second = response.attempts
+    assert (first.outcome, second.outcome) == (
+        OutcomeClass.REJECTED_BUSY,
+        OutcomeClass.OK,
+    )
+    assert process != after
 
 
 _LIST = """
