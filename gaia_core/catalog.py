@@ -250,6 +250,9 @@ class ModelInfo:
         state: Tells how the model is now, where that may change: whether its files
             are there, whether it is loaded. Asked at every plan and every listing, so
             it must be cheap; cards that differ in nothing else are equal.
+        live_revision: Tells the revision now, where that may change while the program
+            runs; asked for each request that kept answers may serve. Cards that
+            differ in nothing else are equal.
     """
 
     id: str = attrs.field(validator=_is_text)
@@ -285,6 +288,9 @@ class ModelInfo:
         default=None, validator=attrs.validators.optional(_is_whole)
     )
     state: Callable[[], ModelState] | None = attrs.field(
+        default=None, repr=False, eq=False
+    )
+    live_revision: Callable[[], str] | None = attrs.field(
         default=None, repr=False, eq=False
     )
 

@@ -51,6 +51,7 @@ from gaia_core.responses import Response
 from gaia_core.selection import Candidate, Plan
 from gaia_core.services import Services
 from gaia_core.settings import Settings
+from gaia_core.states import revision_of
 from gaia_core.walk import Walk
 
 CANCEL_GRACE = 5.0
@@ -353,13 +354,14 @@ class Door:
         """Name what equal requests share; without a seed nothing is, unless asked."""
         if reuse is None:
             reuse = "seed" in record and self.settings.cache.enabled
-        if not reuse:
+        revision = revision_of(best.model) if reuse else None
+        if revision is None:
             return None
         return result_key(
             record,
             provider=best.provider,
             model=best.model.id,
-            revision=best.model.revision,
+            revision=revision,
             tenant=principal,
         )
 

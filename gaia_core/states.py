@@ -36,11 +36,32 @@ def reason_against(model: ModelInfo) -> str | None:
     return None if state is None else state.unavailable
 
 
+def revision_of(model: ModelInfo) -> str | None:
+    """
+    Give a model's revision of this moment.
+
+    Returns:
+        None where it cannot be told: kept answers may then be of another revision.
+    """
+    if model.live_revision is None:
+        return model.revision
+    try:
+        return str(model.live_revision())
+    except (Exception, SystemExit) as error:  # noqa: BLE001  as above
+        _tell(model, words_of(error))
+        return None
+
+
 def _unknown(model: ModelInfo, words: str) -> ModelState:
+    _tell(model, words)
+    return ModelState(word="unknown", unavailable=f"telling its state failed: {words}")
+
+
+def _tell(model: ModelInfo, words: str) -> None:
+    """Log a failure, once."""
     failure = (model.provider, model.id, words)
     if failure not in _told and len(_told) < _MOST_TOLD:
         _told.add(failure)
         get_logger(provider=model.provider).warning(
             "gaia.model_state_failed", model=model.id, reason=words
         )
-    return ModelState(word="unknown", unavailable=f"telling its state failed: {words}")

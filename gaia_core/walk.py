@@ -50,6 +50,7 @@ from gaia_core.responses import Attempt, Response, StoredImage
 from gaia_core.results import ImageResult
 from gaia_core.selection import Candidate, Plan
 from gaia_core.services import Services
+from gaia_core.states import revision_of
 from gaia_core.tracing import Traced, operation_span
 
 
@@ -322,16 +323,25 @@ class Walk:
             await self._write(ledger.forget_result(claimed, self.operation.id))
 
     def _served_key(self, candidate: Candidate) -> str | None:
-        """Name the answer by who gave it: a substitute's is not the first choice's."""
-        if self.result_key is None or candidate is self.plan.best:
+        """
+        Name the answer by who gave it: a substitute's is not the first choice's.
+
+        Where weights were replaced meanwhile, nobody knows whose it is.
+        """
+        model, is_first = candidate.model, candidate is self.plan.best
+        if self.result_key is None or (is_first and model.live_revision is None):
             return self.result_key
-        return result_key(
+        revision = revision_of(model)
+        if revision is None:
+            return None
+        key = result_key(
             self.operation.request or {},
             provider=candidate.provider,
-            model=candidate.model.id,
-            revision=candidate.model.revision,
+            model=model.id,
+            revision=revision,
             tenant=self.operation.principal,
         )
+        return key if not is_first or key == self.result_key else None
 
     async def _write(
         self, writing: Awaitable[object], later: Settlement | Failure | None = None

@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from decimal import Decimal
 from functools import partial
@@ -263,6 +263,32 @@ async def test_answers_are_not_shared_with_others(
         await gaia.generate(request, **other)
 
     assert len(provider.charges) == 2
+
+
+async def _reused(open_gaia: OpenGaia, revisions: Iterable[str]) -> list[bool]:
+    """Ask three times for the same of a model that tells its revision each time."""
+    told = iter(revisions)
+    plain = FakeProvider()
+    (card,) = await plain.gaia_list_models()
+    model = attrs.evolve(card, live_revision=lambda: next(told))
+    async with open_gaia(FakeProvider(models=[model])) as gaia:
+        return [(await gaia.generate(SEEDED)).is_reused for _ in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("revisions", "reused"),
+    [
+        pytest.param("aaaa", [False, True, True], id="unchanged"),
+        pytest.param("aabbb", [False, False, True], id="changed"),
+        pytest.param("abbbb", [False, False, True], id="changed while it drew"),
+        pytest.param("", [False, False, False], id="not told"),
+    ],
+)
+async def test_answers_of_another_revision_are_not_used(
+    open_gaia: OpenGaia, revisions: str, reused: list[bool]
+) -> None:
+    """A model whose weights were replaced in a running host draws anew."""
+    assert await _reused(open_gaia, revisions) == reused
 
 
 async def test_kept_answers_can_be_switched_off(gaia_home: Path) -> None:
