@@ -178,11 +178,12 @@ def test_revision_follows_the_pull(
     cards_of: CardsOf, pulled: ModelSpec, tmp_path: Path
 ) -> None:
     """In a running host, too: a newer commit has other pictures."""
-    cards = cards_of()
-    revisions = [cards.revision(pulled)]
+    tell = cards_of().card(pulled).live_revision
+    assert tell is not None
+    revisions = [tell()]
     for commit in (COMMIT, OTHER):
         pins.note(tmp_path, pulled.id, "someone/model", commit)
-        revisions.append(cards.revision(pulled))
+        revisions.append(tell())
 
     assert len(set(revisions)) == 3
     assert revisions[1].startswith(COMMIT)

@@ -57,7 +57,11 @@ class Cards:
             price=self.paces.price_of(spec, family, self.usd_per_second),
             revision=self.revision(spec),
         )
-        return attrs.evolve(card, supported_fields=self._fields(card, family))
+        return attrs.evolve(
+            card,
+            supported_fields=self._fields(card, family),
+            live_revision=partial(self.revision, spec),
+        )
 
     def state(self, spec: ModelSpec) -> ModelState:
         """Tell how a model is; asked at every plan."""
