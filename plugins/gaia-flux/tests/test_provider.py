@@ -255,33 +255,6 @@ async def test_model_is_loaded_once_it_drew(make: Make) -> None:
     assert card.state().word == "on disk"
 
 
-@pytest.mark.parametrize(
-    ("settings", "is_same"),
-    [
-        pytest.param({}, True, id="nothing"),
-        pytest.param({"isolated": True}, True, id="isolated"),
-        pytest.param({"previews": False}, True, id="previews"),
-        pytest.param({"attention": "native"}, True, id="exact attention"),
-        pytest.param({"attention": "sage"}, False, id="inexact attention"),
-        pytest.param({"dtype": "bfloat16"}, False, id="dtype"),
-        pytest.param({"quantisation": "int8"}, False, id="quantisation"),
-        pytest.param({"step_cache": "taylorseer"}, False, id="step cache"),
-        pytest.param({"batching": True}, False, id="batching"),
-        pytest.param({"compile": True}, False, id="compile"),
-        pytest.param({"vram_gb": 8}, False, id="memory"),
-        pytest.param({"device": "cuda"}, False, id="device"),
-    ],
-)
-async def test_revision_names_what_changes_pictures(
-    make: Make, settings: dict[str, Any], is_same: bool
-) -> None:
-    """Kept answers are used again only where pictures would be the same."""
-    usual = (await _cards(make()))[_TINY].revision
-    changed = (await _cards(make(**settings)))[_TINY].revision
-
-    assert (changed == usual) is is_same
-
-
 async def test_other_weights_have_another_revision(make: Make, tmp_path: Path) -> None:
     """A file that was replaced is not taken for the one before."""
     folder = tmp_path / "mine"

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -104,7 +104,7 @@ class Cards:
         parts = [] if place is None else [weights.look_of(place)]
         parts += [*_usual(spec), *_changes(self.setup)]
         if self.loras:
-            parts.append(f"loras={_digest(self.loras.found().values())}")
+            parts.append(f"loras={_digest(self.loras.found())}")
         return " ".join([*parts, libraries(*self._extras(spec))])
 
     def _extras(self, spec: ModelSpec) -> Iterator[str]:
@@ -245,9 +245,10 @@ def _changes(setup: Setup) -> list[str]:
 
 
 def _usual(spec: ModelSpec) -> list[str]:
-    """Name what a request may leave to the model."""
+    """Name what a request may leave to the model, or to its family."""
     scheduler = spec.scheduler and json.dumps(spec.scheduler, sort_keys=True)
     named = {
+        "family": spec.family,
         "steps": spec.default_steps,
         "guidance": spec.default_guidance,
         "scheduler": scheduler and scheduler.replace(" ", ""),
@@ -255,13 +256,15 @@ def _usual(spec: ModelSpec) -> list[str]:
     return [f"{name}={value}" for name, value in named.items() if value is not None]
 
 
-def _digest(paths: Iterable[Path]) -> str:
-    """Tell files from others as `weights.look_of` does."""
+def _digest(files: Mapping[str, Path]) -> str:
+    """Tell named files from others as `weights.look_of` does."""
     digest = hashlib.sha256()
-    for path in paths:
+    for name, path in sorted(files.items()):
         try:
             found = path.stat()
         except OSError:
             continue
-        digest.update(f"{path.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        digest.update(
+            f"{name}\0{path.name}\0{found.st_size}\0{found.st_mtime_ns}\0".encode()
+        )
     return digest.hexdigest()[:12]
