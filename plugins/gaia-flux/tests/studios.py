@@ -10,7 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from gaia_core import Capability
-from gaia_flux import loading
+from gaia_flux import loading, sizes
 from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import Drawn, Job, Preview, StoppedError
 from gaia_flux.memory import Need, need_of
@@ -45,7 +45,7 @@ def need(setup: Setup, family: str, side: int = SIDE) -> Need:
         quantisation=None,
         width=side,
         height=side,
-        parameters=loading.parameters_of(place),
+        parameters=sizes.parameters_of(place, FAMILIES[family]),
     )
 
 

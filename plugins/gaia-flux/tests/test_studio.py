@@ -1,13 +1,17 @@
 """The studio: models in turn, memory that runs out, what it tells of itself."""
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import attrs
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
+
+from safetensors.torch import load_file, save_file
 
 from gaia_core import Capability
 from gaia_flux.families import FAMILIES
@@ -94,6 +98,26 @@ def test_picture_after_a_stopped_job_is_the_usual_one(studio: Studio) -> None:
         studio.draw([attrs.evolve(wanted, num_inference_steps=4)], stop)
 
     assert pixels(studio.draw([wanted], ignore)) == expected
+
+
+def test_replaced_weights_are_loaded_anew(
+    make: Make, setup: Setup, tmp_path: Path
+) -> None:
+    """A model that was upgraded draws as the new one, not as what is in memory."""
+    spec = setup.models["tiny-flux1-schnell"]
+    folder = tmp_path / "model"
+    shutil.copytree(spec.source.path or "", folder)
+    changed = attrs.evolve(spec, source=attrs.evolve(spec.source, path=folder))
+    studio = make(attrs.evolve(setup, models={spec.id: changed}))
+    first = pixels(studio.draw([job("flux1-schnell")], ignore))
+    again = pixels(studio.draw([job("flux1-schnell")], ignore))
+
+    file = folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    halved = {name: tensor / 2 for name, tensor in load_file(file).items()}
+    save_file(halved, file, {"format": "pt"})
+
+    assert first == again
+    assert pixels(studio.draw([job("flux1-schnell")], ignore)) != first
 
 
 def test_memory_that_runs_out_is_answered_by_a_lower_plan(

@@ -385,29 +385,3 @@ def pipeline_of(
         and name not in given
     ]
     return kind(**given, **dict.fromkeys(missing))
-
-
-def parameters_of(place: Any) -> Mapping[str, int] | None:
-    """
-    Count the parameters of each component in a folder, from their headers alone.
-
-    Returns:
-        None where the components do not lie in folders of their own.
-
-    """
-    if place.folder is None:
-        return None
-    found: dict[str, int] = {}
-    for file in Path(place.folder).glob("*/*.safetensors"):
-        part = file.parent
-        is_passed_over = f".{_HALF}." in file.name and _variant(part) is None
-        if not is_passed_over:
-            found[part.name] = found.get(part.name, 0) + _count(file)
-    return found or None
-
-
-def _count(file: Path) -> int:
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    shapes = [one["shape"] for name, one in header.items() if name != "__metadata__"]
-    return sum(torch.Size(shape).numel() for shape in shapes)

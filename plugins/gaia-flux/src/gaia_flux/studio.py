@@ -15,7 +15,7 @@ import attrs
 import torch
 
 from gaia_core import Capability
-from gaia_flux import drawing, loading
+from gaia_flux import drawing, loading, sizes, weights
 from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import Drawn, Job, Preview, Report
 from gaia_flux.loading import Wanted
@@ -90,7 +90,7 @@ class Studio:
     _residence: Residence = attrs.field(init=False)
     _prompts: PromptCache = attrs.field(factory=PromptCache, init=False)
     _limits: dict[str, tuple[int, MemoryPlan]] = attrs.field(factory=dict, init=False)
-    _counts: dict[str, Mapping[str, int] | None] = attrs.field(factory=dict, init=False)
+    _looks: dict[str, str] = attrs.field(factory=dict, init=False)
     _thread: int = attrs.field(factory=threading.get_ident, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -225,6 +225,7 @@ class Studio:
     def _plan(self, jobs: Sequence[Job]) -> MemoryPlan:
         """Decide how a model is to lie in memory for some jobs."""
         model = jobs[0].model
+        self._renew(self._spec(model))
         plan = plan_for(
             self._need(jobs),
             self._residence.budget,
@@ -246,27 +247,30 @@ class Studio:
     def _need(self, jobs: Sequence[Job]) -> Need:
         job = jobs[0]
         spec = self._spec(job.model)
+        place, family = loading.place_of(spec, self.setup.home), FAMILIES[spec.family]
         dtype = loading.dtype_of(self.setup.dtype, self._device)
         images = sum(len(one.seeds) for one in jobs) if len(jobs) > 1 else 1
         return need_of(
-            FAMILIES[spec.family],
+            family,
             dtype=str(dtype).removeprefix("torch."),
             quantisation=self._quantisation(spec),
             width=job.width,
             height=job.height,
             num_images=images,
-            parameters=self._parameters(spec),
+            parameters=sizes.parameters_of(place, family),
         )
 
     def _quantisation(self, spec: ModelSpec) -> str | None:
         """Give the opt-in for a model; networks that enlarge are small enough."""
         return self.setup.quantisation if FAMILIES[spec.family].pipelines else None
 
-    def _parameters(self, spec: ModelSpec) -> Mapping[str, int] | None:
-        if spec.id not in self._counts:
-            place = loading.place_of(spec, self.setup.home)
-            self._counts[spec.id] = loading.parameters_of(place)
-        return self._counts[spec.id]
+    def _renew(self, spec: ModelSpec) -> None:
+        """Let go of a model whose files are others than those it was loaded from."""
+        look = weights.look_of(loading.place_of(spec, self.setup.home))
+        if self._looks.setdefault(spec.id, look) != look:
+            self._looks[spec.id] = look
+            self._limits.pop(spec.id, None)
+            self._residence.drop(spec.id)
 
     def _resident(self, plan: MemoryPlan, spec: ModelSpec) -> Resident:
         """Give a model that is held as planned, loaded anew where it is not."""
