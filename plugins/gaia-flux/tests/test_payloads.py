@@ -141,6 +141,15 @@ def test_too_many_steps_are_refused() -> None:
 # -- what a family does not know ------------------------------------------------------
 
 
+def test_many_steps_are_taken_where_they_are_usual() -> None:
+    """A model whose settings say 200 steps is not refused each of its requests."""
+    spec = _spec(default_steps=200)
+
+    assert _job(spec=spec).num_inference_steps == 200
+    with pytest.raises(ProviderRequestError, match="at most 200"):
+        _job(spec=spec, num_inference_steps=201)
+
+
 def test_unknown_fields_are_left_out() -> None:
     """A distilled model gets no guidance: Gaia itself warns that it is ignored."""
     assert "guidance_scale" not in FAMILIES["flux1-schnell"].fields
@@ -226,6 +235,25 @@ def test_options_of_other_families_are_refused(options: dict[str, Any]) -> None:
         _job(family="sdxl", **_options(**options))
 
 
+def test_step_cache_of_an_upscaler_is_refused() -> None:
+    """An option that has no effect is not passed over in silence."""
+    request = UpscaleRequest(image=png(8, 8), **_options(step_cache="magcache"))
+    family = FAMILIES["latent-upscaler"]
+
+    with pytest.raises(ProviderRequestError, match="leaves out no steps"):
+        payloads.upscaling(
+            request, task_id="task-1", spec=_spec(family.name), family=family
+        )
+
+
+def test_long_words_are_cut() -> None:
+    """What a stranger wrote does not fill the log."""
+    with pytest.raises(ProviderRequestError) as caught:
+        _job(**_options(**{"x" * 100_000: 1}))
+
+    assert len(str(caught.value)) < 300
+
+
 # -- LoRAs ----------------------------------------------------------------------------
 
 
@@ -271,6 +299,16 @@ def test_nearest_lora_is_named(loras: Loras) -> None:
     """Whoever misspells a LoRA is told the nearest one."""
     with pytest.raises(ProviderRequestError, match="did you mean 'inkwash'"):
         loras.path_of("inkwach")
+
+
+def test_not_all_of_many_loras_are_named(tmp_path: Path) -> None:
+    """A sentence about thousands of files names some of them."""
+    files = {f"lora-{number}": tmp_path / "x" for number in range(3_000)}
+
+    with pytest.raises(ProviderRequestError, match="one of 2980 more") as caught:
+        Loras(files=files).path_of("!")
+
+    assert len(str(caught.value)) < 400
 
 
 def test_loras_are_explained_where_there_are_none() -> None:

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from gaia_core import ProviderRequestError
+from gaia_core import Capability, ProviderRequestError
 from gaia_flux.families import Family
 
 DTYPES: Final = ("auto", "bfloat16", "float16", "float32")
@@ -29,19 +29,31 @@ ATTENTIONS: Final = (
 INEXACT_ATTENTIONS: Final = ("sage",)
 MAX_TRUE_CFG_SCALE: Final = 20.0
 
+_MOST_NAMES: Final = 20
+_MOST_SHOWN: Final = 60
+
 _Check = Callable[[str, Any, Family], Any]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """
-    Suggest the nearest name, or all there are.
+    Suggest the nearest name, or some of those there are.
 
     >>> nearest("magcash", STEP_CACHES)
     "did you mean 'magcache'?"
     """
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose {', '.join(known)}."
+    if close:
+        return f"did you mean {close[0]!r}?"
+    rest = len(known) - _MOST_NAMES
+    more = f", or one of {rest} more" if rest > 0 else ""
+    return f"choose {', '.join(known[:_MOST_NAMES])}{more}."
+
+
+def shown(value: object) -> str:
+    """Show what a stranger wrote, as much of it as fits into a sentence."""
+    return repr(value)[:_MOST_SHOWN]
 
 
 def checked(given: Mapping[str, Any], family: Family) -> dict[str, Any]:
@@ -61,15 +73,15 @@ def checked(given: Mapping[str, Any], family: Family) -> dict[str, Any]:
     found = {}
     for name, value in given.items():
         if name not in _CHECKS:
-            message = f"flux has no option {name!r}: {nearest(str(name), _CHECKS)}"
+            hint = nearest(str(name), _CHECKS)
+            message = f"flux has no option {shown(name)}: {hint}"
             raise ProviderRequestError(message)
         found[name] = None if value is None else _CHECKS[name](name, value, family)
     return {name: value for name, value in found.items() if value is not None}
 
 
 def _refused(name: str, value: object, wanted: str) -> ProviderRequestError:
-    shown = repr(value)[:60]
-    message = f"The flux option {name} cannot be {shown}: {wanted}"
+    message = f"The flux option {name} cannot be {shown(value)}: {wanted}"
     return ProviderRequestError(message)
 
 
@@ -81,7 +93,9 @@ def _word(name: str, value: Any, known: Iterable[str]) -> str:
     return value
 
 
-def _step_cache(name: str, value: Any, _: Family) -> str:
+def _step_cache(name: str, value: Any, family: Family) -> str:
+    if Capability.UPSCALING in family.pipelines:
+        raise _refused(name, value, f"{family.name} leaves out no steps.")
     return _word(name, value, STEP_CACHES)
 
 

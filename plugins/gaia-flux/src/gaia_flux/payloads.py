@@ -17,7 +17,7 @@ from gaia_core.requests import MAX_SEED
 from gaia_flux.families import Family
 from gaia_flux.jobs import Job, LoraFile
 from gaia_flux.models import ModelSpec
-from gaia_flux.options import checked, nearest
+from gaia_flux.options import checked, nearest, shown
 
 NAME = "flux"
 MAX_STEPS = 150
@@ -74,10 +74,10 @@ def _no_lora(name: str, found: Iterable[str]) -> str:
     names = sorted(found)
     if not names:
         return (
-            f"There is no LoRA {name!r}: name its file in [providers.{NAME}.loras] or "
-            "put it into loras_folder."
+            f"There is no LoRA {shown(name)}: name its file in "
+            f"[providers.{NAME}.loras] or put it into loras_folder."
         )
-    return f"There is no LoRA {name!r}: {nearest(name, names)}"
+    return f"There is no LoRA {shown(name)}: {nearest(name, names)}"
 
 
 def generation(  # noqa: PLR0913  every one is a keyword
@@ -172,9 +172,10 @@ def _steps(request: GenerateRequest, spec: ModelSpec, family: Family) -> int:
     usual = spec.default_steps or family.default_steps
     asked = _if_known("num_inference_steps", request, family)
     steps = usual if asked is None else int(asked)
-    if steps > MAX_STEPS:
+    most = max(MAX_STEPS, usual)
+    if steps > most:
         message = (
-            f"num_inference_steps is {steps}; {spec.id} takes at most {MAX_STEPS}, and "
+            f"num_inference_steps is {steps}; {spec.id} takes at most {most}, and "
             f"{usual} are usual."
         )
         raise ProviderRequestError(message)
