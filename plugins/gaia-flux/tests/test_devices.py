@@ -1,9 +1,11 @@
 """Accelerators are found through what NVIDIA's driver says, and without torch."""
 
-import platform
+import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,7 +24,7 @@ def _root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     root.mkdir()
     programs.mkdir()
     monkeypatch.setattr(devices, "ROOT", root)
-    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setenv("PATH", str(programs))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     _forget()
@@ -249,8 +251,8 @@ def test_numbers_that_are_not_there_name_those_that_are(driver: Path) -> None:
 
 def test_apple_chip_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """It needs no file and no program, and its memory is the machine's."""
-    monkeypatch.setattr(platform, "system", lambda: "Darwin")
-    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="arm64"))
 
     assert [one.device for one in devices.found()] == ["mps"]
     assert devices.why_none("auto") is None

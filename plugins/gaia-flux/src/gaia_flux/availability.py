@@ -1,9 +1,10 @@
 """Whether anything can be drawn on this machine, without importing torch."""
 
 import functools
-import importlib.metadata
 import importlib.util
+import sys
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from gaia_flux import devices
@@ -50,7 +51,7 @@ def lacking(kinds: Collection[str]) -> str | None:
 
 def _why_torch_cannot(device: str) -> str | None:
     """Look at torch's own version, which says what it was built for."""
-    if device == "mps" or not importlib.metadata.version("torch").endswith("+cpu"):
+    if device == "mps" or not _version("torch").endswith("+cpu"):
         return None
     return (
         "torch is built for the processor only: install the build for your card, or "
@@ -70,8 +71,34 @@ def libraries(*others: str) -> str:
     return " ".join(f"{name}={_version(name)}" for name in names)
 
 
+@functools.cache
 def _version(name: str) -> str:
+    """
+    Tell a distribution's version by the name of its folder beside the packages.
+
+    `importlib.metadata` would tell it as well, and takes longer to import than all
+    else that a listing does here.
+    """
+    start, end = name.replace("-", "_").lower() + "-", ".dist-info"
+    for folder in sys.path:
+        for entry in _entries(folder or "."):
+            if entry.endswith(end) and entry.lower().startswith(start):
+                return entry[len(start) : -len(end)]
+    return _looked_up(name)
+
+
+@functools.cache
+def _entries(folder: str) -> tuple[str, ...]:
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        return tuple(path.name for path in Path(folder).iterdir())
+    except OSError:
+        return ()  # an archive, or nothing at all
+
+
+def _looked_up(name: str) -> str:
+    from importlib import metadata  # noqa: PLC0415 - see above
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return "none"

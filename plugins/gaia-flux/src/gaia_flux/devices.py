@@ -10,10 +10,10 @@ and where there are no files: on Windows, and on Linux inside it.
 
 import functools
 import os
-import platform
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -226,7 +226,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _apple() -> tuple[Accelerator, ...]:
-    if platform.system() == "Darwin" and platform.machine() == "arm64":
+    if sys.platform == "darwin" and os.uname().machine == "arm64":
         return (Accelerator(device="mps", name="Apple GPU"),)
     return ()
 

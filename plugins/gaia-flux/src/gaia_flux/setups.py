@@ -1,13 +1,16 @@
 """All that a worker must know, as one value that can be sent to another process."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
-import cattrs
 
 from gaia_flux.models import ModelSpec
+
+if TYPE_CHECKING:
+    from cattrs import Converter
 
 
 def _path(value: str | Path | None) -> Path | None:
@@ -59,7 +62,7 @@ class Setup:
 
     def to_record(self) -> dict[str, Any]:
         """Write it down in what JSON knows."""
-        record: dict[str, Any] = _CONVERTER.unstructure(self)
+        record: dict[str, Any] = _converter().unstructure(self)
         return record
 
     @classmethod
@@ -70,17 +73,19 @@ class Setup:
         Raises:
             ValueError: If it is no such record.
         """
+        from cattrs import BaseValidationError  # noqa: PLC0415 - see below
+
         try:
-            return _CONVERTER.structure(dict(record), cls)
-        except (cattrs.BaseValidationError, TypeError) as error:
+            return _converter().structure(dict(record), cls)
+        except (BaseValidationError, TypeError) as error:
             message = f"This is no record of a setup: {error}"
             raise ValueError(message) from error
 
 
-def _converter() -> cattrs.Converter:
-    converter = cattrs.Converter(forbid_extra_keys=True)
+@functools.cache
+def _converter() -> "Converter":
+    from cattrs import Converter  # noqa: PLC0415 - listing models needs none of it
+
+    converter = Converter(forbid_extra_keys=True)
     converter.register_unstructure_hook(Path, str)
     return converter
-
-
-_CONVERTER = _converter()
