@@ -17,6 +17,7 @@ from gaia_core import Capability
 from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import StoppedError
 from gaia_flux.memory import OutOfMemoryError, plan_for
+from gaia_flux.residence import size_of
 from gaia_flux.setups import Setup
 from gaia_flux.studio import Studio
 from gaia_flux.tuning import TuningError
@@ -209,15 +210,28 @@ def test_tiles_of_one_model_do_not_reach_another(
     assert pixels(small.draw([wanted], ignore)) == expected
 
 
-def test_named_opt_ins_are_reported(make: Make, setup: Setup) -> None:
+@pytest.mark.parametrize(
+    ("name", "words", "package"),
+    [("fp8", "8-bit floats", "torch"), ("int8", "8-bit integers", "torchao")],
+    ids=["fp8", "int8"],
+)
+def test_named_opt_ins_are_reported(
+    make: Make, setup: Setup, name: str, words: str, package: str
+) -> None:
     """Quantised weights and step caches are said in the warnings of every answer."""
-    studio = make(attrs.evolve(setup, quantisation="fp8", step_cache="first-block"))
+    pytest.importorskip(package)
+    studio = make(attrs.evolve(setup, quantisation=name, step_cache="first-block"))
 
-    drawn = studio.draw([job("flux1-schnell")], ignore)
+    first = studio.draw([job("flux1-schnell")], ignore)
+    second = studio.draw([job("flux1-schnell")], ignore)
 
-    assert any("8-bit floats" in warning for warning in drawn[0].warnings)
-    assert any("first-block" in warning for warning in drawn[0].warnings)
-    assert "fp8" in studio.figures()["models"]["tiny-flux1-schnell"]
+    assert any(words in warning for warning in first[0].warnings)
+    assert any("first-block" in warning for warning in first[0].warnings)
+    assert name in studio.figures()["models"]["tiny-flux1-schnell"]
+    assert pixels(first) == pixels(second)
+    (resident,) = studio.residents
+    backbone = resident.components["transformer"]
+    assert size_of(backbone) < 0.6 * 4 * backbone.num_parameters()
 
 
 def test_absent_model_says_how_to_get_it(make: Make, setup: Setup) -> None:

@@ -126,8 +126,15 @@ def size_of(component: Any) -> int:
     module = module_of(component)
     if module is None:
         return 0
-    tensors = [*module.parameters(), *module.buffers()]
-    return sum(tensor.nbytes for tensor in tensors)
+    return sum(map(_bytes_of, (*module.parameters(), *module.buffers())))
+
+
+def _bytes_of(tensor: Any) -> int:
+    """Count what a tensor holds; a quantised one is made of others, and lies."""
+    if not hasattr(tensor, "__tensor_flatten__"):
+        return int(tensor.nbytes)
+    names, _ = tensor.__tensor_flatten__()
+    return sum(_bytes_of(getattr(tensor, name)) for name in names)
 
 
 def budget_of(device: torch.device, vram_gb: float | None) -> int:
