@@ -11,12 +11,13 @@ import pytest
 
 from gaia_core import Capability
 from gaia_flux.batching import Batcher
+from gaia_flux.isolation import ProcessWorker
 from gaia_flux.jobs import Drawn, Job, Preview, StoppedError
 from gaia_flux.setups import Setup
 from gaia_flux.weights import WeightsError
-from gaia_flux.workers import ThreadWorker
+from gaia_flux.workers import ThreadWorker, WorkerDiedError
 
-from .squares import Squares, ignore, job
+from .squares import PROGRAM, Squares, ignore, job
 
 PATIENCE = 30.0
 
@@ -343,6 +344,23 @@ async def test_damaged_weights_are_not_tried_again(
 
     assert [type(one) for one in results] == [WeightsError, WeightsError]
     assert _sizes(studio) == [2]
+
+
+async def test_death_of_the_worker_is_told_to_the_whole_batch() -> None:
+    """What killed a process is not tried again here, with seven others at risk."""
+    worker = ProcessWorker(setup=Setup(device="cpu"), command=PROGRAM)
+    batcher = Batcher(worker=worker)
+
+    results = await asyncio.gather(
+        *await _drawing(batcher, job("kill"), job("b")), return_exceptions=True
+    )
+    (after,) = await batcher.draw([job("c")], ignore)
+    figures = await batcher.figures()
+    await batcher.close()
+
+    assert [type(one) for one in results] == [WorkerDiedError, WorkerDiedError]
+    assert after.pictures
+    assert (figures["batches"], figures["drawn"]) == ({1: 1, 2: 1}, 1)
 
 
 async def test_closing_stops_what_is_under_way_and_what_waits(

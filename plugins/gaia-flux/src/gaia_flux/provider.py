@@ -29,11 +29,12 @@ from gaia_core import (
     hookimpl,
     setting,
 )
+from gaia_core.observability import get_logger
 from gaia_flux import availability, payloads
 from gaia_flux.cards import Cards, absent, told_by
 from gaia_flux.errors import translated
 from gaia_flux.families import FAMILIES
-from gaia_flux.jobs import Job, Preview
+from gaia_flux.jobs import Drawn, Job, Preview
 from gaia_flux.models import ModelSpec, specs_of
 from gaia_flux.options import ATTENTIONS, DTYPES, QUANTISATIONS, STEP_CACHES
 from gaia_flux.paces import Paces
@@ -373,26 +374,26 @@ class FluxProvider:
             )
             raise ProviderUnavailableError(message) from error
         self._paces.note(job, drawn)
-        from gaia_flux import replies  # noqa: PLC0415  Pillow takes its time
-
-        encode = partial(
-            replies.result_of,
-            drawn,
-            provider=NAME,
-            model=job.model,
-            usd_per_second=self.usd_per_gpu_second,
-        )
-        return await asyncio.to_thread(encode)
+        price = self.usd_per_gpu_second
+        return await asyncio.to_thread(_encoded, drawn, job.model, price)
 
     async def _warm_up(self) -> None:
         for model in self._setup.warm_up:
             try:
                 await self._worker.warm_up(model)
             except Exception as error:  # noqa: BLE001  a request will say so properly
-                from structlog import get_logger  # noqa: PLC0415  rarely needed
+                get_logger(provider=NAME).warning(
+                    "gaia.flux_warm_up_failed", model=model, error=str(error)
+                )
 
-                log = get_logger("gaia_flux")
-                log.warning("gaia.flux_warm_up_failed", model=model, error=str(error))
+
+def _encoded(drawn: Drawn, model: str, usd_per_second: Decimal) -> ImageResult:
+    """Encode pictures, beside the event loop."""
+    from gaia_flux import replies  # noqa: PLC0415  Pillow takes its time
+
+    return replies.result_of(
+        drawn, provider=NAME, model=model, usd_per_second=usd_per_second
+    )
 
 
 def _report(context: CallContext, fraction: float, preview: Preview | None) -> None:
