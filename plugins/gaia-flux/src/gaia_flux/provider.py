@@ -30,11 +30,11 @@ from gaia_core import (
     setting,
 )
 from gaia_core.observability import get_logger
-from gaia_flux import availability, payloads
+from gaia_flux import availability, payloads, replies
 from gaia_flux.cards import Cards, absent, told_by
 from gaia_flux.errors import translated
 from gaia_flux.families import FAMILIES
-from gaia_flux.jobs import Drawn, Job, Preview
+from gaia_flux.jobs import Job, Preview
 from gaia_flux.models import ModelSpec, specs_of
 from gaia_flux.options import ATTENTIONS, DTYPES, QUANTISATIONS, STEP_CACHES
 from gaia_flux.paces import Paces
@@ -374,8 +374,14 @@ class FluxProvider:
             )
             raise ProviderUnavailableError(message) from error
         self._paces.note(job, drawn)
-        price = self.usd_per_gpu_second
-        return await asyncio.to_thread(_encoded, drawn, job.model, price)
+        encode = partial(
+            replies.result_of,
+            drawn,
+            provider=NAME,
+            model=job.model,
+            usd_per_second=self.usd_per_gpu_second,
+        )
+        return await asyncio.to_thread(encode)
 
     async def _warm_up(self) -> None:
         for model in self._setup.warm_up:
@@ -387,20 +393,7 @@ class FluxProvider:
                 )
 
 
-def _encoded(drawn: Drawn, model: str, usd_per_second: Decimal) -> ImageResult:
-    """Encode pictures, beside the event loop."""
-    from gaia_flux import replies  # noqa: PLC0415  Pillow takes its time
-
-    return replies.result_of(
-        drawn, provider=NAME, model=model, usd_per_second=usd_per_second
-    )
-
-
 def _report(context: CallContext, fraction: float, preview: Preview | None) -> None:
     """Pass a report on, in whatever thread it is made."""
-    if preview is None:
-        context.progress(fraction)
-        return
-    from gaia_flux import replies  # noqa: PLC0415  as above
-
-    context.progress(fraction, replies.preview_of(preview))
+    shown = None if preview is None else replies.preview_of(preview)
+    context.progress(fraction, shown)

@@ -1,9 +1,11 @@
-"""Turn what was drawn into the pictures Gaia stores."""
+"""
+Turn what was drawn into the pictures Gaia stores.
+
+Pillow is imported with the first picture, beside the event loop: it takes its time.
+"""
 
 from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
-
-from PIL import Image as pillow  # noqa: N813  a module
 
 from gaia_core import GeneratedImage, Image, ImageResult, write_png
 from gaia_flux.jobs import Drawn, Picture, Preview
@@ -51,15 +53,17 @@ def cost_of(seconds: float, usd_per_second: Decimal) -> Decimal:
 
 def preview_of(preview: Preview) -> Image:
     """Encode a preview: it is small, so that takes a fraction of a millisecond."""
-    pixels = pillow.frombytes("RGB", (preview.width, preview.height), preview.pixels)
-    return Image.from_bytes(write_png(pixels))
+    return Image.from_bytes(_png(preview, "RGB"))
 
 
 def _image(picture: Picture) -> GeneratedImage:
-    pixels = pillow.frombytes(
-        picture.mode, (picture.width, picture.height), picture.pixels
-    )
     # How it came to be follows from the request: from words, or over a picture.
     return GeneratedImage(
-        data=write_png(pixels), seed=picture.seed, is_encoded_here=True
+        data=_png(picture, picture.mode), seed=picture.seed, is_encoded_here=True
     )
+
+
+def _png(rows: Picture | Preview, mode: str) -> bytes:
+    from PIL import Image as pillow  # noqa: N813, PLC0415  a module; see above
+
+    return write_png(pillow.frombytes(mode, (rows.width, rows.height), rows.pixels))
