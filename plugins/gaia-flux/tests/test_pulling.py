@@ -298,6 +298,56 @@ def test_changed_rest_is_fetched(pull: Pull, remote: hub.Hub) -> None:
     assert place.config.name == "4" * 40
 
 
+@pytest.fixture(name="backbone")
+def _backbone(remote: hub.Hub) -> ModelSpec:
+    """Give a model that is a single file without text encoders, as FLUX's are."""
+    files = remote.repositories[REPOSITORY][hub.FIRST]
+    index = json.loads(files["model_index.json"])
+    index["transformer"] = index.pop("unet")
+    files["model_index.json"] = json.dumps(index).encode()
+    for name in list(files):
+        if name.startswith("unet/"):
+            files[name.replace("unet/", "transformer/")] = files.pop(name)
+    remote.repositories["somebody/single"] = {
+        hub.SECOND: {"four_steps.safetensors": hub.safetensors()}
+    }
+    return attrs.evolve(SINGLE, family="flux1-dev")
+
+
+def test_backbone_in_one_file_comes_with_the_other_networks(
+    pull: Pull, backbone: ModelSpec, home: Path
+) -> None:
+    """What the file has is not fetched twice; all else can be loaded."""
+    place = pull(backbone)
+
+    assert place.config is not None
+    assert place == weights.locate(backbone, home=home)
+    names = _files(place.config)
+    assert "text_encoder/model.safetensors" in names
+    assert "transformer/config.json" in names
+    assert not [one for one in names if one.startswith("transformer/diffusion")]
+
+    (place.config / "text_encoder/model.safetensors").unlink()
+    (place.config / "model_index.json").touch()
+
+    assert weights.locate(backbone, home=home) is None
+
+
+def test_rest_must_have_safetensors(
+    pull: Pull, backbone: ModelSpec, remote: hub.Hub
+) -> None:
+    """A text encoder that is a pickle is refused before gigabytes come."""
+    files = remote.repositories[REPOSITORY][hub.FIRST]
+    for name in list(files):
+        if name.startswith("text_encoder/") and name.endswith(".safetensors"):
+            del files[name]
+
+    with pytest.raises(PullError, match=r"text_encoder/pytorch_model\.bin, a pickle"):
+        pull(backbone)
+
+    assert "four_steps.safetensors" not in remote.fetched()
+
+
 def test_own_file_gets_its_rest(pull: Pull, tmp_path: Path) -> None:
     """For a file of the settings, what belongs to it is fetched."""
     file = tmp_path / "own.safetensors"

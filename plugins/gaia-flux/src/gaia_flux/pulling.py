@@ -6,7 +6,7 @@ is loaded from then on.
 """
 
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -150,15 +150,25 @@ def _parts(hub: Hub, spec: ModelSpec, pin: Pin) -> list[Part]:
             parts.append(_one_file(source.repository, pin.commit, files, source.file))
         else:
             folders = _folders(hub, source.repository, pin.commit, files)
-            found = needed(files, folders)
-            _check_formats(spec, files, found, folders)
-            parts.append(_part(source.repository, pin.commit, files, found))
+            _check_formats(spec, files, folders)
+            names = needed(files, folders)
+            parts.append(_part(source.repository, pin.commit, files, names))
     if config is not None and config.repository is not None and pin.config_commit:
-        files = hub.files(config.repository, pin.config_commit)
-        folders = _folders(hub, config.repository, pin.config_commit, files)
-        texts = [name for name in needed(files, folders) if not name.endswith(SUFFIX)]
-        parts.append(_part(config.repository, pin.config_commit, files, texts))
+        parts.append(_rest(hub, spec, config.repository, pin.config_commit))
     return parts
+
+
+def _rest(hub: Hub, spec: ModelSpec, repository: str, commit: str) -> Part:
+    """Settle what goes with a single file: all but the networks it has itself."""
+    family, files = FAMILIES[spec.family], hub.files(repository, commit)
+    folders = _folders(hub, repository, commit, files)
+    is_in_file = {*folders} if family.has_whole_files else {family.backbone}
+    _check_formats(spec, files, {*folders} - is_in_file)
+    names = needed(files, folders)
+    rest = [
+        one for one in names if not (_is_network(one) and _folder(one) in is_in_file)
+    ]
+    return _part(repository, commit, files, rest)
 
 
 def _part(
@@ -226,17 +236,14 @@ def _folder(name: str) -> str:
 
 
 def _check_formats(
-    spec: ModelSpec,
-    files: Iterable[str],
-    found: Iterable[str],
-    folders: Iterable[str],
+    spec: ModelSpec, files: Iterable[str], folders: Collection[str]
 ) -> None:
     """Refuse before gigabytes come what would be refused afterwards."""
-    served = {_folder(name) for name in found if name.endswith(SUFFIX)}
+    served = {_folder(name) for name in needed(files, folders) if _is_network(name)}
     pickles = [
         name
         for name in files
-        if name.endswith(_PICKLES) and _folder(name) in set(folders) - served
+        if name.endswith(_PICKLES) and _folder(name) in {*folders} - served
     ]
     if pickles:
         message = (
@@ -244,9 +251,13 @@ def _check_formats(
             "no safetensors beside it: take a model that has those"
         )
         raise PullError(message)
-    if not served:
+    if folders and not served:
         message = f"{spec.source.repository} has no safetensors files that fit"
         raise PullError(message)
+
+
+def _is_network(name: str) -> bool:
+    return name.endswith(SUFFIX)
 
 
 # -- disk and words -----------------------------------------------------------------
@@ -314,13 +325,24 @@ def _settle(spec: ModelSpec, pin: Pin, home: Path | None) -> Place:
             "it cannot be loaded; take another commit with --revision"
         )
         raise PullError(message)
-    if (
-        pin.config_commit
-        and spec.config
-        and not _is_here(spec.config, pin.config_commit, home)
-    ):
-        message = f"{spec.config.repository} has no {INDEX}: set another `config`"
-        raise PullError(message)
+    if pin.config_commit and spec.config:
+        _check_rest(spec, spec.config, pin.config_commit, home)
     weights.check_files(place, FAMILIES[spec.family])
     pins.note(home, spec.id, pin.repository, pin.commit, pin.config_commit)
     return weights.locate(spec, home=home) or place
+
+
+def _check_rest(
+    spec: ModelSpec, config: Source, commit: str, home: Path | None
+) -> None:
+    """Refuse what cannot stand in for the rest of a single file's model."""
+    if not _is_here(config, commit, home):
+        message = f"{config.repository} has no {INDEX}: set another `config`"
+        raise PullError(message)
+    folder = pins.snapshot(config.repository or "-/-", commit, home)
+    if not weights.has_rest(folder, FAMILIES[spec.family]):
+        message = (
+            f"{config.repository} lacks files that its {INDEX} names: set another "
+            "`config`"
+        )
+        raise PullError(message)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from gaia_flux import availability, headers, pins
-from gaia_flux.families import Family
+from gaia_flux.families import FAMILIES, Family
 from gaia_flux.headers import stamp
 from gaia_flux.models import ModelSpec, Source
 
@@ -34,10 +34,6 @@ _PIECE: Final = 1 << 20
 
 class WeightsError(Exception):
     """A model's files are missing, damaged, or of a kind that is not loaded."""
-
-
-class _IncompleteError(Exception):
-    """Files are missing."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,59 +76,70 @@ def locate(spec: ModelSpec, *, home: Path | None = None) -> Place | None:
     if spec.source.file is None:
         return Place(folder=folder, revision=commit) if is_complete(folder) else None
     file = folder / spec.source.file
-    config = _config(spec.config, known.config_commit if known else None, home)
-    if not file.is_file() or (spec.config is not None and config is None):
-        return None
-    return Place(file=file, config=config, revision=commit)
+    return _with_rest(spec, Place(file=file, revision=commit), home)
 
 
 def _on_disk(spec: ModelSpec, path: Path, home: Path | None) -> Place | None:
     if path.is_dir():
         return Place(folder=path)
-    if not path.is_file():
-        return None
-    known = pins.known(home).get(spec.id)
-    config = _config(spec.config, known.config_commit if known else None, home)
-    if spec.config is not None and config is None:
-        return None
-    return Place(file=path, config=config)
+    return _with_rest(spec, Place(file=path), home)
 
 
-def _config(
-    source: Source | None, commit: str | None, home: Path | None
-) -> Path | None:
-    if source is None:
+def _with_rest(spec: ModelSpec, place: Place, home: Path | None) -> Place | None:
+    """Find what goes with a single file; None: the one or the other is not here."""
+    if place.file is None or not place.file.is_file():
         return None
+    if spec.config is None:
+        return place
+    folder = _rest(spec, spec.config, home)
+    is_here = folder is not None and has_rest(folder, FAMILIES[spec.family])
+    return attrs.evolve(place, config=folder) if is_here else None
+
+
+def _rest(spec: ModelSpec, source: Source, home: Path | None) -> Path | None:
     if source.path is not None:
-        return source.path if source.path.is_dir() else None
-    commit = source.revision or commit
+        return source.path
+    known = pins.known(home).get(spec.id)
+    commit = source.revision or (known.config_commit if known else None)
     if source.repository is None or commit is None:
         return None
-    folder = pins.snapshot(source.repository, commit, home)
-    return folder if (folder / INDEX).is_file() else None
+    return pins.snapshot(source.repository, commit, home)
 
 
-def is_complete(folder: Path) -> bool:
-    """Tell whether all that a pipeline's index names is in its folder."""
+def has_rest(folder: Path, family: Family) -> bool:
+    """Tell whether a folder has what a single file of a family has not."""
+    if family.has_whole_files or not (folder / INDEX).is_file():
+        return (folder / INDEX).is_file()
+    return is_complete(folder, without=family.backbone)
+
+
+def is_complete(folder: Path, *, without: str | None = None) -> bool:
+    """
+    Tell whether all that a pipeline's index names is in its folder.
+
+    Args:
+        folder: Where the pipeline is.
+        without: The component that lies elsewhere.
+    """
     try:
-        _check_complete(folder, stamp(folder), stamp(folder / INDEX))
-    except _IncompleteError:
+        _check_complete(folder, without, stamp(folder), stamp(folder / INDEX))
+    except FileNotFoundError:
         return False
     return True
 
 
 @functools.lru_cache(maxsize=256)
-def _check_complete(folder: Path, _: object, __: object) -> None:
+def _check_complete(folder: Path, without: str | None, _: object, __: object) -> None:
     """Refuse what is not complete; that may change at any time, so it is not kept."""
-    if not _has_all(folder):
-        raise _IncompleteError
+    if not _has_all(folder, without):
+        raise FileNotFoundError(folder)
 
 
-def _has_all(folder: Path) -> bool:
+def _has_all(folder: Path, without: str | None) -> bool:
     if not (folder / INDEX).is_file():
         return any(folder.glob(f"*{SUFFIX}"))
     try:
-        parts = [name for name, _ in components(folder)]
+        parts = [name for name, _ in components(folder) if name != without]
     except WeightsError:
         return True  # it is there, and says when it is loaded what is wrong with it
     return all(_is_whole(folder / name) for name in parts)
@@ -353,18 +360,12 @@ def _look(path: Path | None) -> str:
         return ""
     if pins.is_snapshot(path):
         return path.name
-    files = [path] if path.is_file() else _files(path)
+    inside = (*path.glob("*"), *path.glob("*/*"))
     digest = hashlib.sha256()
-    for file in files:
+    for file in sorted(one for one in inside if one.suffix in _READ) or [path]:
         modified, size = stamp(file)
         digest.update(f"{file.relative_to(path)}\0{size}\0{modified}\0".encode())
     return digest.hexdigest()[:12]
-
-
-def _files(folder: Path) -> list[Path]:
-    """List what pictures depend on, of a folder and of those in it."""
-    found = (*folder.glob("*"), *folder.glob("*/*"))
-    return sorted(file for file in found if file.suffix in _READ)
 
 
 def identity(component_folder: Path) -> str:
