@@ -111,5 +111,19 @@ async def test_batch_gives_everybody_their_own(
     assert all(max(_far(other, expected[0])) > 2 for other in others)
 
 
+async def test_everybody_pays_for_the_own_pictures(setup: Setup) -> None:
+    """The seconds of a batch are shared out by pictures, not by requests."""
+    worker = worker_of(attrs.evolve(setup, has_batching=True))
+    jobs = [_fox(), _fox(seeds=(8, 9, 10))]
+
+    drawn = await asyncio.gather(*(worker.draw([one], ignore) for one in jobs))
+    figures = await worker.figures()
+    await worker.close()
+
+    one, three = (each.seconds for (each,) in drawn)
+    assert figures["batches"] == {2: 1}
+    assert three == pytest.approx(3 * one)
+
+
 def _far(one: bytes, other: bytes) -> list[int]:
     return [abs(a - b) for a, b in zip(one, other, strict=True)]

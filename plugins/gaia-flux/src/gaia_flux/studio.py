@@ -308,10 +308,11 @@ class Studio:
         with self.around(resident, jobs):
             drawn = drawing.draw(resident, jobs, report, prompts=self._prompts)
         _synchronise(self._device)
-        seconds = (time.perf_counter() - started) / len(jobs)
+        each = (time.perf_counter() - started) / sum(len(one.pictures) for one in drawn)
         warnings = resident.notes + _tiled(jobs[0], tile)
         return tuple(
-            attrs.evolve(_warned(one, warnings), seconds=seconds) for one in drawn
+            attrs.evolve(_warned(one, warnings), seconds=each * len(one.pictures))
+            for one in drawn
         )
 
     def _stepped_down(self, jobs: Sequence[Job], plan: MemoryPlan) -> MemoryPlan:
