@@ -145,6 +145,31 @@ async def test_closing_leaves_no_thread(worker: ThreadWorker) -> None:
     assert not [one for one in threading.enumerate() if "flux" in one.name]
 
 
+async def test_closing_may_be_given_up() -> None:
+    """A host that stops does not wait for a kernel that never comes back."""
+    has_begun, go = threading.Event(), threading.Event()
+
+    class Stuck(Squares):
+        def draw(self, *_: object) -> tuple[Drawn, ...]:
+            has_begun.set()
+            assert go.wait(30)
+            return ()
+
+    worker = ThreadWorker(setup=Setup(device="cpu"), studio=Stuck)
+    task = asyncio.create_task(worker.draw([job()], ignore))
+    assert await asyncio.to_thread(has_begun.wait, 30)
+
+    closing = asyncio.create_task(worker.close())
+    await asyncio.sleep(0.01)
+    closing.cancel()
+    await asyncio.wait({closing}, timeout=10)
+    is_given_up = closing.cancelled()
+    go.set()
+    await asyncio.wait({task, closing})
+
+    assert is_given_up
+
+
 async def test_event_loop_stays_free_while_a_job_is_drawn(
     worker: ThreadWorker, tmp_path: Path
 ) -> None:

@@ -264,10 +264,11 @@ class _Desk:
         for watch in tuple(self._watches):
             watch.stop()
         last = self._pool.submit(self._leave)
-        try:
-            await asyncio.shield(asyncio.wrap_future(last))
-        finally:
-            await asyncio.to_thread(self._pool.shutdown)
+        # The thread ends after that. Who gives up waiting for it is not held up: a
+        # kernel may never come back.
+        self._pool.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(last))
+        await asyncio.to_thread(self._pool.shutdown)
 
     def _do(self, work: Callable[[StudioLike], T], watch: Watch) -> T:
         watch.check()
