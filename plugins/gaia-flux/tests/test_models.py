@@ -1,5 +1,6 @@
 """The catalogue is sound, and the settings' own models are read with care."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,32 @@ def test_all_that_a_section_may_say_is_read() -> None:
     assert (spec.default_steps, spec.default_guidance) == (12, 6)
 
 
+@pytest.mark.parametrize(
+    ("given", "scheduler"),
+    [
+        pytest.param("DDIMScheduler", ("DDIMScheduler", {}), id="name"),
+        pytest.param(
+            {"name": "DDIMScheduler", "timestep_spacing": "trailing"},
+            ("DDIMScheduler", {"timestep_spacing": "trailing"}),
+            id="options",
+        ),
+    ],
+)
+def test_scheduler_is_read(given: object, scheduler: tuple[str, Any]) -> None:
+    """A name alone, or a table with what it is made with."""
+    table = {"family": "sdxl", "path": "a", "scheduler": given}
+
+    assert specs_of({"mine": table})["mine"].scheduler == scheduler
+
+
+def test_own_lightning_has_the_scheduler_it_was_distilled_with() -> None:
+    """With the usual one it would draw nothing but noise in so few steps."""
+    spec = specs_of({"mine": {"family": "sdxl-lightning", "path": "a"}})["mine"]
+    theirs = next(one for one in CATALOGUE if one.family == spec.family)
+
+    assert spec.scheduler == theirs.scheduler
+
+
 def test_a_name_of_the_catalogue_can_be_given_anew() -> None:
     """A section stands in for the model of the same name."""
     own = {"flux1-schnell": {"family": "flux1-schnell", "path": "here"}}
@@ -126,13 +153,60 @@ def test_a_name_of_the_catalogue_can_be_given_anew() -> None:
             id="guidance",
         ),
         pytest.param(
+            {"family": "sdxl", "path": "a", "default_guidance": math.nan},
+            "not a number",
+            id="no-number",
+        ),
+        pytest.param({"family": ["sdxl"]}, "did you mean 'sdxl'", id="families"),
+        pytest.param({"family": "sdxl", "path": 5}, "give a folder", id="path"),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "file": "b.safetensors"},
+            "goes with a `repository`",
+            id="file-of-a-path",
+        ),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "revision": "0" * 40},
+            "goes with a `repository`",
+            id="revision-of-a-path",
+        ),
+        pytest.param(
+            {"family": "sdxl", "repository": "a/b", "file": "../b.safetensors"},
+            "its path in the repository",
+            id="file-elsewhere",
+        ),
+        pytest.param(
+            {"family": "sdxl", "repository": "a/b", "file": "/b.safetensors"},
+            "its path in the repository",
+            id="file-of-this-machine",
+        ),
+        pytest.param(
+            {"family": "sdxl", "repository": "a/b", "config": "a/b"},
+            "goes with a single file",
+            id="config-of-all",
+        ),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "name": 5}, "not words", id="name"
+        ),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "aliases": 5}, "list of names", id="aliases"
+        ),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "scheduler": "DDIMSheduler"},
+            "did you mean 'DDIMScheduler'",
+            id="scheduler",
+        ),
+        pytest.param(
+            {"family": "sdxl", "path": "a", "scheduler": ["x"]}, "choose", id="no-table"
+        ),
+        pytest.param("a", "give a table", id="no-section"),
+        pytest.param(
             {"family": "sdxl", "path": "a", "aliases": ["schnell"]},
             "a name of flux1-schnell already",
             id="alias",
         ),
     ],
 )
-def test_wrong_sections_are_refused(table: dict[str, Any], words: str) -> None:
+def test_wrong_sections_are_refused(table: Any, words: str) -> None:
     """The sentence names the section, the key, and what would be right."""
     with pytest.raises(
         ValueError, match=r"\[providers\.flux\.models\.mine\]"

@@ -14,11 +14,16 @@ import attrs
 
 from gaia_core import ModelInfo, ModelState, Price, Quality, Speed
 from gaia_core.requests import MAX_NUM_IMAGES
-from gaia_flux.families import FAMILIES
+from gaia_flux.families import FAMILIES, Family
 from gaia_flux.options import nearest
 from gaia_flux.pins import COMMIT
 
 _REPOSITORY: Final = re.compile(r"[\w.-]{1,96}/[\w.-]{1,96}")
+_INSIDE: Final = re.compile(r"(?!.*\.\.)[\w.-][\w./ -]*")
+"""A path in a repository, and none out of it."""
+_MAX_STEPS: Final = 500  # as requests
+_MAX_GUIDANCE: Final = 100
+_LIGHTNING: Final = "sdxl-lightning"
 _SDXL: Final = "stabilityai/stable-diffusion-xl-base-1.0"
 _TRAILING: Final = ("EulerDiscreteScheduler", {"timestep_spacing": "trailing"})
 
@@ -106,7 +111,7 @@ def _lightning(steps: int) -> ModelSpec:
     return ModelSpec(
         id=f"sdxl-lightning-{steps}step",
         name=f"SDXL Lightning, {steps} steps",
-        family="sdxl-lightning",
+        family=_LIGHTNING,
         source=Source(
             repository="ByteDance/SDXL-Lightning",
             file=f"sdxl_lightning_{steps}step.safetensors",
@@ -179,9 +184,14 @@ CATALOGUE: Final[tuple[ModelSpec, ...]] = (
 
 # -- models of the settings ---------------------------------------------------------
 
-_KEYS: Final = (
-    *("aliases", "config", "creator", "default_guidance", "default_steps", "family"),
-    *("file", "licence", "name", "path", "quality", "repository", "revision", "speed"),
+_AS_GIVEN: Final = (
+    *("aliases", "creator", "default_guidance", "default_steps", "family", "licence"),
+    *("name", "quality", "speed"),
+)
+_KEYS: Final = tuple(
+    sorted(
+        {*_AS_GIVEN, "config", "file", "path", "repository", "revision", "scheduler"}
+    )
 )
 
 
@@ -205,21 +215,21 @@ def specs_of(own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, ModelSpec]:
 
 
 def _own(name: str, table: Mapping[str, Any]) -> ModelSpec:
+    if not isinstance(table, Mapping):
+        raise _wrong(name, "", f"is {table!r}: give a table with a family and a path")
     for key in table:
         if key not in _KEYS:
             raise _wrong(name, str(key), f"is unknown: {nearest(str(key), _KEYS)}")
     family = table.get("family")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         words = f"is {family!r}: {nearest(str(family), FAMILIES)}"
         raise _wrong(name, "family", words)
-    fields = {
-        key: value
-        for key, value in table.items()
-        if key not in {"config", "file", "path", "repository", "revision"}
-    }
     _check_words(name, table)
+    _check_numbers(name, table)
+    fields = {key: value for key, value in table.items() if key in _AS_GIVEN}
     return ModelSpec(
         **{"id": name, "name": name, **fields},
+        scheduler=_scheduler(name, FAMILIES[family], table.get("scheduler")),
         source=_source(name, table),
         config=_config(name, table.get("config")),
     )
@@ -230,16 +240,29 @@ def _source(name: str, table: Mapping[str, Any]) -> Source:
     if (path is None) == (repository is None):
         raise _wrong(name, "path", "or `repository` must be given, and not both")
     if path is not None:
-        return Source(path=path)
+        return _place(name, table, path)
     if not isinstance(repository, str) or not _REPOSITORY.fullmatch(repository):
         raise _wrong(name, "repository", f"is {repository!r}, not owner/name")
     revision, file = table.get("revision"), table.get("file")
     if revision is not None and not COMMIT.fullmatch(str(revision)):
         words = f"is {revision!r}: a branch moves, so give the 40 digits of a commit"
         raise _wrong(name, "revision", words)
+    if file is None and "config" in table:
+        raise _wrong(name, "config", "goes with a single file: give its `file`")
     if file is not None and not str(file).endswith(".safetensors"):
         raise _wrong(name, "file", f"is {file!r}: only .safetensors files are loaded")
+    if file is not None and not _INSIDE.fullmatch(file):
+        raise _wrong(name, "file", f"is {file!r}: give its path in the repository")
     return Source(repository=repository, revision=revision, file=file)
+
+
+def _place(name: str, table: Mapping[str, Any], path: object) -> Source:
+    if not isinstance(path, str | Path):
+        raise _wrong(name, "path", f"is {path!r}: give a folder or a file")
+    for key in ("file", "revision"):
+        if key in table:
+            raise _wrong(name, key, "goes with a `repository`, not with a `path`")
+    return Source(path=path)
 
 
 def _config(name: str, value: object) -> Source | None:
@@ -253,6 +276,20 @@ def _config(name: str, value: object) -> Source | None:
     raise _wrong(name, "config", f"is {value!r}: give a folder, or owner/name")
 
 
+def _scheduler(
+    name: str, family: Family, value: object
+) -> tuple[str, dict[str, Any]] | None:
+    """Read a class of diffusers and its options; some families cannot do without."""
+    if value is None:
+        return _TRAILING if family.name == _LIGHTNING else None
+    table = {"name": value} if isinstance(value, str) else value
+    kind = table.get("name") if isinstance(table, Mapping) else None
+    if not isinstance(table, Mapping) or kind not in family.schedulers:
+        words = f"is {value!r}: {nearest(str(kind), family.schedulers)}"
+        raise _wrong(name, "scheduler", words)
+    return kind, {key: option for key, option in table.items() if key != "name"}
+
+
 def _check_words(name: str, table: Mapping[str, Any]) -> None:
     for key, kind in (("quality", Quality), ("speed", Speed)):
         words = [word.value for word in kind]
@@ -260,12 +297,25 @@ def _check_words(name: str, table: Mapping[str, Any]) -> None:
             raise _wrong(
                 name, key, f"is {table[key]!r}: {nearest(str(table[key]), words)}"
             )
+    for key in ("name", "creator", "licence"):
+        if not isinstance(table.get(key, ""), str):
+            raise _wrong(name, key, f"is {table[key]!r}, not words")
+    aliases = table.get("aliases", ())
+    is_list = isinstance(aliases, str | list | tuple)
+    if not is_list or not all(isinstance(one, str) for one in aliases):
+        raise _wrong(name, "aliases", f"is {aliases!r}: give a list of names")
+
+
+def _check_numbers(name: str, table: Mapping[str, Any]) -> None:
     steps = table.get("default_steps", 1)
-    if isinstance(steps, bool) or not isinstance(steps, int) or not 1 <= steps <= 500:  # noqa: PLR2004 - as requests
-        raise _wrong(name, "default_steps", f"is {steps!r}, not 1 to 500")
+    is_whole = isinstance(steps, int) and not isinstance(steps, bool)
+    if not is_whole or not 1 <= steps <= _MAX_STEPS:
+        raise _wrong(name, "default_steps", f"is {steps!r}, not 1 to {_MAX_STEPS}")
     guidance = table.get("default_guidance", 1.0)
-    if isinstance(guidance, bool) or not isinstance(guidance, int | float):
-        raise _wrong(name, "default_guidance", f"is {guidance!r}, not a number")
+    is_number = isinstance(guidance, int | float) and not isinstance(guidance, bool)
+    if not is_number or not 0 <= guidance <= _MAX_GUIDANCE:
+        words = f"is {guidance!r}, not a number from 0 to {_MAX_GUIDANCE}"
+        raise _wrong(name, "default_guidance", words)
 
 
 def _check_aliases(specs: Iterable[ModelSpec]) -> None:
@@ -279,7 +329,8 @@ def _check_aliases(specs: Iterable[ModelSpec]) -> None:
 
 
 def _wrong(name: str, key: str, words: str) -> ValueError:
-    return ValueError(f"[providers.flux.models.{name}] {key} {words}")
+    section = f"[providers.flux.models.{name}]"
+    return ValueError(" ".join(filter(None, (section, key, words))))
 
 
 # -- cards --------------------------------------------------------------------------
