@@ -85,6 +85,9 @@ class TinyResident:
             extra = {"requires_safety_checker": False}
         return kind(**given, **extra)
 
+    def hook(self, pipeline: Any) -> None:
+        """Leave a pipeline alone: all of it is in memory."""
+
 
 def family_has_no_checker(name: str) -> bool:
     """Say whether a pipeline asks for a safety checker, which tiny models lack."""

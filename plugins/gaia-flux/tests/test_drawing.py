@@ -17,8 +17,7 @@ pytest.importorskip("diffusers")
 
 from gaia_flux.drawing import draw
 from gaia_flux.inputs import PictureError
-from gaia_flux.jobs import Drawn, LoraFile, Preview, StoppedError
-from gaia_flux.loras import LoraError
+from gaia_flux.jobs import Drawn, Preview, StoppedError
 from gaia_flux.tuning import TuningError
 
 
@@ -319,33 +318,3 @@ def test_a_negative_prompt_without_effect_is_reported(
     assert "no effect" in ignored[0].warnings[0]
     assert heeded[0].warnings == ()
     assert pixels(ignored) != pixels(heeded)
-
-
-def test_loras_are_taken_off_again(residents: dict[str, Any], tmp_path: Path) -> None:
-    """A LoRA changes its own job's picture; the next one is as before."""
-    pytest.importorskip("peft", reason="LoRAs need peft")
-    from gaia_flux import tiny, tuning
-
-    resident = residents["flux1-dev"]
-    path = tiny.build_lora("flux1-dev", tmp_path / "fox.safetensors")
-    wearing = job("flux1-dev", loras=(LoraFile(path=path, weight=0.8),))
-    tuning.fuse(resident.components["transformer"])
-    expected = pixels(draw(resident, [job("flux1-dev")], ignore))
-
-    worn = pixels(draw(resident, [wearing], ignore))
-
-    assert worn != expected
-    assert pixels(draw(resident, [job("flux1-dev")], ignore)) == expected
-    assert pixels(draw(resident, [wearing], ignore)) == worn
-
-
-def test_a_lora_needs_peft_or_a_right_file(
-    residents: dict[str, Any], tmp_path: Path
-) -> None:
-    """A LoRA that cannot be worn is an error that says what to do."""
-    path = tmp_path / "fox.pt"
-    path.write_bytes(b"")
-    wearing = job("flux1-dev", loras=(LoraFile(path=path),))
-
-    with pytest.raises(LoraError, match=r"pip install peft|not a \.safetensors"):
-        draw(residents["flux1-dev"], [wearing], ignore)

@@ -120,7 +120,8 @@ def _prepared(resident: Any, job: Job) -> Iterator[tuple[Any, Call]]:
     pipeline.set_progress_bar_config(disable=True)
     call = call_of(pipeline, job, resident)
     try:
-        with loras.wearing(pipeline, tuning.backbone_of(resident), job.loras):
+        with loras.wearing(pipeline, resident, job.loras):
+            resident.hook(pipeline)
             yield pipeline, call
     except BaseException:
         # A pipeline does this at its end, which one that was stopped never reaches.

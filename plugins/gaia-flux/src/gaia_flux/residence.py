@@ -62,10 +62,12 @@ class Resident:
         if kind is None:
             message = f"{self.spec.name} cannot do {capability}"
             raise ValueError(message)
-        pipeline = loading.pipeline_of(kind, self.components, self.options)
+        return loading.pipeline_of(kind, self.components, self.options)
+
+    def hook(self, pipeline: Any) -> None:
+        """Have a pipeline move its components about, where the plan wants that."""
         if self.plan.mode is Mode.MODEL_OFFLOAD:
             pipeline.enable_model_cpu_offload(device=self.device)
-        return pipeline
 
     @property
     def encoders(self) -> str:
@@ -318,7 +320,7 @@ def _on_device(resident: Resident, _name: str, module: torch.nn.Module) -> None:
 def _left_to_pipelines(
     _resident: Resident, _name: str, module: torch.nn.Module
 ) -> None:
-    # Each new pipeline hooks them anew: see `Resident.pipeline`.
+    # Each new pipeline hooks them anew: see `Resident.hook`.
     module.to(_CPU)
 
 

@@ -87,8 +87,10 @@ def _enlarged(  # noqa: PLR0913, PLR0917 - a step of `upscale`, not for others
         # A network draws no random numbers: every seed gives the same picture.
         larger = _by_network(network, picture, factor, report)
         return [larger] * max(1, len(job.seeds))
+    pipeline = resident.pipeline(Capability.UPSCALING)
+    resident.hook(pipeline)
     doubling = _Doubling(
-        pipeline=resident.pipeline(Capability.UPSCALING),
+        pipeline=pipeline,
         resident=resident,
         job=job,
         prompts=prompts,
