@@ -82,12 +82,16 @@ def _request(**changes: Any) -> GenerateRequest:
         {"device": "cuda:x"},
         {"dtype": "int4"},
         {"vram_gb": 0},
+        {"vram_gb": float("inf")},
+        {"vram_gb": float("nan")},
         {"quantisation": "int4"},
         {"step_cache": "tea"},
         {"attention": "flash_hub"},
         {"batch_window": 0.5},
         {"threads": 0},
         {"usd_per_gpu_second": Decimal(-1)},
+        {"usd_per_gpu_second": Decimal("Infinity")},
+        {"usd_per_gpu_second": Decimal("NaN")},
         {"default_model": "no such model"},
         {"warm_up": ["no such model"]},
         {"models": {"mine": {"family": "flux3", "path": "/mine"}}},
@@ -98,6 +102,12 @@ def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     """A value that means nothing is refused when the provider is made."""
     with pytest.raises(ValueError, match=r"."):
         FluxProvider(**settings)
+
+
+def test_nearest_word_is_named() -> None:
+    """Whoever misspells a word of the settings is told the one that was meant."""
+    with pytest.raises(ValueError, match=r"step_cache .*did you mean 'magcache'"):
+        FluxProvider(step_cache="magcash")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])

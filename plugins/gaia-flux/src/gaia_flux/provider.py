@@ -30,7 +30,7 @@ from gaia_core import (
     setting,
 )
 from gaia_core.observability import get_logger
-from gaia_flux import availability, payloads, replies
+from gaia_flux import availability, fields, payloads, replies
 from gaia_flux.cards import Cards, absent, told_by
 from gaia_flux.errors import translated
 from gaia_flux.families import FAMILIES
@@ -54,24 +54,8 @@ _SHORTEST_WINDOW, _LONGEST_WINDOW = 0.005, 0.020
 _MOST_THREADS = 256
 
 _optional = attrs.validators.optional
-_is_positive = attrs.validators.gt(0)
+_is_positive = attrs.validators.and_(fields.is_finite, attrs.validators.gt(0))
 _is_device = attrs.validators.matches_re(r"auto|cpu|mps|cuda(:\d{1,2})?")
-
-
-def _one_of(*words: str | None) -> Any:
-    return attrs.validators.in_(words)
-
-
-def _expanded(path: Path | None) -> Path | None:
-    return None if path is None else Path(path).expanduser()
-
-
-def _paths(files: Mapping[str, str | Path]) -> Mapping[str, Path]:
-    return {name: Path(path).expanduser() for name, path in files.items()}
-
-
-def _strings(values: Sequence[str]) -> tuple[str, ...]:
-    return (values,) if isinstance(values, str) else tuple(values)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -85,7 +69,7 @@ class FluxProvider:
     )
     dtype: str = setting(
         default="auto",
-        validator=_one_of(*DTYPES),
+        validator=fields.one_of(*DTYPES),
         help='Precision: "bfloat16", "float16" or "float32"; "auto" suits the device.',
     )
     vram_gb: float | None = setting(
@@ -101,17 +85,17 @@ class FluxProvider:
     )
     loras: Mapping[str, Path] = setting(
         factory=dict,
-        converter=_paths,
+        converter=fields.paths,
         help="LoRAs that requests may name: name to safetensors file.",
     )
     loras_folder: Path | None = setting(
         default=None,
-        converter=_expanded,
+        converter=fields.expanded,
         help="A folder of safetensors files that requests may name as LoRAs.",
     )
     home: Path | None = setting(
         default=None,
-        converter=_expanded,
+        converter=fields.expanded,
         env=("HF_HUB_CACHE",),
         help="Where pulled models lie; without it: the hub's own cache.",
     )
@@ -122,23 +106,23 @@ class FluxProvider:
     )
     quantisation: str | None = setting(
         default=None,
-        validator=_one_of(None, *QUANTISATIONS),
+        validator=fields.one_of(None, *QUANTISATIONS),
         help='"int8" or "fp8": half the memory, slightly other pictures.',
     )
     step_cache: str | None = setting(
         default=None,
-        validator=_one_of(None, *STEP_CACHES),
+        validator=fields.one_of(None, *STEP_CACHES),
         help="Leave out work between steps: faster, slightly other pictures.",
     )
     attention: str = setting(
         default="auto",
-        validator=_one_of(*ATTENTIONS),
+        validator=fields.one_of(*ATTENTIONS),
         help='The attention kernel; "auto" takes the best exact one.',
     )
     compile: bool = setting(default=False, help="Whether repeated blocks are compiled.")
     warm_up: Sequence[str] = setting(
         factory=tuple,
-        converter=_strings,
+        converter=fields.strings,
         help="Models that are loaded at once, before anybody asks.",
     )
     previews: bool = setting(default=True, help="Whether to show small pictures early.")
@@ -162,7 +146,7 @@ class FluxProvider:
     )
     usd_per_gpu_second: Decimal = setting(
         default=Decimal(0),
-        validator=attrs.validators.ge(0),
+        validator=[fields.is_finite, attrs.validators.ge(0)],
         help="What a second of the device costs, in US dollars.",
     )
     _specs: Mapping[str, ModelSpec] = attrs.field(init=False, repr=False)
