@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gaia_core.cli import main
+from gaia_flux import availability
 from gaia_flux.commands import commands_of, progress_of
 from gaia_flux.hubs import PullError
 from gaia_flux.models import CATALOGUE, ModelSpec, Source
@@ -136,6 +137,19 @@ def test_list_tells_what_is_here(flux: Flux) -> None:
 
     assert (before["state"], before["revision"]) == ("absent", None)
     assert (after["state"], after["revision"]) == ("on disk", hub.FIRST)
+
+
+def test_list_tells_what_cannot_be_loaded(
+    flux: Flux, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that wants a package which is not installed names it."""
+    monkeypatch.setitem(availability.WANTED, "CLIPTokenizer", "no_such_package")
+    flux("pull", "some-model")
+
+    said = flux("list").stderr
+
+    assert "some-model cannot be loaded: its CLIPTokenizer needs no_such_pack" in said
+    assert _listed(flux)["flux1-schnell"]["lacking"] is None
 
 
 def test_list_tells_what_is_broken(flux: Flux, tmp_path: Path) -> None:

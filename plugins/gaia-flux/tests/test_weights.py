@@ -242,6 +242,19 @@ def _with_code(folder: Path) -> None:
     file.write_text(json.dumps(index))
 
 
+def _wanting(value: object) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        file = folder / "model_index.json"
+        index = json.loads(file.read_text()) | {"tokenizer": value}
+        file.write_text(json.dumps(index))
+
+    return spoil
+
+
+def _nested_index(folder: Path) -> None:
+    (folder / "model_index.json").write_text("[" * 100_000)
+
+
 def _shards(folder: Path, written: str) -> None:
     name = "diffusion_pytorch_model.safetensors.index.json"
     (folder / "transformer" / name).write_text(written)
@@ -291,6 +304,13 @@ def _part_elsewhere(folder: Path) -> None:
         pytest.param(_without_index, "has no model_index.json", id="index"),
         pytest.param(_damaged_index, "no JSON", id="damaged-index"),
         pytest.param(_with_code, "no code that comes with a model", id="code"),
+        pytest.param(_nested_index, "no JSON", id="nested-index"),
+        pytest.param(
+            _wanting(["diffusers", "FluxPipeline"]), "no pipeline in", id="pipeline"
+        ),
+        pytest.param(_wanting([["diffusers"], "A"]), "only classes", id="list"),
+        pytest.param(_wanting(["diffusers", "utils"]), "only classes", id="module"),
+        pytest.param(_wanting(["diffusers", None]), "only classes", id="no-class"),
         pytest.param(_without_shard, "is missing", id="shard"),
         pytest.param(_pickled_shard, "names 'evil.bin': only", id="pickled-shard"),
         pytest.param(_shard_elsewhere, "only .safetensors", id="shard-elsewhere"),

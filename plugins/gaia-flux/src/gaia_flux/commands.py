@@ -126,6 +126,9 @@ def _list(specs: Mapping[str, ModelSpec], home: Path | None) -> click.Command:
             print_json({"models": shapes})
             return
         print_table(("Model", "State", "Commit", "Licence", "From"), _rows(shapes))
+        for one in shapes:
+            if one["lacking"]:
+                say(clean(f"{one['id']} cannot be loaded: {one['lacking']}."))
         say(clean(f"Models lie in {pins.hub_cache(home)}."))
 
     return list_
@@ -146,6 +149,7 @@ def _shape(spec: ModelSpec, home: Path | None) -> dict[str, Any]:
         "file": source.file,
         "path": None if source.path is None else str(source.path),
         "state": _state(place, pin, source.path),
+        "lacking": None if place is None else weights.lacking(place),
         "revision": place.revision if place else source.revision,
     }
 

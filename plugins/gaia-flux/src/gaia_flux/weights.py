@@ -23,7 +23,7 @@ INDEX: Final = "model_index.json"
 SUFFIX: Final = ".safetensors"
 
 _PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
-_LIBRARIES: Final = frozenset({"diffusers", "transformers"})
+_LIBRARIES: Final = ("diffusers", "transformers")
 _NEVER: Final = frozenset({"safety_checker", "feature_extractor", "image_encoder"})
 """Components that are not loaded; a checker may be of neither library."""
 _OUT: Final = frozenset("/\\:\0")
@@ -146,27 +146,19 @@ def _has_all(folder: Path, without: str | None) -> bool:
 
 
 def _is_whole(part: Path) -> bool:
-    if not part.is_dir():
-        return False
     indexes = list(part.glob(f"*{SUFFIX}.index.json"))
-    if any(
-        (part / name).is_file() is False for index in indexes for name in _shards(index)
-    ):
-        return False
+    try:
+        shards = {name for index in indexes for name in _shards(index)}
+    except WeightsError:
+        return True  # as above
+    # Schedulers and tokenizers have no weights, and no ``config.json``.
     has_config = (part / "config.json").is_file()
     has_weights = bool(indexes) or any(part.glob(f"*{SUFFIX}"))
-    # Schedulers and tokenizers have no weights, and no ``config.json``.
-    return has_weights or not has_config
+    is_all_here = all((part / name).is_file() for name in shards)
+    return part.is_dir() and is_all_here and (has_weights or not has_config)
 
 
 def _shards(index: Path) -> frozenset[str]:
-    try:
-        return _read_shards(index)
-    except WeightsError:
-        return frozenset()  # it is there, and says when it is loaded what is wrong
-
-
-def _read_shards(index: Path) -> frozenset[str]:
     """
     Read which files hold the tensors of a network.
 
@@ -203,23 +195,35 @@ def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     for name, value in _read_index(folder / INDEX).items():
         if name.startswith("_") or name in _NEVER or not isinstance(value, list):
             continue
-        if len(value) == 2 and value[0] is None:  # noqa: PLR2004 - library and class
+        library, kind = value if len(value) == 2 else (value, None)  # noqa: PLR2004 - its library, its class
+        if library is None:
             continue
-        if len(value) != 2 or value[0] not in _LIBRARIES:  # noqa: PLR2004 - as above
+        if library not in _LIBRARIES or not _is_class(kind):
             message = (
                 f"{folder / INDEX} wants {value!r} for {name}: only classes of "
-                "diffusers and transformers are loaded, no code that comes with a model"
+                "diffusers and transformers are loaded, no code that comes with a "
+                "model, and no pipeline in a pipeline"
             )
             raise WeightsError(message)
         if not _is_beside(name):
             raise _damaged(folder / INDEX, f"names no folder of its own: {name[:80]!r}")
-        yield name, (str(value[0]), str(value[1]))
+        yield name, (library, kind)
+
+
+def _is_class(name: object) -> bool:
+    """Tell whether a name is a class's; a pipeline would load what nobody looked at."""
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and name[0].isupper()
+        and "Pipeline" not in name
+    )
 
 
 def _read_index(file: Path) -> Mapping[str, Any]:
     try:
         index = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, "is no JSON that can be read") from error
     if not isinstance(index, dict):
         raise _damaged(file, "is no table")
@@ -302,7 +306,7 @@ def _check_part(part: Path, *, is_whole: bool = True) -> None:
         )
         raise WeightsError(message)
     for index in part.glob(f"*{SUFFIX}.index.json"):
-        for name in sorted(_read_shards(index)):
+        for name in sorted(_shards(index)):
             if is_whole and not (part / name).is_file():
                 raise _damaged(part / name, "is missing")
     for file in sorted(part.glob(f"*{SUFFIX}")):
