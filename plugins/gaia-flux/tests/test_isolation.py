@@ -162,6 +162,27 @@ async def test_death_at_the_start_is_told() -> None:
     await worker.close()
 
 
+async def test_process_that_never_starts_up_is_ended_by_force(tmp_path: Path) -> None:
+    """It has longer to begin than to stop later, but not for ever."""
+    note = tmp_path / "process"
+    words = f"import os; open({str(note)!r}, 'w').write(str(os.getpid())); "
+    program = (sys.executable, "-S", "-c", words + "import time; time.sleep(120)")
+    worker = ProcessWorker(
+        setup=Setup(device="cpu"), command=program, patience=PATIENCE / 300
+    )
+
+    with capture_events() as events:
+        task = asyncio.create_task(worker.draw([job()], ignore))
+        await _until(lambda: note.exists() and note.read_text())
+        task.cancel()
+        await asyncio.wait({task})
+        await _until(lambda: not _is_alive(int(note.read_text())))
+        await worker.close()
+
+    (died,) = [one for one in events if one["event"] == "gaia.flux_worker_died"]
+    assert "did not stop within 0.4 s" in died["reason"]
+
+
 async def test_death_in_between_is_nobodys_error(worker: ProcessWorker) -> None:
     """What died while it had nothing to do is replaced without a word to anybody."""
     await worker.draw([job()], ignore)

@@ -36,6 +36,8 @@ it prints is not held back, or a crash would take it along.
 """
 PATIENCE = 30.0
 """Seconds a process has to react to a stop; one step of a large picture is shorter."""
+_STARTING = 4
+"""Times that patience, until it has first spoken: a slow disk takes its time."""
 _LONGEST_PAUSE = 30.0
 _UNWANTED = "Nobody waits for this picture any more."
 
@@ -242,13 +244,16 @@ class _Talk:
         if self.stopped is None and self.is_stopped():
             self._stop(StoppedError(_UNWANTED))
         if time.monotonic() > self._until:
-            message = f"it did not stop within {self.patience:g} s"
+            message = f"it did not stop within {self._seconds():g} s"
             raise TimeoutError(message)
 
     def _stop(self, error: Exception) -> None:
         self.stopped = error
-        self._until = time.monotonic() + self.patience
+        self._until = time.monotonic() + self._seconds()
         self.process.send(encoded(Frame(kind="stop", number=self.number)))
+
+    def _seconds(self) -> float:
+        return self.patience * (1 if self.process.has_spoken else _STARTING)
 
 
 def _to_nobody(fraction: float, preview: Preview | None = None) -> None:

@@ -99,6 +99,7 @@ class Process:
 
     Attributes:
         loaded: The models it had in memory when it last spoke.
+        has_spoken: Whether it has said anything yet.
         is_last: Whether it said that it ends by itself.
         end: How it ended, in a sentence.
     """
@@ -106,6 +107,7 @@ class Process:
     popen: subprocess.Popen[bytes]
     channel: socket.socket
     loaded: tuple[str, ...] = attrs.field(default=(), init=False)
+    has_spoken: bool = attrs.field(default=False, init=False)
     is_last: bool = attrs.field(default=False, init=False)
     end: str = attrs.field(default="", init=False)
     _decoder: Decoder = attrs.field(factory=Decoder, init=False)
@@ -202,6 +204,7 @@ class Process:
         for frame in self._decoder.feed(data):
             said = value_of(Said, frame.value)
             self.loaded, self.is_last = said.loaded, said.is_last
+            self.has_spoken = True
             yield attrs.evolve(frame, value=said.content)
 
     def _read_printed(self) -> bool:
