@@ -32,7 +32,7 @@ from gaia_flux.wire import (
     record_of_error,
     value_of,
 )
-from gaia_flux.workers import MakeStudio, StudioLike, Watch, studio_of
+from gaia_flux.workers import MakeStudio, StudioLike, Watch, studio_of, to_nobody
 
 _LOOK = 1.0
 """Seconds between two looks whether the parent is still there."""
@@ -101,7 +101,7 @@ class _Ears:
 
     def _hear(self, frame: Frame) -> None:
         if frame.kind != "stop":
-            self._latest, self._number = Watch(_to_nobody), frame.number
+            self._latest, self._number = Watch(to_nobody), frame.number
             self.frames.put((frame, self._latest))
         elif self._latest is not None and frame.number == self._number:
             self._latest.stop()
@@ -183,10 +183,6 @@ class _Desk:
         content = {"loaded": loaded, "is_last": is_last, "content": value}
         for piece in encoded(Frame(kind=kind, number=number, value=content)):
             self.channel.sendall(piece)
-
-
-def _to_nobody(fraction: float, preview: Preview | None = None) -> None:
-    """Report to nobody."""
 
 
 if __name__ == "__main__":

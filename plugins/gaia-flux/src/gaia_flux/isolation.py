@@ -17,7 +17,7 @@ from typing import Any
 
 import attrs
 
-from gaia_flux.jobs import Drawn, Job, Preview, Report, StoppedError
+from gaia_flux.jobs import Drawn, Job, Report, StoppedError
 from gaia_flux.processes import TICK, Process, Progress
 from gaia_flux.setups import Setup
 from gaia_flux.wire import Frame, FrameError, encoded, error_of, record_of, value_of
@@ -27,6 +27,7 @@ from gaia_flux.workers import (
     Watch,
     WorkerDiedError,
     is_unwanted,
+    to_nobody,
 )
 
 COMMAND = (sys.executable, "-P", "-u", "-m", "gaia_flux.child")
@@ -114,7 +115,7 @@ class RemoteStudio:
     _process: Process | None = attrs.field(default=None, init=False)
     _deaths: int = attrs.field(default=0, init=False)
     _number: int = attrs.field(default=0, init=False)
-    _watch: Watch = attrs.field(factory=lambda: Watch(_to_nobody), init=False)
+    _watch: Watch = attrs.field(factory=lambda: Watch(to_nobody), init=False)
 
     def draw(self, jobs: Sequence[Job], report: Report) -> tuple[Drawn, ...]:
         """
@@ -254,7 +255,3 @@ class _Talk:
 
     def _seconds(self) -> float:
         return self.patience * (1 if self.process.has_spoken else _STARTING)
-
-
-def _to_nobody(fraction: float, preview: Preview | None = None) -> None:
-    """Report to nobody."""

@@ -161,6 +161,10 @@ class Watch:
             raise StoppedError(message)
 
 
+def to_nobody(fraction: float, preview: Preview | None = None) -> None:
+    """Report to nobody."""
+
+
 _UNDER_WAY: ContextVar[Watch | None] = ContextVar("under_way", default=None)
 
 
@@ -194,7 +198,7 @@ class ThreadWorker:
         desk = self._at_desk()
         is_busy = desk.is_busy
         if not is_busy:
-            watch = Watch(_to_nobody)
+            watch = Watch(to_nobody)
             desk.figures = await desk.run(lambda one: one.figures(), watch)
         return {**desk.figures, "is_busy": is_busy}
 
@@ -205,7 +209,7 @@ class ThreadWorker:
 
     async def warm_up(self, model: str) -> None:
         """Load a model before it is asked for."""
-        watch = Watch(_to_nobody)
+        watch = Watch(to_nobody)
         await self._at_desk().run(lambda one: one.warm_up(model), watch)
 
     async def close(self) -> None:
@@ -307,7 +311,3 @@ def _let_go(error: BaseException | None) -> None:
         seen.add(id(error))
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
-
-
-def _to_nobody(fraction: float, preview: Preview | None = None) -> None:
-    """Report to nobody."""
