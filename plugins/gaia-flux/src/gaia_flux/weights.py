@@ -207,17 +207,13 @@ def components(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
             raise WeightsError(message)
         if not _is_beside(name):
             raise _damaged(folder / INDEX, f"names no folder of its own: {name[:80]!r}")
-        yield name, (library, kind)
+        yield name, (str(library), str(kind))
 
 
 def _is_class(name: object) -> bool:
     """Tell whether a name is a class's; a pipeline would load what nobody looked at."""
-    return (
-        isinstance(name, str)
-        and name.isidentifier()
-        and name[0].isupper()
-        and "Pipeline" not in name
-    )
+    is_name = isinstance(name, str) and name.isidentifier()
+    return is_name and str(name)[0].isupper() and "Pipeline" not in str(name)
 
 
 def _read_index(file: Path) -> Mapping[str, Any]:
