@@ -108,6 +108,8 @@ def test_nearest_word_is_named() -> None:
     """Whoever misspells a word of the settings is told the one that was meant."""
     with pytest.raises(ValueError, match=r"step_cache .*did you mean 'magcache'"):
         FluxProvider(step_cache="magcash")
+    with pytest.raises(ValueError, match=r"no model .*did you mean 'flux1-schnell'"):
+        FluxProvider(default_model="flux1-shnell")
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:1", "mps"])

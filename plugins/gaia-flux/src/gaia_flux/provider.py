@@ -36,7 +36,14 @@ from gaia_flux.errors import translated
 from gaia_flux.families import FAMILIES
 from gaia_flux.jobs import Job, Preview
 from gaia_flux.models import ModelSpec, specs_of
-from gaia_flux.options import ATTENTIONS, DTYPES, QUANTISATIONS, STEP_CACHES
+from gaia_flux.options import (
+    ATTENTIONS,
+    DTYPES,
+    QUANTISATIONS,
+    STEP_CACHES,
+    nearest,
+    shown,
+)
 from gaia_flux.paces import Paces
 from gaia_flux.payloads import NAME, Loras
 from gaia_flux.setups import Setup
@@ -328,7 +335,13 @@ class FluxProvider:
         for spec in self._specs.values():
             if name == spec.id or name in spec.aliases:
                 return spec
-        message = f"{NAME} has no model {name!r}: `gaia flux list` shows what there is."
+        names = [
+            one for spec in self._specs.values() for one in (spec.id, *spec.aliases)
+        ]
+        message = (
+            f"{NAME} has no model {shown(name)}: {nearest(str(name), names)} "
+            "`gaia flux list` tells which are here."
+        )
         raise ValueError(message)
 
     def _present(self, name: str | None) -> ModelSpec:
