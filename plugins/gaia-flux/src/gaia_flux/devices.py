@@ -11,7 +11,6 @@ and where there are no files: on Windows, and on Linux inside it.
 import functools
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -208,8 +207,8 @@ def _known_uuid(uuid: str) -> str:
 
 def _is_open(minor: str) -> bool:
     """Tell whether a card has its file in /dev, or gets it when it is first used."""
-    has_program = shutil.which(_MAKES_NODES) is not None
-    return not minor or (ROOT / "dev" / f"nvidia{minor}").exists() or has_program
+    is_here = not minor or (ROOT / "dev" / f"nvidia{minor}").exists()
+    return is_here or _program(_MAKES_NODES) is not None
 
 
 def _nodes() -> Iterator[_Card]:
@@ -245,7 +244,7 @@ def _memories() -> Mapping[str, int | None]:
 @functools.cache
 def _told() -> tuple[tuple[_Card, int | None], ...]:
     """Ask ``nvidia-smi`` for cards and their memory; nothing: it cannot tell."""
-    program = shutil.which(_PROGRAM) or shutil.which(_PROGRAM, path=str(ROOT / _WSL))
+    program = _program(_PROGRAM) or _program(_PROGRAM, path=str(ROOT / _WSL))
     if program is None:
         return ()
     try:
@@ -269,3 +268,9 @@ def _row(row: list[str]) -> tuple[_Card, int | None]:
     is_known = memory.isdecimal() and parting != "Enabled"
     size = int(memory) * _MEBIBYTE if is_known else None
     return _Card(name=name, uuid=uuid), size
+
+
+def _program(name: str, path: str | None = None) -> str | None:
+    from shutil import which  # noqa: PLC0415 - it brings all kinds of compression
+
+    return which(name, path=path)

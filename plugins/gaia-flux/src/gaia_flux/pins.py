@@ -8,7 +8,6 @@ import functools
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -86,6 +85,8 @@ def note(
 
 
 def _write(file: Path, table: Mapping[str, Pin]) -> None:
+    import tempfile  # noqa: PLC0415 - only where something is pulled
+
     record = {"models": {name: attrs.asdict(one) for name, one in table.items()}}
     with tempfile.NamedTemporaryFile(
         "w", dir=file.parent, prefix=PINS, suffix=".new", delete=False, encoding="utf-8"
