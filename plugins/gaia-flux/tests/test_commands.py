@@ -144,10 +144,11 @@ def test_list_tells_what_cannot_be_loaded(
 ) -> None:
     """A model that wants a package which is not installed names it."""
     monkeypatch.setitem(availability.WANTED, "CLIPTokenizer", "no_such_package")
-    flux("pull", "some-model")
+    pulled = flux("pull", "some-model").stdout
 
     said = flux("list").stderr
 
+    assert pulled.startswith("some-model is here, but cannot be loaded (its CLIPTok")
     assert "some-model cannot be loaded: its CLIPTokenizer needs no_such_pack" in said
     assert _listed(flux)["flux1-schnell"]["lacking"] is None
 

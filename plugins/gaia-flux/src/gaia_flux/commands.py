@@ -76,7 +76,9 @@ def _pull(
                 say=lambda words: say(clean(words)),
                 tell=tell,
             )
-        print_line(clean(f"{spec.id} is ready: {place.file or place.folder}"))
+        lacking = weights.lacking(place)
+        word = f"here, but cannot be loaded ({lacking})" if lacking else "ready"
+        print_line(clean(f"{spec.id} is {word}: {place.file or place.folder}"))
 
     return pull
 
