@@ -17,6 +17,7 @@ import torch
 from gaia_core import Capability
 from gaia_flux import drawing, loading, sizes, weights
 from gaia_flux.families import FAMILIES
+from gaia_flux.hushes import hushed
 from gaia_flux.jobs import Drawn, Job, Preview, Report
 from gaia_flux.loading import Wanted
 from gaia_flux.memory import (
@@ -119,7 +120,10 @@ class Studio:
 
         """
         self._check_thread()
-        jobs = [self._completed(job) for job in jobs]
+        with hushed():
+            return self._drawn([self._completed(job) for job in jobs], report)
+
+    def _drawn(self, jobs: Sequence[Job], report: Report) -> tuple[Drawn, ...]:
         # No second attempt inside an `except` block: that would keep the frames of the
         # first one, and so its tensors.
         before = self._plan(jobs)
@@ -163,7 +167,8 @@ class Studio:
         if Capability.TEXT_TO_IMAGE in family.pipelines:
             self.draw([job], _to_nobody)
         else:
-            self._resident(self._plan([job]), spec)
+            with hushed():
+                self._resident(self._plan([job]), spec)
 
     def loaded(self) -> tuple[str, ...]:
         """Name the models in memory, the least recently used first."""
