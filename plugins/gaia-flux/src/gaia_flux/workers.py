@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import attrs
 
+from gaia_flux.hushes import hushed
 from gaia_flux.jobs import Drawn, Job, Preview, Report, StoppedError
 from gaia_flux.setups import Setup
 
@@ -113,9 +114,10 @@ def worker_of(setup: Setup, *, studio: MakeStudio | None = None) -> Worker:
 
 def studio_of(setup: Setup) -> StudioLike:
     """Make the real studio; call it in the thread that will use it."""
-    from gaia_flux.studio import Studio  # noqa: PLC0415 - torch takes seconds
+    with hushed():
+        from gaia_flux.studio import Studio  # noqa: PLC0415 - torch takes seconds
 
-    return Studio(setup)
+        return Studio(setup)
 
 
 @attrs.define(eq=False)
