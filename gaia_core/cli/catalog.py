@@ -19,6 +19,7 @@ from gaia_core.cli.writing import print_json, say, sentence
 from gaia_core.states import state_of
 
 if TYPE_CHECKING:
+    from gaia_core.plugins import PluginFailure
     from gaia_core.showroom import Showroom
 
 
@@ -184,7 +185,7 @@ async def _look_up(
 ) -> Listing:
     offered = room.assortment
     infos = offered.cards()
-    _check_name(provider, infos, num_failures=len(offered.plugins.failures))
+    _check_name(provider, infos, offered.plugins.failures)
     if search is not None:
         found = await offered.search(search, provider, is_fresh=refresh)
     elif refresh:
@@ -262,15 +263,20 @@ def _list(capabilities: Iterable[Capability]) -> str:
 
 
 def _check_name(
-    provider: str | None, infos: Sequence[ProviderInfo], *, num_failures: int
+    provider: str | None,
+    infos: Sequence[ProviderInfo],
+    failures: "Sequence[PluginFailure]",
 ) -> None:
     names = [info.name for info in infos]
     if provider is None or provider in names:
         return
+    if reasons := [one.reason for one in failures if one.plugin == provider]:
+        message = f"{provider} could not be loaded: {clean(reasons[0])}"
+        raise click.UsageError(message)
     known = f"there is {', '.join(names)}" if names else ADVICE_WITHOUT_PROVIDERS
     message = f"There is no provider {clean(provider)!r}; {known}."
-    if num_failures:
-        message = f"{message} {_not_loaded(num_failures)}"
+    if failures:
+        message = f"{message} {_not_loaded(len(failures))}"
     raise click.UsageError(message)
 
 

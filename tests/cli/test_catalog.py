@@ -127,11 +127,13 @@ def test_a_plugin_that_failed_is_not_passed_over_in_silence(
 
     words = "1 plugin could not be loaded: `gaia plugins` says why.\n"
 
-    everywhere, there = gaia("models"), gaia("models", "-p", "broken")
+    everywhere, elsewhere = gaia("models"), gaia("models", "-p", "nobody")
+    there = gaia("models", "-p", "broken")
 
     assert (everywhere.exit_code, everywhere.stderr) == (0, words)
-    assert there.exit_code == 2
-    assert there.stderr.endswith(words)
+    assert elsewhere.exit_code == there.exit_code == 2
+    assert elsewhere.stderr.endswith(words)
+    assert "broken could not be loaded: RuntimeError" in there.stderr
 
 
 def test_an_unknown_provider_is_wrong_usage(gaia: Gaia, install: Install) -> None:
