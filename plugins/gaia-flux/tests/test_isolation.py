@@ -78,7 +78,8 @@ async def test_same_bytes_as_in_a_thread(worker: ProcessWorker) -> None:
     there = await worker.draw(jobs, lambda *told: seen["there"].append(told))
     await thread.close()
 
-    assert here == there
+    is_same = here == there
+    assert is_same, "the squares differ"
     assert seen["here"] == seen["there"]
     assert seen["here"][0] == (0.25, Preview(pixels=bytes(3), width=1, height=1))
 
