@@ -1,5 +1,6 @@
 """Models from a folder and from one file; what cannot be loaded says why."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Mapping
@@ -252,6 +253,50 @@ def test_unknown_classes_are_refused(copy: Path) -> None:
     path.write_text(json.dumps(index), encoding="utf-8")
 
     with pytest.raises(WeightsError):
+        load(wanted("flux1-schnell", copy))
+
+
+def test_kernels_that_a_model_names_are_not_fetched(copy: Path) -> None:
+    """A configuration cannot have a program of strangers run, with or without a hub."""
+    path = copy / "text_encoder" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    wanting = config | {"attn_implementation": "somebody/kernels"}
+    path.write_text(json.dumps(wanting), encoding="utf-8")
+
+    with pytest.raises(WeightsError, match="asks for somebody/kernels"):
+        load(wanted("flux1-schnell", copy))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [["transformers", "AutoModel"], ["diffusers", "AutoModel"]],
+    ids=["transformers", "diffusers"],
+)
+def test_classes_that_choose_their_class_are_refused(
+    copy: Path, kind: list[str]
+) -> None:
+    """What is loaded is what the index names, and what was looked at."""
+    path = copy / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(index | {"text_encoder": kind}), encoding="utf-8")
+
+    with pytest.raises(WeightsError, match="AutoModel, which is not to be had"):
+        load(wanted("flux1-schnell", copy))
+
+
+def test_weights_that_want_another_package_name_it(copy: Path) -> None:
+    """Weights that somebody has quantised say what reads them."""
+    if importlib.util.find_spec("bitsandbytes") is not None:
+        pytest.skip("bitsandbytes is installed")
+    path = copy / "transformer" / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["quantization_config"] = {
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": True,
+    }
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+    with pytest.raises(WeightsError, match=r"not installed: .*bitsandbytes"):
         load(wanted("flux1-schnell", copy))
 
 

@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from gaia_flux import tuning, upscaling, weights
+from gaia_flux import configs, tuning, upscaling, weights
 from gaia_flux.weights import WeightsError
 
 Shelf = Callable[[str], Any]
@@ -34,7 +34,14 @@ _LIBRARIES: Final[Mapping[str, Any]] = {
     "diffusers": diffusers,
     "transformers": transformers,
 }
-_UNREADABLE: Final = (SafetensorError, OSError, ValueError, KeyError, TypeError)
+_UNREADABLE: Final = (
+    SafetensorError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    RecursionError,
+)
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -141,6 +148,7 @@ def keys_of(wanted: Wanted) -> Mapping[str, str]:
             return {_UPSCALER: wanted.key(_UPSCALER, _identity(_network_file(wanted)))}
         folder = _folder_of(wanted)
         names = [name for name, _ in _parts(folder) if name != _SCHEDULER]
+        configs.check(folder / name for name in names)
         return {
             name: wanted.key(name, _identity_of(wanted, folder, name)) for name in names
         }
@@ -185,6 +193,9 @@ def _explained(spec: Any) -> Iterator[None]:
         yield
     except (WeightsError, tuning.TuningError, torch.OutOfMemoryError):
         raise
+    except ImportError as error:
+        words = f"{spec.name} wants what is not installed: {error}"
+        raise WeightsError(words) from error
     except _UNREADABLE as error:
         raise WeightsError(_explanation(spec, error)) from error
     except RuntimeError as error:
@@ -236,7 +247,9 @@ def _index(folder: Path) -> Mapping[str, Any]:
 
 def _parts(folder: Path) -> Iterator[tuple[str, tuple[str, str]]]:
     for name, (library, kind) in weights.components(folder):
-        if not hasattr(_LIBRARIES[library], kind):
+        found = getattr(_LIBRARIES[library], kind, None)
+        # What chooses its class itself would choose how it is loaded, too.
+        if not hasattr(found, "from_pretrained") or kind.startswith("AutoModel"):
             message = f"{name} wants {library}.{kind}, which is not to be had here"
             raise WeightsError(message)
         yield name, (library, kind)
