@@ -188,11 +188,12 @@ _AS_GIVEN: Final = (
     *("aliases", "creator", "default_guidance", "default_steps", "family", "licence"),
     *("name", "quality", "speed"),
 )
-_KEYS: Final = tuple(
+KEYS: Final = tuple(
     sorted(
         {*_AS_GIVEN, "config", "file", "path", "repository", "revision", "scheduler"}
     )
 )
+"""What a section of an own model may say."""
 
 
 def specs_of(own: Mapping[str, Mapping[str, Any]]) -> Mapping[str, ModelSpec]:
@@ -218,8 +219,8 @@ def _own(name: str, table: Mapping[str, Any]) -> ModelSpec:
     if not isinstance(table, Mapping):
         raise _wrong(name, "", f"is {table!r}: give a table with a family and a path")
     for key in table:
-        if key not in _KEYS:
-            raise _wrong(name, str(key), f"is unknown: {nearest(str(key), _KEYS)}")
+        if key not in KEYS:
+            raise _wrong(name, str(key), f"is unknown: {nearest(str(key), KEYS)}")
     family = table.get("family")
     if not isinstance(family, str) or family not in FAMILIES:
         words = f"is {family!r}: {nearest(str(family), FAMILIES)}"

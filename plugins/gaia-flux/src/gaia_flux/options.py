@@ -138,3 +138,6 @@ _CHECKS: Final[Mapping[str, _Check]] = {
     "true_cfg_scale": _true_cfg,
 }
 """Option to what checks it; each becomes the field of a job of the same name."""
+
+KNOWN: Final = frozenset(_CHECKS)
+"""The options that a request may have."""
