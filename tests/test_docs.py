@@ -31,6 +31,7 @@ from gaia_core import (
     testing,
 )
 from gaia_core.cli import main
+from gaia_core.cli.root import COMMANDS as OWN
 from gaia_core.ledger import OperationState
 from gaia_core.metrics import METRICS, Statistics
 from gaia_core.settings import Settings
@@ -389,11 +390,12 @@ def test_settings_are_documented(key: str) -> None:
 def _commands(
     command: click.Command = main, words: tuple[str, ...] = ("gaia",)
 ) -> Iterator[tuple[str, click.Command]]:
-    """Walk all commands, each with the words a person types."""
+    """Walk all commands of Gaia's own, each with the words a person types."""
     yield " ".join(words), command
     if isinstance(command, click.Group):
         with click.Context(command) as ctx:
-            for name in command.list_commands(ctx):
+            # What installed plugins add stands on their own pages.
+            for name in OWN if command is main else command.list_commands(ctx):
                 child = command.get_command(ctx, name)
                 if child is not None and not child.hidden:
                     yield from _commands(child, (*words, name))
