@@ -1,6 +1,7 @@
 """Studios over the tiny models, with room for as many of them as a test wants."""
 
 import gc
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from gaia_flux.jobs import Drawn, Job, Preview, StoppedError
 from gaia_flux.memory import Need, need_of
 from gaia_flux.residence import Resident
 from gaia_flux.setups import Setup
+from gaia_flux.studio import Studio
 
 SIDE = 64
 
@@ -116,6 +118,16 @@ class _Kernels(TorchFunctionMode):
             message = "CUDA out of memory. Tried to allocate 2.00 GiB."
             raise torch.OutOfMemoryError(message)
         return function(*args, **(kwargs or {}))
+
+
+def modules_of(studio: Studio) -> list[weakref.ref[Any]]:
+    """Refer weakly to every module in memory."""
+    return [
+        weakref.ref(component)
+        for resident in studio.residents
+        for component in resident.components.values()
+        if isinstance(component, torch.nn.Module)
+    ]
 
 
 @contextmanager

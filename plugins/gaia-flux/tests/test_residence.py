@@ -1,9 +1,7 @@
 """What stays in memory and what goes, and that nothing is left of what went."""
 
 import gc
-import weakref
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
 
@@ -26,6 +24,7 @@ from .studios import (
     Allocator,
     ignore,
     job,
+    modules_of,
     need,
     pixels,
     quick_collections,
@@ -61,16 +60,6 @@ def live_bytes() -> int:
             storage = one.untyped_storage()
             storages[storage.data_ptr()] = storage.nbytes()
     return sum(storages.values())
-
-
-def modules_of(studio: Studio) -> list[weakref.ref[Any]]:
-    """Refer weakly to every module in memory."""
-    return [
-        weakref.ref(component)
-        for resident in studio.residents
-        for component in resident.components.values()
-        if isinstance(component, torch.nn.Module)
-    ]
 
 
 def test_least_recently_used_goes_first(setup: Setup) -> None:

@@ -215,7 +215,9 @@ class Residence:
         keys = loading.keys_of(wanted)
         # Held on to, so that they stay when their last user goes to make room.
         kept = {key: self._shelf(key) for key in keys.values()}
-        self._residents.pop(wanted.spec.id, None)
+        if self._residents.pop(wanted.spec.id, None) is not None:
+            # It lay otherwise in memory, which has no room for both.
+            free_caches(self.device)
         self.make_room(plan, keys=keys.values())
         loaded = loading.load(wanted, keys, kept.get)
         resident = self._placed(wanted, plan, loaded)

@@ -16,6 +16,7 @@ import torch
 
 from gaia_core import Capability
 from gaia_flux import drawing, loading, sizes, weights
+from gaia_flux.experience import Experience
 from gaia_flux.families import FAMILIES
 from gaia_flux.hushes import hushed
 from gaia_flux.jobs import Drawn, Job, Preview, Report
@@ -90,7 +91,7 @@ class Studio:
     _device: torch.device = attrs.field(init=False)
     _residence: Residence = attrs.field(init=False)
     _prompts: PromptCache = attrs.field(factory=PromptCache, init=False)
-    _limits: dict[str, tuple[int, MemoryPlan]] = attrs.field(factory=dict, init=False)
+    _experience: Experience = attrs.field(factory=Experience, init=False)
     _looks: dict[str, str] = attrs.field(factory=dict, init=False)
     _thread: int = attrs.field(factory=threading.get_ident, init=False)
 
@@ -110,8 +111,8 @@ class Studio:
         """
         Draw jobs of one shape, one answer per job.
 
-        Where memory runs out, it is tried once more with a plan that takes less; the
-        model keeps that plan, and the warnings say so.
+        Where memory runs out, it is tried once more with a plan that takes less, and
+        the warnings say so; see `Experience` for the jobs after it.
 
         Raises:
             StoppedError: Nobody waits any more.
@@ -235,19 +236,11 @@ class Studio:
             self._need(jobs),
             self._residence.budget,
             quantisation=self._quantisation(self._spec(model)),
-            at_most=self._limit(jobs),
+            at_most=self._experience.limit(model, _pixels(jobs)),
         )
         resident = self._residence.get(model)
-        if resident is not None and resident.plan.is_below(plan):
-            # What was lowered for a larger job stays so while it is loaded: loading
-            # anew takes longer than the slower plan does, and sizes alternate.
-            return plan.lowered_to(resident.plan.mode)
-        return plan
-
-    def _limit(self, jobs: Sequence[Job]) -> MemoryPlan | None:
-        """Give the plan that jobs of this size cannot go beyond, from experience."""
-        pixels, plan = self._limits.get(jobs[0].model, (0, None))
-        return plan if _pixels(jobs) >= pixels else None
+        held = None if resident is None else resident.plan
+        return self._experience.settled(model, plan, held)
 
     def _need(self, jobs: Sequence[Job]) -> Need:
         job = jobs[0]
@@ -274,7 +267,7 @@ class Studio:
         look = weights.look_of(loading.place_of(spec, self.setup.home))
         if self._looks.setdefault(spec.id, look) != look:
             self._looks[spec.id] = look
-            self._limits.pop(spec.id, None)
+            self._experience.forget(spec.id)
             self._residence.drop(spec.id)
 
     def _resident(self, plan: MemoryPlan, spec: ModelSpec) -> Resident:
@@ -327,7 +320,7 @@ class Studio:
         if lower is None or len(jobs) > 1:
             # Whoever put a batch together draws its jobs alone, at full speed.
             raise OutOfMemoryError(_exhausted(jobs, plan))
-        self._limits[jobs[0].model] = (_pixels(jobs), lower)
+        self._experience.ran_out(jobs[0].model, _pixels(jobs), lower)
         return lower
 
 
