@@ -1,5 +1,8 @@
 """The memory plan: which one is chosen, what comes below it, and what it says."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from gaia_flux.families import FAMILIES
@@ -146,3 +149,42 @@ def test_plan_is_said_in_words() -> None:
     assert plan(80).describe().endswith("of 80.0 GB")
     assert plan_for(need(), UNLIMITED).describe().endswith(" GB")
     assert " of " not in plan_for(need(), UNLIMITED).describe()
+
+
+def largest(sizes: Iterable[int]) -> list[int]:
+    """Give sizes, the largest first."""
+    return sorted(sizes, reverse=True)
+
+
+def test_what_lies_on_the_device_by_turns_is_that_of_diffusers() -> None:
+    """Blocks and layers of the full-size FLUX.1 are as large as the plan says."""
+    torch = pytest.importorskip("torch")
+    diffusers = pytest.importorskip("diffusers")
+    with torch.device("meta"):
+        network = diffusers.FluxTransformer2DModel(guidance_embeds=True)
+    rows = (network.transformer_blocks, network.single_transformer_blocks)
+    blocks = largest(_parameters(block) for row in rows for block in row)
+    beside = _parameters(network) - sum(blocks)
+    layer = max(_parameters(one, recurse=False) for one in network.modules())
+
+    estimated = need()
+
+    assert estimated.blocks == pytest.approx(2 * (2 * blocks[0] + beside), rel=0.02)
+    assert estimated.layer == pytest.approx(2 * layer, rel=0.06)
+
+
+def _parameters(module: Any, *, recurse: bool = True) -> int:
+    return sum(each.numel() for each in module.parameters(recurse=recurse))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_each_mode_takes_less_than_the_one_before(family: str) -> None:
+    """The way down leads down for every family."""
+    one = need_of(
+        FAMILIES[family], dtype="bfloat16", quantisation=None, width=512, height=512
+    )
+
+    full = plan_for(one, UNLIMITED)
+    takes = [full.lowered_to(mode).needed for mode in Mode]
+
+    assert takes == largest(takes)

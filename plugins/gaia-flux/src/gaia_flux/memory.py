@@ -33,11 +33,21 @@ at 2048x2048 to 512x512, 159 for a guided SDXL. The rest is for pictures as prom
 """
 _DECODE_VALUES: Final = 800
 """The same while the autoencoder decodes: 768 counted, and a little for its kernels."""
-_GROUP_SHARE: Final = 0.08
-"""Share of a module that lies on the device while its blocks come and go: two of 57
-blocks, what belongs to no block, and the largest embedding. A guess."""
-_LAYER_SHARE: Final = 0.02
-"""The same where single layers come and go. A guess."""
+_SHARES: Final[Mapping[str, tuple[float, float]]] = {
+    "flux1": (0.063, 0.005),
+    "flux2-dev": (0.087, 0.011),
+    "flux2": (0.177, 0.022),
+}
+"""
+Shares of a backbone on the device while its blocks come and go, or single layers.
+
+Counted on the meta device, by how names of families begin: a block, the next one, which
+a stream brings meanwhile, and what belongs to no block; and the largest layer.
+"""
+_UNET_SHARES: Final = (0.035, 0.035)
+"""The same for a UNet, which has no row of blocks: always its largest layer."""
+_ENCODER_SHARE: Final = 0.1
+"""Largest layer of a text encoder, the embedding of its words: 3 to 10 in 100."""
 
 
 class OutOfMemoryError(MemoryError):
@@ -46,10 +56,12 @@ class OutOfMemoryError(MemoryError):
 
 class Mode(enum.Enum):
     """
-    How a model's weights lie, the fastest first.
+    How a model's weights lie, the fastest first, which is the largest first.
 
-    Model offload stands before group offload: it moves each component once a picture
-    and not once a step, but needs room for the largest one.
+    Model offload stands before group offload, as it moves each component once a picture
+    and not at every step: one step of FLUX.1 is said to take 3.8 times as long with
+    groups. It needs room for the largest component, so where it does not fit, or ran
+    out of memory, groups are the way down, and never the other way round.
     """
 
     FULL = "full"
@@ -75,6 +87,9 @@ class Need:
         backbone: Weights of the module that takes the steps.
         text_encoders: Weights of all text encoders.
         largest_text_encoder: Weights of the largest one.
+        blocks: What is there of the backbone while blocks come and go.
+        layer: The same while single layers do.
+        encoder_layer: The largest layer of a text encoder.
         vae: Weights of the autoencoder.
         activations: What a step takes beside the weights.
         decode: What the autoencoder takes beside its weights.
@@ -84,6 +99,9 @@ class Need:
     backbone: int
     text_encoders: int = 0
     largest_text_encoder: int = 0
+    blocks: int = 0
+    layer: int = 0
+    encoder_layer: int = 0
     vae: int = 0
     activations: int = 0
     decode: int = 0
@@ -197,10 +215,15 @@ def need_of(  # noqa: PLR0913 - all of it decides
     size = _SIZES.get(dtype, 2)
     encoders = [parameters.get(name, 0) * size for name in family.text_encoders]
     area = width * height
+    backbone = _backbone(parameters.get(family.backbone, 0), size, quantisation)
+    blocks, layer = _shares(family)
     return Need(
-        backbone=_backbone(parameters.get(family.backbone, 0), size, quantisation),
+        backbone=backbone,
         text_encoders=sum(encoders),
         largest_text_encoder=max(encoders, default=0),
+        blocks=math.ceil(backbone * blocks),
+        layer=math.ceil(backbone * layer),
+        encoder_layer=math.ceil(max(encoders, default=0) * _ENCODER_SHARE),
         vae=parameters.get("vae", 0) * size,
         activations=area * num_images * _STEP_VALUES * size,
         # Pictures are decoded one by one: slicing is exact, and always on.
@@ -212,6 +235,13 @@ def need_of(  # noqa: PLR0913 - all of it decides
 def _backbone(parameters: int, size: int, quantisation: str | None) -> int:
     each = size if quantisation is None else _QUANTISED_SIZE
     return math.ceil(parameters * each)
+
+
+def _shares(family: Any) -> tuple[float, float]:
+    if family.backbone != "transformer":
+        return _UNET_SHARES
+    names = (name for name in _SHARES if family.name.startswith(name))
+    return _SHARES[next(names, "flux2")]
 
 
 def plan_for(
@@ -258,21 +288,21 @@ def _is_at_most(mode: Mode, has_vae_tiling: bool, limit: MemoryPlan) -> bool:  #
 
 def _needed(need: Need, mode: Mode, *, has_vae_tiling: bool) -> int:
     decode = need.tiled_decode if has_vae_tiling else need.decode
-    phases: Mapping[Mode, tuple[float, float]] = {
+    phases: Mapping[Mode, tuple[int, int]] = {
         Mode.FULL: (0, max(need.activations, decode)),
         Mode.MODEL_OFFLOAD: (
             need.largest_text_encoder,
             max(need.backbone + need.activations, need.vae + decode),
         ),
         Mode.GROUP_OFFLOAD: (
-            need.vae + need.largest_text_encoder * _GROUP_SHARE,
-            need.vae + max(need.backbone * _GROUP_SHARE + need.activations, decode),
+            need.vae + need.encoder_layer,
+            need.vae + max(need.blocks + need.activations, decode),
         ),
         Mode.SEQUENTIAL: (
-            need.largest_text_encoder * _GROUP_SHARE,
-            max(need.backbone * _LAYER_SHARE + need.activations, need.vae + decode),
+            need.encoder_layer,
+            max(need.layer + need.activations, need.vae + decode),
         ),
     }
     encoding, drawing = phases[mode]
     stays = need.weights if mode is Mode.FULL else 0
-    return math.ceil(stays + max(encoding, drawing))
+    return stays + max(encoding, drawing)
