@@ -215,6 +215,46 @@ def test_reference_images_are_looked_at(residents: dict[str, Any], family: str) 
     assert pixels(plain) != pixels(shown)
 
 
+def test_reference_images_are_looked_at_in_inpainting(
+    residents: dict[str, Any],
+) -> None:
+    """The region is repainted after them; what is not masked stays."""
+    resident = residents["flux2-klein"]
+    plain, shown = (
+        draw(
+            resident,
+            [job("flux2-klein", Capability.INPAINTING, reference_images=each)],
+            ignore,
+        )
+        for each in ((), (png(),))
+    )
+
+    assert pixels(plain) != pixels(shown)
+    assert shown[0].warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("family", "capability", "count"),
+    [
+        ("flux1-kontext", Capability.IMAGE_TO_IMAGE, 2),
+        ("flux1-kontext", Capability.TEXT_TO_IMAGE, 1),
+        ("flux1-dev", Capability.TEXT_TO_IMAGE, 2),
+        ("sdxl", Capability.INPAINTING, 2),
+        ("flux2-klein", Capability.INPAINTING, 1),
+    ],
+    ids=["kontext", "kontext-references", "flux", "sdxl", "klein"],
+)
+def test_pictures_that_are_not_looked_at_are_reported(
+    residents: dict[str, Any], family: str, capability: Capability, count: int
+) -> None:
+    """Kontext takes one picture, and others none: the rest is never lost silently."""
+    wanted = job(family, capability, reference_images=(png(), png()))
+
+    (drawn,) = draw(residents[family], [wanted], ignore)
+
+    assert f"reference_images: {count} left out" in drawn.warnings[0]
+
+
 def test_transparency_is_white_to_a_model(residents: dict[str, Any]) -> None:
     """An input with an alpha channel is what it looks like on white."""
     wanted = job("sd15", Capability.IMAGE_TO_IMAGE, image=png(mode="RGBA"))

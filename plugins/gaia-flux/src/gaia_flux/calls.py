@@ -63,11 +63,13 @@ def call_of(pipeline: Any, job: Job, resident: Any) -> Call:
         width=job.width, height=job.height, multiple=resident.family.multiple
     )
     given = _inputs(job, canvas, type(pipeline).__name__)
+    references, left_out = _references(job, type(pipeline).__name__, accepted)
     guidance = _guidance(job, resident, accepted)
     strength = _strength(job, accepted, type(pipeline).__name__)
     wanted = {
         "image": given.image,
         "mask_image": given.mask_image,
+        "image_reference": references,
         "width": canvas.drawn_width,
         "height": canvas.drawn_height,
         "num_inference_steps": job.num_inference_steps,
@@ -92,7 +94,7 @@ def call_of(pipeline: Any, job: Job, resident: Any) -> Call:
         canvas=canvas,
         steps=_steps(job, strength),
         finish=given.finish,
-        warnings=_warnings(job, accepted),
+        warnings=_warnings(job, accepted) + left_out,
     )
 
 
@@ -229,14 +231,40 @@ def _prompting(job: Job, canvas: Canvas, pipeline: str) -> _Inputs:
     pictures = []
     if job.image is not None:
         pictures.append(canvas.padded(_fitted(job.image, canvas)))
-    pictures.extend(
-        inputs.decoded(each, "a reference image") for each in job.reference_images
-    )
+    pictures.extend(_shown(job))
     if not pictures:
         return _Inputs(finish=canvas.cropped)
     if pipeline.startswith("FluxKontext"):
         return _Inputs(image=pictures[0], finish=canvas.cropped)
     return _Inputs(image=pictures, finish=canvas.cropped)
+
+
+def _references(
+    job: Job, pipeline: str, accepted: Mapping[str, inspect.Parameter]
+) -> tuple[Image.Image | None, tuple[str, ...]]:
+    """Give a picture for a call that takes it apart, and say what is left out."""
+    count = len(job.reference_images)
+    seen = _seen(job, pipeline, accepted)
+    warning = f"reference_images: {count - seen} left out, {seen} can be looked at here"
+    is_apart = seen > 0 and "image_reference" in accepted
+    return (
+        _shown(job)[0] if is_apart else None,
+        (warning,) if seen < count else (),
+    )
+
+
+def _seen(job: Job, pipeline: str, accepted: Mapping[str, inspect.Parameter]) -> int:
+    """Count the reference images a pipeline takes; Kontext takes one picture in all."""
+    count = len(job.reference_images)
+    if "image_reference" in accepted:
+        return min(count, 1)
+    if pipeline.startswith("FluxKontext"):
+        return min(count, 1) if job.image is None else 0
+    return count if pipeline.startswith(_HAS_IMAGE_PROMPT) else 0
+
+
+def _shown(job: Job) -> list[Image.Image]:
+    return [inputs.decoded(each, "a reference image") for each in job.reference_images]
 
 
 def _fitted(content: bytes, canvas: Canvas) -> Image.Image:
