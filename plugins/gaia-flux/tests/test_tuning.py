@@ -142,6 +142,22 @@ def test_compiling_without_room_is_reported(resident: Any) -> None:
     assert not tuning.is_compiled(resident.components["transformer"])
 
 
+def test_a_compiled_model_leaves_a_step_cache_out(resident: Any) -> None:
+    """Compiled blocks cannot be skipped; the answer says so, and is exact."""
+    expected = picture(resident)
+    backbone = resident.components["transformer"]
+    backbone.compile_repeated_blocks(fullgraph=True)
+    wanted = job("flux1-dev", step_cache="first-block")
+
+    with torch.compiler.set_stance("force_eager"):  # nothing is really compiled
+        (drawn,) = draw(resident, [wanted], ignore)
+
+    assert drawn.warnings == (
+        "step cache first-block was left out: the model is compiled as whole blocks",
+    )
+    assert drawn.pictures[0].pixels == expected
+
+
 def test_compiling_without_a_compiler_is_reported(
     resident: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
