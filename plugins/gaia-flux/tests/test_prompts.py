@@ -1,5 +1,6 @@
 """Prompt embeddings: kept, bounded, and bit for bit those of the pipelines."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ pytest.importorskip("diffusers")
 from gaia_flux.drawing import draw
 from gaia_flux.prompts import PromptCache, Words, encode
 
+_LONG = "a red fox " * 40
 _FAMILIES = ["flux1-dev", "flux2-klein", "flux2-dev", "sdxl", "sd15"]
 _WORDS = Words(prompt="a red fox", max_sequence_length=64)
 
@@ -143,3 +145,34 @@ def test_embeddings_carry_no_gradients(tiny_models: Mapping[str, Path]) -> None:
     found = dict(encode(pipeline_of(tiny_models), _WORDS))
 
     assert not any(value.requires_grad for value in found.values())
+
+
+@pytest.mark.parametrize(
+    ("family", "read"),
+    [("flux1-dev", 64), ("flux2-klein", 64), ("flux2-dev", 64), ("sdxl", 77)],
+)
+def test_what_is_not_read_of_a_prompt_is_reported(
+    tiny_models: Mapping[str, Path], family: str, read: int
+) -> None:
+    """A prompt that is cut off is never cut off silently, in a batch neither."""
+    resident = resident_of(family, tiny_models[family])
+    short, long = job(family, prompt="a red fox"), job(family, prompt=_LONG)
+
+    drawn = draw(resident, [short, long], ignore)
+
+    assert drawn[0].warnings == ()
+    assert re.fullmatch(
+        rf"prompt has \d+ tokens, and the model reads the first {read}",
+        drawn[1].warnings[0],
+    )
+
+
+def test_what_is_not_read_of_a_negative_prompt_is_reported(
+    tiny_models: Mapping[str, Path],
+) -> None:
+    """Where it counts for something."""
+    resident = resident_of("sd15", tiny_models["sd15"])
+
+    (drawn,) = draw(resident, [job("sd15", negative_prompt=_LONG)], ignore)
+
+    assert drawn.warnings[0].startswith("negative_prompt has ")

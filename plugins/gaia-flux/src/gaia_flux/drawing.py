@@ -18,7 +18,7 @@ from gaia_core import Capability
 from gaia_flux import inputs, loras, previews, tuning, upscaling
 from gaia_flux.calls import Call, call_of
 from gaia_flux.jobs import Drawn, Job, Picture, Preview, Report
-from gaia_flux.prompts import PromptCache, encode, joined
+from gaia_flux.prompts import PromptCache, Words, cut_off, encode, joined
 from gaia_flux.schedulers import scheduler_of
 
 
@@ -86,7 +86,7 @@ def _draw_one(resident: Any, job: Job, report: Report, prompts: PromptCache) -> 
             pictures.extend(run.pictures([seed], embeddings, part))
     return Drawn(
         pictures=tuple(pictures),
-        warnings=call.warnings + _opt_ins(resident, job),
+        warnings=call.warnings + run.cut_off(job) + _opt_ins(resident, job),
         seconds=time.perf_counter() - started,
     )
 
@@ -106,7 +106,7 @@ def _draw_together(
     return tuple(
         Drawn(
             pictures=tuple(next(pictures) for _ in job.seeds),
-            warnings=call.warnings + _opt_ins(resident, job),
+            warnings=call.warnings + run.cut_off(job) + _opt_ins(resident, job),
             seconds=seconds,
         )
         for job in jobs
@@ -163,11 +163,7 @@ class _Run:
         device = self.pipeline._execution_device  # noqa: SLF001 - no public name
         found = []
         for job in jobs:
-            words = attrs.evolve(
-                self.call.words,
-                prompt=job.prompt,
-                negative_prompt=job.negative_prompt,
-            )
+            words = self._words(job)
             if job.loras:  # they may change the text encoders
                 found.append(dict(encode(self.pipeline, words)))
                 continue
@@ -180,6 +176,15 @@ class _Run:
                 )
             )
         return joined(found)
+
+    def cut_off(self, job: Job) -> tuple[str, ...]:
+        """Say what of a job's prompts is not read."""
+        return cut_off(self.pipeline, self._words(job))
+
+    def _words(self, job: Job) -> Words:
+        return attrs.evolve(
+            self.call.words, prompt=job.prompt, negative_prompt=job.negative_prompt
+        )
 
     def pictures(
         self, seeds: Sequence[int], embeddings: dict[str, Any], report: Report

@@ -17,6 +17,7 @@ Embeddings = Mapping[str, Any]
 """Keyword arguments of a pipeline's call: name -> tensor."""
 
 _DEFAULT_BYTES: Final = 256 * 2**20
+_SPECIAL: Final = 2  # tokens for the beginning and the end
 
 
 @attrs.frozen(kw_only=True)
@@ -206,6 +207,32 @@ _ENCODERS: Final[Mapping[str, Callable[[Any, Words], dict[str, Any]]]] = {
     "StableDiffusion": _sd15,
 }
 """By the beginning of the pipeline's class name; longer beginnings first."""
+
+
+def cut_off(pipeline: Any, words: Words) -> tuple[str, ...]:
+    """Say which prompts are longer than what a pipeline's encoder reads of them."""
+    tokenizer = _tokenizer(pipeline)
+    limit = words.max_sequence_length or int(tokenizer.model_max_length)
+    prompts = {"prompt": words.prompt}
+    if words.is_guided:
+        prompts["negative_prompt"] = words.negative_prompt or ""
+    found = {
+        name: len(tokenizer(text).input_ids)
+        for name, text in prompts.items()
+        if len(text.encode()) + _SPECIAL > limit  # a token is a byte at least
+    }
+    return tuple(
+        f"{name} has {count} tokens, and the model reads the first {limit}"
+        for name, count in found.items()
+        if count > limit
+    )
+
+
+def _tokenizer(pipeline: Any) -> Any:
+    """Give what decides: the first one of FLUX.1 reads for the style alone."""
+    is_flux1 = _encoder_name(pipeline) == "Flux"
+    chosen = pipeline.tokenizer_2 if is_flux1 else pipeline.tokenizer
+    return getattr(chosen, "tokenizer", chosen)  # a processor has one
 
 
 def joined(embeddings: list[dict[str, Any]]) -> dict[str, Any]:
