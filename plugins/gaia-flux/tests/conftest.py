@@ -1,7 +1,8 @@
 """Tiny models of every family, built once, and the setup that draws with them."""
 
+import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,20 @@ def _spec(family: str, folder: Path) -> "ModelSpec":
         family=family,
         source=Source(path=folder),
     )
+
+
+@pytest.fixture(scope="module", name="quick")
+def _quick() -> Iterator[None]:
+    """
+    Have the collector pass over what is there already.
+
+    A studio collects whenever a model goes; with all of torch and pytest in memory
+    that takes half a second each time.
+    """
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(name="setup")

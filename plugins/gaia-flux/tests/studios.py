@@ -1,9 +1,8 @@
 """Studios over the tiny models, with room for as many of them as a test wants."""
 
-import gc
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
@@ -128,17 +127,3 @@ def modules_of(studio: Studio) -> list[weakref.ref[Any]]:
         for component in resident.components.values()
         if isinstance(component, torch.nn.Module)
     ]
-
-
-@contextmanager
-def quick_collections() -> Iterator[None]:
-    """
-    Have the collector pass over what is there already.
-
-    A studio collects whenever a model goes; with all of torch and pytest in memory
-    that takes half a second each time.
-    """
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

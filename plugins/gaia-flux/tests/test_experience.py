@@ -1,7 +1,6 @@
 """What jobs have shown about memory: believed for a while, and not for ever."""
 
 import gc
-from collections.abc import Iterator
 
 import pytest
 
@@ -20,18 +19,13 @@ from .studios import (
     modules_of,
     need,
     pixels,
-    quick_collections,
 )
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 FAST = plan_for(Need(backbone=100, decode=10), UNLIMITED)
 SLOW = FAST.lowered_to(Mode.GROUP_OFFLOAD)
 SMALL, LARGE = 64 * 64, 128 * 128
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    with quick_collections():
-        yield
 
 
 @pytest.fixture(name="known")
@@ -95,10 +89,12 @@ def test_small_pictures_are_fast_again_after_a_large_one(setup: Setup) -> None:
     before = studio.residents[0].plan.mode
     slow = [pixels(studio.draw([small], ignore)) for _ in range(PATIENCE - 1)]
     modules = modules_of(studio)
-    gc.disable()
-    fast = studio.draw([small], ignore)
-    left = [module() for module in modules]
-    gc.enable()
+    gc.disable()  # what is left is found by the studio, and not by luck
+    try:
+        fast = studio.draw([small], ignore)
+        left = [module() for module in modules]
+    finally:
+        gc.enable()
 
     assert before is not Mode.FULL
     assert studio.residents[0].plan.mode is Mode.FULL

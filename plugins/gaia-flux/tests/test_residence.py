@@ -27,20 +27,15 @@ from .studios import (
     modules_of,
     need,
     pixels,
-    quick_collections,
     room_for_one,
     stop,
     with_room,
 )
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SWITCHES = 20
 PAIR = ("flux1-schnell", "sdxl")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    with quick_collections():
-        yield
 
 
 @pytest.fixture(name="small")

@@ -21,17 +21,12 @@ from .studios import (
     job,
     need,
     pixels,
-    quick_collections,
     room_for_one,
 )
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 SHARED = ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "vae")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    with quick_collections():
-        yield
 
 
 @pytest.fixture(name="pair")

@@ -29,20 +29,15 @@ from .studios import (
     job,
     need,
     pixels,
-    quick_collections,
     room_for_one,
     stop,
     with_room,
 )
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 Make = Callable[..., Studio]
 FAMILIES_IN_TURN = ("flux1-dev", "flux1-schnell", "sdxl")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    with quick_collections():
-        yield
 
 
 @pytest.fixture(name="make")
