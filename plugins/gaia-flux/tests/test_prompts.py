@@ -119,7 +119,7 @@ def test_other_encoders_have_their_own_embeddings(
 def test_the_cache_is_bounded_in_bytes(tiny_models: Mapping[str, Path]) -> None:
     """The prompt that was used longest ago goes first."""
     pipeline = pipeline_of(tiny_models)
-    size = sum(value.nbytes for _, value in encode(pipeline, _WORDS))
+    size = sum(value.nbytes for _, value in encode(pipeline, _WORDS, "cpu"))
     prompts = PromptCache(max_bytes=2 * size)
 
     for prompt in ("a", "b", "a", "c", "a", "b"):
@@ -142,7 +142,7 @@ def test_a_cleared_cache_holds_nothing(tiny_models: Mapping[str, Path]) -> None:
 
 def test_embeddings_carry_no_gradients(tiny_models: Mapping[str, Path]) -> None:
     """They are made under `no_grad`, as those of the pipelines are."""
-    found = dict(encode(pipeline_of(tiny_models), _WORDS))
+    found = dict(encode(pipeline_of(tiny_models), _WORDS, "cpu"))
 
     assert not any(value.requires_grad for value in found.values())
 

@@ -160,12 +160,12 @@ class _Run:
         prompts: PromptCache,
     ) -> dict[str, Any]:
         """Encode the prompts of some jobs of the same shape."""
-        device = self.pipeline._execution_device  # noqa: SLF001 - no public name
+        device = self.resident.device
         found = []
         for job in jobs:
             words = self._words(job)
             if job.loras:  # they may change the text encoders
-                found.append(dict(encode(self.pipeline, words)))
+                found.append(dict(encode(self.pipeline, words, device)))
                 continue
             found.append(
                 prompts.of(

@@ -61,7 +61,8 @@ class PromptCache:
         key = (f"{identity}:{_encoder_name(pipeline)}", words)
         kept = self._take(key)
         if kept is None:
-            kept = {name: value.cpu() for name, value in encode(pipeline, words)}
+            found = encode(pipeline, words, device)
+            kept = {name: value.cpu() for name, value in found}
             self._keep(key, kept)
         return {name: value.to(device) for name, value in kept.items()}
 
@@ -107,15 +108,16 @@ def _size(embeddings: Embeddings) -> int:
     return sum(value.nbytes for value in embeddings.values())
 
 
-def encode(pipeline: Any, words: Words) -> tuple[tuple[str, Any], ...]:
+def encode(pipeline: Any, words: Words, device: Any) -> tuple[tuple[str, Any], ...]:
     """
-    Encode a prompt with the pipeline's own text encoders.
+    Encode a prompt with the pipeline's own text encoders, on a device.
 
+    Pipelines would find the device themselves, by going through all their modules.
     Under `no_grad`: with gradients other kernels run, and embeddings differ.
     """
     encoder = _ENCODERS[_encoder_name(pipeline)]
     with torch.no_grad():
-        found = encoder(pipeline, words)
+        found = encoder(pipeline, words, torch.device(device))
     return tuple((name, value) for name, value in found.items() if value is not None)
 
 
@@ -124,10 +126,10 @@ def _encoder_name(pipeline: Any) -> str:
     return next(prefix for prefix in _ENCODERS if name.startswith(prefix))
 
 
-def _flux1(pipeline: Any, words: Words) -> dict[str, Any]:
+def _flux1(pipeline: Any, words: Words, device: Any) -> dict[str, Any]:
     def of(text: str) -> tuple[Any, Any]:
         embeds, pooled, _ = pipeline.encode_prompt(
-            prompt=text, prompt_2=None, **_length(words)
+            prompt=text, prompt_2=None, device=device, **_length(words)
         )
         return embeds, pooled
 
@@ -140,18 +142,20 @@ def _flux1(pipeline: Any, words: Words) -> dict[str, Any]:
     return found
 
 
-def _flux2(pipeline: Any, words: Words) -> dict[str, Any]:
-    embeds, _ = pipeline.encode_prompt(prompt=words.prompt, **_length(words))
+def _flux2(pipeline: Any, words: Words, device: Any) -> dict[str, Any]:
+    embeds, _ = pipeline.encode_prompt(
+        prompt=words.prompt, device=device, **_length(words)
+    )
     found = {"prompt_embeds": embeds}
     if words.is_guided:
         negative, _ = pipeline.encode_prompt(
-            prompt=words.negative_prompt or "", **_length(words)
+            prompt=words.negative_prompt or "", device=device, **_length(words)
         )
         found["negative_prompt_embeds"] = negative
     return found
 
 
-def _sdxl(pipeline: Any, words: Words) -> dict[str, Any]:
+def _sdxl(pipeline: Any, words: Words, device: Any) -> dict[str, Any]:
     names = (
         "prompt_embeds",
         "negative_prompt_embeds",
@@ -160,16 +164,17 @@ def _sdxl(pipeline: Any, words: Words) -> dict[str, Any]:
     )
     found = pipeline.encode_prompt(
         prompt=words.prompt,
+        device=device,
         do_classifier_free_guidance=words.is_guided,
         negative_prompt=words.negative_prompt,
     )
     return dict(zip(names, found, strict=True))
 
 
-def _sd15(pipeline: Any, words: Words) -> dict[str, Any]:
+def _sd15(pipeline: Any, words: Words, device: Any) -> dict[str, Any]:
     embeds, negative = pipeline.encode_prompt(
         words.prompt,
-        pipeline._execution_device,  # noqa: SLF001 - what its own call passes
+        device,
         1,
         words.is_guided,
         words.negative_prompt,
@@ -177,7 +182,7 @@ def _sd15(pipeline: Any, words: Words) -> dict[str, Any]:
     return {"prompt_embeds": embeds, "negative_prompt_embeds": negative}
 
 
-def _latent_upscale(pipeline: Any, words: Words) -> dict[str, Any]:
+def _latent_upscale(pipeline: Any, words: Words, device: Any) -> dict[str, Any]:
     names = (
         "prompt_embeds",
         "negative_prompt_embeds",
@@ -186,7 +191,7 @@ def _latent_upscale(pipeline: Any, words: Words) -> dict[str, Any]:
     )
     found = pipeline.encode_prompt(
         [words.prompt],
-        pipeline._execution_device,  # noqa: SLF001 - what its own call passes
+        device,
         words.is_guided,
         [words.negative_prompt or ""],
     )
@@ -199,7 +204,7 @@ def _length(words: Words) -> dict[str, int]:
     return {"max_sequence_length": words.max_sequence_length}
 
 
-_ENCODERS: Final[Mapping[str, Callable[[Any, Words], dict[str, Any]]]] = {
+_ENCODERS: Final[Mapping[str, Callable[[Any, Words, Any], dict[str, Any]]]] = {
     "Flux2": _flux2,
     "Flux": _flux1,
     "StableDiffusionXL": _sdxl,

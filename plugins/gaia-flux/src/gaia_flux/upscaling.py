@@ -191,7 +191,7 @@ class _Doubling:
             self.pipeline,
             words,
             identity=f"{self.resident.spec.id}:{self.resident.dtype}",
-            device=self.pipeline._execution_device,  # noqa: SLF001 - no public name
+            device=self.resident.device,
         )
 
 
