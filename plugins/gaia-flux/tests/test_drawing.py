@@ -133,6 +133,29 @@ def test_a_step_cache_that_does_not_fit_is_left_out(
 
 
 @pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("first-block", {"true_cfg_scale": 4.0}, "two passes"),
+        ("taylorseer", {"true_cfg_scale": 4.0}, "two passes"),
+        ("magcache", {"strength": 0.5}, "begin with the first step"),
+    ],
+    ids=["first-block", "taylorseer", "magcache"],
+)
+def test_a_step_cache_that_would_mix_things_up_is_left_out(
+    residents: dict[str, Any], name: str, changes: dict[str, Any], words: str
+) -> None:
+    """Where passes or steps are not those it takes them for, pictures are exact."""
+    given = {"num_inference_steps": 12} | changes
+    exact = job("flux1-dev", Capability.IMAGE_TO_IMAGE, **given)
+    cached = job("flux1-dev", Capability.IMAGE_TO_IMAGE, step_cache=name, **given)
+
+    (drawn,) = draw(residents["flux1-dev"], [cached], ignore)
+
+    assert words in drawn.warnings[0]
+    assert pixels((drawn,)) == pixels(draw(residents["flux1-dev"], [exact], ignore))
+
+
+@pytest.mark.parametrize(
     ("width", "height"), [(65, 64), (50, 100), (72, 40)], ids=["wider", "tall", "both"]
 )
 @pytest.mark.parametrize("family", ["flux1-dev", "sd15"])

@@ -39,6 +39,25 @@ def test_every_kind_of_picture_becomes_rgb(mode: str) -> None:
     assert inputs.decoded(content).mode == "RGB"
 
 
+@pytest.mark.parametrize(
+    ("level", "grey"), [(0, 0), (300, 1), (0x8080, 128), (0xFFFF, 255)], ids=str
+)
+def test_greys_of_16_bits_are_scaled(level: int, grey: int) -> None:
+    """A mask or a photograph of 16 bits is not white where it is hardly grey."""
+    content = encoded(Image.fromarray(np.full((8, 8), level, np.uint16)))
+
+    assert inputs.decoded_mask(content).getpixel((0, 0)) == grey
+    assert inputs.decoded(content).getpixel((0, 0)) == (grey, grey, grey)
+
+
+def test_greys_of_32_bits_are_refused() -> None:
+    """Nobody knows where their white is."""
+    content = _tiff(Image.new("F", (8, 8), 0.5))
+
+    with pytest.raises(PictureError, match="32 bits a channel"):
+        inputs.decoded(content)
+
+
 def _tiff(picture: Image.Image) -> bytes:
     from io import BytesIO
 

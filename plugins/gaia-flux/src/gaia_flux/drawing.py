@@ -86,7 +86,7 @@ def _draw_one(resident: Any, job: Job, report: Report, prompts: PromptCache) -> 
             pictures.extend(run.pictures([seed], embeddings, part))
     return Drawn(
         pictures=tuple(pictures),
-        warnings=call.warnings + run.cut_off(job) + _opt_ins(resident, job),
+        warnings=call.warnings + run.warnings(job),
         seconds=time.perf_counter() - started,
     )
 
@@ -106,7 +106,7 @@ def _draw_together(
     return tuple(
         Drawn(
             pictures=tuple(next(pictures) for _ in job.seeds),
-            warnings=call.warnings + run.cut_off(job) + _opt_ins(resident, job),
+            warnings=call.warnings + run.warnings(job),
             seconds=seconds,
         )
         for job in jobs
@@ -127,22 +127,6 @@ def _prepared(resident: Any, job: Job) -> Iterator[tuple[Any, Call]]:
         # A pipeline does this at its end, which one that was stopped never reaches.
         pipeline.maybe_free_model_hooks()
         raise
-
-
-def _opt_ins(resident: Any, job: Job) -> tuple[str, ...]:
-    quantisation = tuning.sentences(quantisation=resident.plan.quantisation)
-    if job.step_cache is None:
-        return quantisation
-    problem = _why_no_step_cache(resident, job)
-    if problem is not None:
-        return (*quantisation, f"step cache {job.step_cache} was left out: {problem}")
-    return quantisation + tuning.sentences(step_cache=job.step_cache)
-
-
-def _why_no_step_cache(resident: Any, job: Job) -> str | None:
-    if job.step_cache is None:
-        return None
-    return tuning.why_not_cached(job.step_cache, resident)
 
 
 @attrs.frozen(kw_only=True)
@@ -177,9 +161,35 @@ class _Run:
             )
         return joined(found)
 
-    def cut_off(self, job: Job) -> tuple[str, ...]:
-        """Say what of a job's prompts is not read."""
-        return cut_off(self.pipeline, self._words(job))
+    def warnings(self, job: Job) -> tuple[str, ...]:
+        """Say what of a job's prompts is not read, and which opt-ins act."""
+        quantisation = self.resident.plan.quantisation
+        return (
+            *cut_off(self.pipeline, self._words(job)),
+            *tuning.sentences(quantisation=quantisation),
+            *self._about_step_cache(),
+        )
+
+    def _about_step_cache(self) -> tuple[str, ...]:
+        problem = self._why_no_step_cache()
+        if problem is not None:
+            return (f"step cache {self.job.step_cache} was left out: {problem}",)
+        return tuning.sentences(step_cache=self.job.step_cache)
+
+    def _why_no_step_cache(self) -> str | None:
+        name = self.job.step_cache
+        if name is None:
+            return None
+        problem = tuning.why_not_cached(name, self.resident)
+        if problem is not None:
+            return problem
+        is_guided = self.call.words.is_guided
+        if is_guided and not tuning.names_its_calls(self.pipeline):
+            return "every step makes two passes, which it cannot tell apart here"
+        is_calibrated = tuning.STEP_CACHES[name].families is not None
+        if is_calibrated and self.call.steps < self.job.num_inference_steps:
+            return "it was calibrated for pictures that begin with the first step"
+        return None
 
     def _words(self, job: Job) -> Words:
         return attrs.evolve(
@@ -208,8 +218,7 @@ class _Run:
         ]
 
     def _step_cache(self) -> Any:
-        problem = _why_no_step_cache(self.resident, self.job)
-        name = self.job.step_cache if problem is None else None
+        name = self.job.step_cache if self._why_no_step_cache() is None else None
         return tuning.cached_steps(self.pipeline, name, self.job.num_inference_steps)
 
     def _previewer(self) -> previews.Previewer | None:

@@ -103,10 +103,23 @@ def _opened(content: bytes, what: str) -> Image.Image:
     try:
         with Image.open(BytesIO(content)) as opened:
             opened.load()
-            return ImageOps.exif_transpose(opened)
+            return ImageOps.exif_transpose(_in_8_bits(opened, what))
+    except PictureError:
+        raise
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         message = f"{what} cannot be read: {error}; give a PNG, JPEG or WebP file"
         raise PictureError(message) from error
+
+
+def _in_8_bits(picture: Image.Image, what: str) -> Image.Image:
+    """Scale what Pillow would cut off: all greys of 16 bits above 255."""
+    if picture.mode.startswith("I;16"):
+        levels = np.rint(np.asarray(picture) / 257).astype(np.uint8)
+        return Image.fromarray(levels)
+    if picture.mode in {"I", "F"}:
+        message = f"{what} has 32 bits a channel: give it 8 or 16"
+        raise PictureError(message)
+    return picture
 
 
 def _flattened(picture: Image.Image, background: tuple[int, int, int]) -> Image.Image:

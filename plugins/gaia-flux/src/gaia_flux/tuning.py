@@ -326,7 +326,7 @@ def cached_steps(
     transformer.enable_cache(config)
     try:
         with ExitStack() as stack:
-            if not _names_its_calls(pipeline):
+            if not names_its_calls(pipeline):
                 stack.enter_context(transformer.cache_context("cond"))
             yield
     finally:
@@ -335,15 +335,12 @@ def cached_steps(
 
 
 _NAMING_PIPELINES: Final = frozenset(
-    {
-        "FluxPipeline",
-        "Flux2KleinPipeline",
-        "Flux2KleinInpaintPipeline",
-    }
+    {"FluxPipeline", "Flux2KleinPipeline", "Flux2KleinInpaintPipeline"}
 )
 
 
-def _names_its_calls(pipeline: Any) -> bool:
+def names_its_calls(pipeline: Any) -> bool:
+    """Say whether a pipeline tells a step cache which pass of a step it makes."""
     return type(pipeline).__name__ in _NAMING_PIPELINES
 
 
