@@ -81,15 +81,20 @@ def stop(fraction: float, _preview: Preview | None) -> None:
         raise StoppedError
 
 
+def _out_of_memory() -> RuntimeError:
+    return torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
 @attrs.define(eq=False)
 class Allocator:
     """
     A device with a limit: a plan that takes more fails in the middle of drawing.
 
-    It fails where a device does, in a kernel, with the error that torch raises there.
+    It fails where a device does, in a kernel, with an error that torch raises there.
     """
 
     limit: int
+    error: RuntimeError = attrs.field(factory=_out_of_memory)
     kernels: int = 200
     failures: int = 0
 
@@ -114,8 +119,7 @@ class _Kernels(TorchFunctionMode):
         if self.is_short and self.left <= 0:
             self.allocator.failures += 1
             self.is_short = False
-            message = "CUDA out of memory. Tried to allocate 2.00 GiB."
-            raise torch.OutOfMemoryError(message)
+            raise type(self.allocator.error)(*self.allocator.error.args)
         return function(*args, **(kwargs or {}))
 
 

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+import torch
 from safetensors.torch import load_file, save_file
 
 from gaia_core import Capability
@@ -116,13 +117,24 @@ def test_replaced_weights_are_loaded_anew(
     assert pixels(studio.draw([job("flux1-schnell")], ignore)) != first
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `create`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"),
+    ],
+    ids=["cuda", "mps", "cublas", "cpu"],
+)
 def test_memory_that_runs_out_is_answered_by_a_lower_plan(
-    make: Make, studio: Studio, setup: Setup
+    make: Make, studio: Studio, setup: Setup, error: RuntimeError
 ) -> None:
     """The picture is drawn all the same, the plan kept, and the warnings say so."""
     wanted = job("flux1-schnell")
     expected = pixels(studio.draw([wanted], ignore))
-    allocator = Allocator(plan_for(need(setup, "flux1-schnell"), 2**40).needed - 1)
+    limit = plan_for(need(setup, "flux1-schnell"), 2**40).needed - 1
+    allocator = Allocator(limit, error=error)
     small = make(setup, around=allocator)
 
     first = small.draw([wanted], ignore)
@@ -134,6 +146,17 @@ def test_memory_that_runs_out_is_answered_by_a_lower_plan(
     assert "model offload" in first[0].warnings[0]
     assert second[0].warnings == ()
     assert "model offload" in small.figures()["models"]["tiny-flux1-schnell"]
+
+
+def test_another_failure_of_a_device_is_no_lack_of_memory(
+    make: Make, setup: Setup
+) -> None:
+    """It is not tried again, and nobody is told to ask for a smaller picture."""
+    broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+    studio = make(setup, around=Allocator(0, error=broken))
+
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        studio.draw([job("flux1-schnell")], ignore)
 
 
 def test_second_lack_of_memory_is_an_error_with_a_next_step(

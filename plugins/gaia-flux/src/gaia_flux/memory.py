@@ -50,8 +50,27 @@ _ENCODER_SHARE: Final = 0.1
 """Largest layer of a text encoder, the embedding of its words: 3 to 10 in 100."""
 
 
+_LACKS: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""What libraries say of a lack of memory that is no error of its own: on Apple's GPUs,
+of the workspace of a product, and on the processor."""
+
+
 class OutOfMemoryError(MemoryError):
     """The device's memory did not suffice, not even one step down."""
+
+
+def is_lack(error: RuntimeError) -> bool:
+    """
+    Say whether memory ran out; torch's own class for that is a `RuntimeError`, too.
+
+    >>> is_lack(RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"))
+    True
+    >>> is_lack(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    False
+
+    """
+    name = type(error).__name__
+    return name == "OutOfMemoryError" or any(words in str(error) for words in _LACKS)
 
 
 class Mode(enum.Enum):

@@ -26,6 +26,7 @@ from gaia_flux.memory import (
     MemoryPlan,
     Need,
     OutOfMemoryError,
+    is_lack,
     need_of,
     plan_for,
 )
@@ -294,7 +295,9 @@ class Studio:
         try:
             resident = self._resident(plan, self._spec(jobs[0].model))
             return self._draw(resident, jobs, report)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not is_lack(error):
+                raise
             traceback.clear_frames(error.__traceback__)
             return None
 
