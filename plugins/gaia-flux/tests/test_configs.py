@@ -37,6 +37,17 @@ def test_what_would_be_fetched_is_refused(tmp_path: Path, config: Any) -> None:
         configs.check([part(tmp_path, config)])
 
 
+@pytest.mark.parametrize(
+    "content", [b"{", b"\xff", b"[" * 100_000], ids=["cut", "bytes", "deep"]
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, content: bytes) -> None:
+    """Neither half a file nor an endless one stops more than its own model."""
+    (tmp_path / "config.json").write_bytes(content)
+
+    with pytest.raises(WeightsError, match=r"config\.json is no JSON"):
+        configs.check([tmp_path])
+
+
 @pytest.mark.parametrize("method", ["fp8", "mxfp4", "gguf", "nunchaku_lite", "eetq"])
 def test_ways_to_quantise_that_fetch_kernels_are_refused(
     tmp_path: Path, method: str

@@ -345,10 +345,11 @@ def test_a_scheduler_is_chosen_for_one_job(
     assert pixels(draw(resident, [job("sdxl")], ignore)) == expected
 
 
-def test_an_unknown_scheduler_is_named(residents: dict[str, Any]) -> None:
-    """A scheduler that is not there is an error with its name."""
-    with pytest.raises(TuningError, match="NoScheduler"):
-        draw(residents["sdxl"], [job("sdxl", scheduler="NoScheduler")], ignore)
+@pytest.mark.parametrize("name", ["NoScheduler", "UNet2DModel", "utils"])
+def test_an_unknown_scheduler_is_named(residents: dict[str, Any], name: str) -> None:
+    """A scheduler that is not there, or is none, is an error with its name."""
+    with pytest.raises(TuningError, match=f"no scheduler '{name}'"):
+        draw(residents["sdxl"], [job("sdxl", scheduler=name)], ignore)
 
 
 def test_progress_only_grows(residents: dict[str, Any]) -> None:

@@ -193,6 +193,27 @@ def test_settings_choose_the_scheduler(tiny_models: Mapping[str, Path]) -> None:
     assert scheduler.config.timestep_spacing == "trailing"
 
 
+def test_settings_that_choose_no_scheduler_are_named(
+    tiny_models: Mapping[str, Path],
+) -> None:
+    """A misspelt class is told when the model is loaded."""
+    one = wanted("sdxl", tiny_models["sdxl"], scheduler=("EulerScheduler", {}))
+
+    with pytest.raises(TuningError, match="no scheduler 'EulerScheduler'"):
+        load(one)
+
+
+def test_a_model_without_a_scheduler_says_so(copy: Path) -> None:
+    """Its index is named: there is nothing to take the steps with."""
+    path = copy / "model_index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    del index["scheduler"]
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+    with pytest.raises(WeightsError, match=r"model_index\.json names no scheduler"):
+        load(wanted("flux1-schnell", copy))
+
+
 def test_absent_model_says_how_to_get_it() -> None:
     """A model of the hub is pulled; the sentence names the command."""
     spec = ModelSpec(

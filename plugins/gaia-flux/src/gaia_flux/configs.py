@@ -34,7 +34,15 @@ def check(parts: Iterable[Path]) -> None:
     for part in parts:
         file = part / _CONFIG
         if file.is_file():
-            _check(file, json.loads(file.read_text("utf-8")))
+            _check(file, _read(file))
+
+
+def _read(file: Path) -> object:
+    try:
+        return json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        message = f"{file} is no JSON that can be read: replace it"
+        raise WeightsError(message) from error
 
 
 def _check(file: Path, config: object) -> None:

@@ -19,7 +19,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 
-from gaia_flux import configs, tuning, upscaling, weights
+from gaia_flux import configs, schedulers, tuning, upscaling, weights
 from gaia_flux.weights import WeightsError
 
 Shelf = Callable[[str], Any]
@@ -34,14 +34,7 @@ _LIBRARIES: Final[Mapping[str, Any]] = {
     "diffusers": diffusers,
     "transformers": transformers,
 }
-_UNREADABLE: Final = (
-    SafetensorError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    RecursionError,
-)
+_UNREADABLE: Final = (SafetensorError, OSError, ValueError, KeyError, TypeError)
 _DTYPES: Final[Mapping[str, torch.dtype]] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -368,14 +361,17 @@ def _network(wanted: Wanted, kept: Mapping[str, Any]) -> dict[str, Any]:
 
 def _scheduler(wanted: Wanted, folder: Path) -> Any:
     """Give the scheduler a model's settings ask for, or the folder's own."""
-    _, own = _index(folder)[_SCHEDULER]
-    base = getattr(diffusers, own).from_pretrained(
+    own = dict(_parts(folder)).get(_SCHEDULER)
+    if own is None:
+        message = f"{folder / _INDEX} names no scheduler: replace it"
+        raise WeightsError(message)
+    base = getattr(_LIBRARIES[own[0]], own[1]).from_pretrained(
         folder / _SCHEDULER, local_files_only=True
     )
     if wanted.spec.scheduler is None:
         return base
     name, config = wanted.spec.scheduler
-    return getattr(diffusers, name).from_config(base.config, **config)
+    return schedulers.kind_of(name).from_config(base.config, **config)
 
 
 def pipeline_of(

@@ -21,12 +21,24 @@ def scheduler_of(pipeline: Any, name: str | None) -> Any:
 
     """
     current = pipeline.scheduler
-    kind = type(current) if name is None else getattr(diffusers, name, None)
-    if kind is None:
-        message = f"diffusers has no scheduler {name!r}; see the model's card"
-        raise TuningError(message)
+    kind = type(current) if name is None else kind_of(name)
     options = _FLOW_OPTIONS if _leaves_flow_matching(current, kind) else {}
     return kind.from_config(current.config, **options)
+
+
+def kind_of(name: str) -> Any:
+    """
+    Give the class of a scheduler.
+
+    Raises:
+        TuningError: diffusers has no scheduler of that name.
+
+    """
+    kind = getattr(diffusers, name, None)
+    if isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin):
+        return kind
+    message = f"diffusers has no scheduler {name!r}; see the model's card"
+    raise TuningError(message)
 
 
 def _leaves_flow_matching(current: Any, kind: Any) -> bool:
