@@ -34,6 +34,7 @@ _SECOND_WIDTH: Final = 16
 _LATENT_CHANNELS: Final = 4
 _FLUX_CHANNELS: Final = 4 * _LATENT_CHANNELS
 _FLUX_MASK_CHANNELS: Final = 256
+_SHIFTED: Final[Mapping[str, Any]] = {"shift": 3.0, "use_dynamic_shifting": True}
 _BLOCKS: Final = 4
 _LORA_RANK: Final = 2
 _LORA_TARGETS: Final = ("attn.to_q", "attn1.to_q", "attn2.to_q")
@@ -72,10 +73,8 @@ def build_single_file(
 
     """
     folder = build(family, path.with_suffix(""), seed=seed)
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(
-        folder, local_files_only=True
-    )
-    save_file(original_layout(pipeline), path)
+    whole = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    save_file(original_layout(whole), path)
     return path, folder
 
 
@@ -151,23 +150,17 @@ def _flux1_schnell() -> Any:
 
 
 def _flux1_dev() -> Any:
-    return diffusers.FluxPipeline(
-        **_flux1_parts(_flux1(), shift=3.0, use_dynamic_shifting=True)
-    )
+    return diffusers.FluxPipeline(**_flux1_parts(_flux1(), **_SHIFTED))
 
 
 def _flux1_fill() -> Any:
     channels = 2 * _FLUX_CHANNELS + _FLUX_MASK_CHANNELS
-    parts = _flux1_parts(
-        _flux1(in_channels=channels), shift=3.0, use_dynamic_shifting=True
-    )
+    parts = _flux1_parts(_flux1(in_channels=channels), **_SHIFTED)
     return diffusers.FluxFillPipeline(**parts)
 
 
 def _flux1_kontext() -> Any:
-    return diffusers.FluxKontextPipeline(
-        **_flux1_parts(_flux1(), shift=3.0, use_dynamic_shifting=True)
-    )
+    return diffusers.FluxKontextPipeline(**_flux1_parts(_flux1(), **_SHIFTED))
 
 
 def _flux2_klein() -> Any:
@@ -322,13 +315,12 @@ def _unet(**options: Any) -> Any:
 
 
 def _latent_upscaler() -> Any:
-    noise_level_width = 2 * 64
     unet = diffusers.UNet2DConditionModel(
         act_fn="gelu",
         attention_head_dim=8,
         norm_num_groups=None,
         block_out_channels=(32, 32, 64, 64),
-        time_cond_proj_dim=noise_level_width + _WIDTH,
+        time_cond_proj_dim=2 * 64 + _WIDTH,  # the level of the noise, and the words
         conv_in_kernel=1,
         conv_out_kernel=1,
         cross_attention_dim=_WIDTH,
