@@ -4,7 +4,7 @@ The HTTP server, its front doors and the web page.
 Needs the extra ``server``: ``pip install 'gaia-core[server]'``. Its modules, in the
 order in which a request meets them:
 
-* The process: `running`, `connections`.
+* The process: `starting`, `running`, `connections`.
 * The app: `app`, `site`, `routes`, `description`; the web page is in `page`.
 * Who comes in: `gate`, `traffic`, `guards`, `keys`, `access`.
 * What comes in: `intakes`, `schemas`, `asking`; pictures through `inputs`, `paths`,
